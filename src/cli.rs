@@ -1,0 +1,195 @@
+//! The command line.
+
+use crate::config::{Mode, Sources, load};
+use crate::{control, demo, serve};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// A self-hosted gateway to language models: one OpenAI-compatible URL for every app of the house.
+#[derive(Parser)]
+#[command(name = "gateway", version, args_conflicts_with_subcommands = true, max_term_width = 100)]
+#[command(
+    after_help = "Try it without any configuration: gateway demo\nWithout a command the gateway serves: `gateway --config FILE --port N`."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve(Serve),
+    /// Check a configuration and say everything that is wrong with it
+    Check(Check),
+    /// Have the running gateway read its configuration and secrets again
+    Reload(Reload),
+    /// Convert the configuration of another gateway
+    #[command(subcommand)]
+    Import(Import),
+    /// Run with a built-in model, without configuration, keys or network
+    Demo(Demo),
+    /// Print a completion script for a shell
+    #[command(hide = true)]
+    Completions { shell: clap_complete::Shell },
+    /// Print the manual page
+    #[command(hide = true)]
+    Man,
+}
+
+#[derive(Args)]
+struct Files {
+    /// gateway.toml, or a LiteLLM config.yaml [default: ./gateway.toml, then /etc/gateway/gateway.toml]
+    #[arg(short, long, value_name = "FILE", env = "GATEWAY_CONFIG")]
+    config: Option<PathBuf>,
+    /// File of NAME=value lines with the secrets that the configuration refers to
+    #[arg(long, value_name = "FILE", env = "GATEWAY_ENV_FILE")]
+    env_file: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Serve {
+    #[command(flatten)]
+    files: Files,
+    /// Address to listen on [default: 127.0.0.1]
+    #[arg(long)]
+    host: Option<String>,
+    /// Port to listen on [default: 4000]
+    #[arg(short, long)]
+    port: Option<u16>,
+    /// Directory for state [default: $STATE_DIRECTORY, else ~/.local/state/gateway]
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Check {
+    /// The file to check
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    files: Files,
+    /// Look at the file alone: no secret, no network, no state is needed
+    #[arg(long)]
+    offline: bool,
+}
+
+#[derive(Args)]
+struct Reload {
+    #[command(flatten)]
+    files: Files,
+    /// The state directory of the running gateway
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Import {
+    /// Print a LiteLLM config.yaml as gateway.toml; what is not carried over goes to standard error
+    Litellm { file: PathBuf },
+}
+
+#[derive(Args)]
+struct Demo {
+    /// Port on 127.0.0.1
+    #[arg(short, long, default_value_t = 4000)]
+    port: u16,
+    /// Directory for state
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
+/// The exit code of wrong use, as clap's own.
+const WRONG_USE: u8 = 2;
+
+/// Reads the command line and carries it out.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
+        Command::Serve(args) => {
+            let Some(sources) = sources(args.files) else { return no_config() };
+            serve::run(
+                Sources { host: args.host, port: args.port, state_dir: args.state_dir, ..sources },
+                |_, _| async {},
+            )
+        }
+        Command::Check(args) => {
+            let files = Files { config: args.file.or(args.files.config), ..args.files };
+            let Some(sources) = sources(files) else { return no_config() };
+            check(&sources, if args.offline { Mode::Offline } else { Mode::Live })
+        }
+        Command::Reload(args) => reload(args),
+        Command::Import(Import::Litellm { file }) => import(&file),
+        Command::Demo(args) => demo::run(args.port, args.state_dir),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "gateway", &mut std::io::stdout());
+            Ok(())
+        }
+        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map_err(|e| e.to_string()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("gateway: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The named configuration, LiteLLM's variable for it, or one of the usual places.
+fn sources(files: Files) -> Option<Sources> {
+    let usual = ["gateway.toml", "/etc/gateway/gateway.toml"].into_iter().map(PathBuf::from).find(|path| path.exists());
+    let config = files.config.or_else(|| std::env::var_os("CONFIG_FILE_PATH").map(PathBuf::from)).or(usual)?;
+    Some(Sources { config: Some(config), env_file: files.env_file, ..Sources::default() })
+}
+
+fn no_config() -> ExitCode {
+    eprintln!(
+        "gateway: there is no configuration: name one with --config FILE, write ./gateway.toml, or try `gateway demo`"
+    );
+    ExitCode::from(WRONG_USE)
+}
+
+fn check(sources: &Sources, mode: Mode) -> Result<(), String> {
+    let config = load(sources, mode)?;
+    for warning in &config.warnings {
+        eprintln!("warning: {warning}");
+    }
+    let name = sources.config.as_deref().unwrap_or(Path::new("-")).display();
+    println!("{name} is valid: {} models, {} warnings", config.deployments.len(), config.warnings.len());
+    Ok(())
+}
+
+fn reload(args: Reload) -> Result<(), String> {
+    let state_dir = match args.state_dir {
+        Some(directory) => directory,
+        None => {
+            let sources = sources(args.files).unwrap_or_default();
+            // A file that is broken now must not keep the question from being asked.
+            load(&sources, Mode::Offline).or_else(|_| load(&Sources::default(), Mode::Offline))?.state_dir
+        }
+    };
+    let reply = control::ask(&control::path(&state_dir), "reload")?;
+    for warning in &reply.warnings {
+        eprintln!("warning: {warning}");
+    }
+    if !reply.ok {
+        return Err(reply.message);
+    }
+    println!("{}", reply.message);
+    Ok(())
+}
+
+fn import(file: &Path) -> Result<(), String> {
+    let converted = crate::config::litellm::read(file)?;
+    for note in &converted.notes {
+        eprintln!("not carried over: {note}");
+    }
+    print!(
+        "{}",
+        toml::to_string_pretty(&converted.file).map_err(|e| format!("the result cannot be written as TOML: {e}"))?
+    );
+    Ok(())
+}

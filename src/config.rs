@@ -1,0 +1,357 @@
+//! The configuration: what was written, checked and given its meaning.
+//!
+//! [`file`] is the written form, [`litellm`] converts LiteLLM's YAML to it, and this module turns it into [`Config`]:
+//! names bound to providers, secrets looked up, durations typed. Everything that is wrong is reported together.
+
+mod deployment;
+pub use deployment::key_header;
+pub mod file;
+pub mod litellm;
+pub mod units;
+mod written;
+
+use crate::route::Deployment;
+use crate::secret::{Secrets, Written};
+use file::{File, LogFormat};
+use secrecy::SecretString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Where the configuration comes from; kept, so that a reload reads the same places again.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// `gateway.toml` or a LiteLLM `config.yaml`; none means defaults.
+    pub config: Option<PathBuf>,
+    pub env_file: Option<PathBuf>,
+    pub host: Option<String>,
+    pub port: Option<u16>,
+    pub state_dir: Option<PathBuf>,
+    /// Instead of a file: what the demo declares.
+    pub built_in: Option<File>,
+}
+
+/// An address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// `host:port`
+    Tcp(String),
+    Unix(PathBuf),
+}
+
+/// The configuration in force.
+#[derive(Debug)]
+pub struct Config {
+    pub master_key: Option<SecretString>,
+    pub allow_anonymous: bool,
+    pub state_dir: PathBuf,
+    pub server: Server,
+    pub log: Log,
+    pub health: Health,
+    pub deployments: Vec<Arc<Deployment>>,
+    /// For the operator: what was not carried over or looks wrong, and is no error.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    pub listen: Vec<Listen>,
+    pub workers: usize,
+    pub body_limit: usize,
+    pub answer_limit: usize,
+    pub drain: Duration,
+    /// None: the status of a stream is never sent before its first event is there.
+    pub early_commit: Option<Duration>,
+    pub keep_alive: Duration,
+    /// Lower case.
+    pub key_header: Option<String>,
+    pub cors_origins: Vec<String>,
+    /// Empty, or `/prefix` without a slash at its end.
+    pub root_path: String,
+    pub max_nesting: usize,
+}
+
+impl Server {
+    /// The settings that a reload cannot change, by name, where `new` differs from these.
+    pub fn needs_restart(&self, new: &Server) -> Vec<&'static str> {
+        [
+            ("server.listen", self.listen != new.listen),
+            ("server.workers", self.workers != new.workers),
+            ("server.cors_origins", self.cors_origins != new.cors_origins),
+            ("server.root_path", self.root_path != new.root_path),
+            ("server.drain", self.drain != new.drain),
+        ]
+        .into_iter()
+        .filter_map(|(name, differs)| differs.then_some(name))
+        .collect()
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    pub level: String,
+    pub format: LogFormat,
+}
+
+#[derive(Debug, Clone)]
+pub struct Health {
+    pub timeout: Duration,
+    pub concurrency: usize,
+}
+
+/// Whether secrets and files of the machine are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// As the running gateway does.
+    Live,
+    /// For a build: references are taken on trust, no file but the configuration is read.
+    Offline,
+}
+
+/// Reads, checks and resolves the configuration.
+///
+/// # Errors
+/// A text for the operator with everything that is wrong, one item a line.
+pub fn load(sources: &Sources, mode: Mode) -> Result<Config, String> {
+    let written = match (&sources.built_in, &sources.config) {
+        (Some(file), _) => written::Read { file: file.clone(), warnings: Vec::new(), is_litellm: false },
+        (None, Some(path)) => written::read(path)?,
+        (None, None) => written::Read { file: File::default(), warnings: Vec::new(), is_litellm: false },
+    };
+    let secrets = match mode {
+        Mode::Live => Secrets::load(sources.env_file.as_deref())?,
+        Mode::Offline => Secrets::none(),
+    };
+    resolve(written, sources, &secrets, mode)
+}
+
+fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: Mode) -> Result<Config, String> {
+    let written::Read { file, mut warnings, is_litellm } = written;
+    let secrets = &secrets.with_overlay(&file.environment);
+    let mut errors = Vec::new();
+
+    let master_key = master_key(&file, secrets, mode, &mut errors);
+    for (name, what) in NOT_SERVED_YET {
+        if mode == Mode::Live && secrets.get(name).is_some() {
+            warnings.push(format!("{name} is set: {what} not served yet"));
+        }
+    }
+    if file.database_url.is_some() {
+        warnings.push("database_url: the store is not served yet; nothing is written to the database".to_owned());
+    }
+
+    let mut deployments = Vec::new();
+    let context = deployment::Context { defaults: &file.defaults, secrets, mode, ids: Default::default() };
+    for (place, model) in file.models.iter().enumerate() {
+        match deployment::resolve(&context, model, deployments.len()) {
+            Ok(resolved) => {
+                warnings.extend(resolved.warnings);
+                deployments.extend(resolved.deployments.into_iter().map(Arc::new));
+            }
+            Err(problems) => {
+                errors.extend(problems.into_iter().map(|p| format!("models[{place}] '{}': {p}", model.name)))
+            }
+        }
+    }
+
+    let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
+    let state_dir = sources.state_dir.clone().or(file.state_dir).unwrap_or_else(default_state_dir);
+    if !errors.is_empty() {
+        return Err(errors.join("\n"));
+    }
+    Ok(Config {
+        master_key,
+        allow_anonymous: file.allow_anonymous,
+        state_dir,
+        server,
+        log: Log {
+            level: file.log.level.unwrap_or_else(|| "info".to_owned()),
+            format: file.log.format.unwrap_or(LogFormat::Auto),
+        },
+        health: Health {
+            timeout: file.health.timeout.map_or(Duration::from_secs(60), |d| d.0),
+            concurrency: file.health.concurrency.unwrap_or(8).clamp(1, 64),
+        },
+        deployments,
+        warnings,
+    })
+}
+
+/// LiteLLM's variables that mean something the gateway does not do yet.
+const NOT_SERVED_YET: &[(&str, &str)] = &[
+    ("DATABASE_URL", "the store is"),
+    ("STORE_MODEL_IN_DB", "models in the database are"),
+    ("LITELLM_SALT_KEY", "sealed values in the database are"),
+    ("UI_USERNAME", "the admin pages are"),
+    ("UI_PASSWORD", "the admin pages are"),
+];
+
+fn master_key(file: &File, secrets: &Secrets, mode: Mode, errors: &mut Vec<String>) -> Option<SecretString> {
+    let key = match &file.master_key {
+        Some(written) => match written.reference() {
+            Some(name) if mode == Mode::Live => {
+                let found = secrets.get(name);
+                if found.is_none() {
+                    errors.push(format!("master_key: the variable {name} is not set in the env file or the environment; set it, or take the line out"));
+                }
+                found
+            }
+            Some(_) => Some(SecretString::from("offline")),
+            None => Some(SecretString::from(written.0.as_str())),
+        },
+        None => secrets.get("GATEWAY_MASTER_KEY").or_else(|| secrets.get("LITELLM_MASTER_KEY")),
+    };
+    if key.as_ref().is_some_and(|k| secrecy::ExposeSecret::expose_secret(k).trim().is_empty()) {
+        errors.push("master_key: it is empty; give it a value, or take the line out".to_owned());
+    }
+    key
+}
+
+fn server(
+    file: &File,
+    sources: &Sources,
+    secrets: &Secrets,
+    loopback_only: bool,
+    is_litellm: bool,
+    errors: &mut Vec<String>,
+) -> Server {
+    let written = &file.server;
+    // LiteLLM listens everywhere; with no key to ask for, that is not carried over.
+    let default_host = if is_litellm && !loopback_only { "0.0.0.0" } else { "127.0.0.1" };
+    let default_port =
+        secrets.get("PORT").and_then(|p| secrecy::ExposeSecret::expose_secret(&p).parse().ok()).unwrap_or(4000);
+    let mut listen = Vec::new();
+    if sources.host.is_none() && sources.port.is_none() {
+        for text in written.listen.iter().flatten() {
+            match parse_listen(text) {
+                Ok(address) => listen.push(address),
+                Err(e) => errors.push(format!("server.listen: {e}")),
+            }
+        }
+    }
+    if listen.is_empty() {
+        let host = sources.host.clone().unwrap_or_else(|| default_host.to_owned());
+        let port = sources.port.unwrap_or(default_port);
+        listen.push(match host.strip_prefix("unix:") {
+            Some(path) => Listen::Unix(path.into()),
+            None if host.contains(':') && !host.starts_with('[') => Listen::Tcp(format!("[{host}]:{port}")),
+            None => Listen::Tcp(format!("{host}:{port}")),
+        });
+    }
+    let root_path = written.root_path.as_deref().unwrap_or("").trim_end_matches('/').to_owned();
+    if !root_path.is_empty() && (!root_path.starts_with('/') || root_path.contains(['{', '}', '?', '#'])) {
+        errors.push("server.root_path: it must begin with `/` and be a plain path, such as `/llm`".to_owned());
+    }
+    let max_nesting = written.max_nesting.unwrap_or(128);
+    if !(8..=512).contains(&max_nesting) {
+        errors.push(format!("server.max_nesting: {max_nesting} is outside 8..512"));
+    }
+    let workers = written.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, usize::from));
+    if !(1..=256).contains(&workers) {
+        errors.push(format!("server.workers: {workers} is outside 1..256"));
+    }
+    if let Some(header) = &written.key_header
+        && actix_web::http::header::HeaderName::from_bytes(header.as_bytes()).is_err()
+    {
+        errors.push("server.key_header: not a header name".to_owned());
+    }
+    let early_commit = written.early_commit.map_or(Duration::from_secs(15), |d| d.0);
+    Server {
+        listen,
+        workers,
+        body_limit: written.body_limit.map_or(32 << 20, |s| s.0),
+        answer_limit: written.answer_limit.map_or(64 << 20, |s| s.0),
+        drain: written.drain.map_or(Duration::from_secs(30), |d| d.0),
+        early_commit: (!early_commit.is_zero()).then_some(early_commit),
+        keep_alive: written.keep_alive.map(|d| d.0).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(15)),
+        key_header: written.key_header.as_ref().map(|h| h.to_ascii_lowercase()),
+        // LiteLLM admits any origin; callers without a key must not be reachable from any web page.
+        cors_origins: written
+            .cors_origins
+            .clone()
+            .unwrap_or_else(|| if is_litellm && !loopback_only { vec!["*".to_owned()] } else { Vec::new() }),
+        root_path,
+        max_nesting,
+    }
+}
+
+fn parse_listen(text: &str) -> Result<Listen, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        let path = Path::new(path);
+        return if path.is_absolute() {
+            Ok(Listen::Unix(path.to_owned()))
+        } else {
+            Err(format!("`{text}`: the path of a unix socket must be absolute"))
+        };
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(Listen::Tcp(text.to_owned())),
+        _ => Err(format!("`{text}` is neither `host:port` nor `unix:/path`")),
+    }
+}
+
+/// systemd's state directory, else the user's.
+fn default_state_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("STATE_DIRECTORY") {
+        return PathBuf::from(dir);
+    }
+    if let Some(dir) = std::env::var_os("XDG_STATE_HOME") {
+        return PathBuf::from(dir).join("gateway");
+    }
+    match std::env::var_os("HOME") {
+        Some(home) => PathBuf::from(home).join(".local/state/gateway"),
+        None => std::env::temp_dir().join("gateway"),
+    }
+}
+
+/// Looks a written text up: a reference in `secrets`, a literal as it stands.
+fn look_up(written: &Written, secrets: &Secrets) -> Option<SecretString> {
+    match written.reference() {
+        Some(name) => secrets.get(name),
+        None => (!written.0.is_empty()).then(|| SecretString::from(written.0.as_str())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load_toml(text: &str) -> Result<Config, String> {
+        let file = written::parse_toml(text, "gateway.toml")?;
+        resolve(
+            written::Read { file, warnings: Vec::new(), is_litellm: false },
+            &Sources::default(),
+            &Secrets::none(),
+            Mode::Offline,
+        )
+    }
+
+    #[test]
+    fn an_empty_file_is_a_configuration() {
+        let config = load_toml("").unwrap();
+        assert_eq!(config.server.listen, [Listen::Tcp("127.0.0.1:4000".to_owned())]);
+        assert_eq!(config.server.early_commit, Some(Duration::from_secs(15)));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_said_at_once() {
+        let problems = load_toml(
+            "[server]\nlisten = [\"nowhere\"]\nworkers = 0\n[[models]]\nname = \"a\"\nmodel = \"grok/x\"\n[[models]]\nname = \"b\"\nmodel = \"openai_like/x\"\n",
+        )
+        .unwrap_err();
+        for part in ["server.listen", "server.workers", "models[0] 'a'", "models[1] 'b'", "`groq`"] {
+            assert!(problems.contains(part), "{part} is missing in: {problems}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown() {
+        let config = load_toml(
+            "master_key = \"sk-very-secret\"\n[[models]]\nname = \"a\"\nmodel = \"groq/x\"\napi_key = \"gsk-secret\"\n",
+        )
+        .unwrap();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("secret\""), "{shown}");
+        assert!(!shown.contains("sk-very") && !shown.contains("gsk-"), "{shown}");
+    }
+}

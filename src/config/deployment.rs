@@ -1,0 +1,518 @@
+//! From a written model to a deployment: which provider, which address, which key, which request shape.
+
+use super::{Mode, file, look_up};
+use crate::error::{Error, Kind};
+use crate::pattern;
+use crate::provider::{self, Auth, KeyNeed, Provider, Shape, Wishes, compatible};
+use crate::route::{Deployment, Labels, Timeouts, Transport};
+use crate::secret::{Secrets, Written};
+use actix_web::http::Uri;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+/// What every model of a file shares.
+pub struct Context<'a> {
+    pub defaults: &'a file::Defaults,
+    pub secrets: &'a Secrets,
+    pub mode: Mode,
+    /// Ids given so far.
+    pub ids: RefCell<HashSet<String>>,
+}
+
+/// What became of one written model.
+pub struct Resolved {
+    /// One, or for `*` -> `*` one for each provider whose key is there.
+    pub deployments: Vec<Deployment>,
+    pub warnings: Vec<String>,
+}
+
+/// Members that a deployment may not set: they are the call itself.
+const RESERVED: &[&str] = &["model", "messages", "stream", "stream_options"];
+
+/// Resolves a written model; its first deployment gets the place `index`.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub fn resolve(context: &Context<'_>, model: &file::Model, index: usize) -> Result<Resolved, Vec<String>> {
+    let text = |written: &str| plain(written, context.secrets);
+    let mut model = model.clone();
+    model.model = text(&model.model).unwrap_or_default();
+    model.provider = model.provider.and_then(|p| text(&p));
+    if model.name.is_empty() || model.name.len() > 256 {
+        return Err(vec!["it needs a name of at most 256 characters".to_owned()]);
+    }
+    if model.name.matches('*').count() > 1 || model.model.matches('*').count() > 1 {
+        return Err(vec!["a name holds at most one `*`".to_owned()]);
+    }
+    if model.model.contains('*') && !model.name.contains('*') {
+        return Err(vec![format!(
+            "`{}` is a pattern, but the name is none: there is nothing to fill it with",
+            model.model
+        )]);
+    }
+    if model.model == "*" && model.provider.is_none() {
+        return Ok(every_provider(context, &model, index));
+    }
+    let mut warnings = Vec::new();
+    let deployment = one(context, &model, index, &mut warnings)?;
+    Ok(Resolved { deployments: vec![deployment], warnings })
+}
+
+/// LiteLLM's `*` -> `*`: any `provider/model`, for the providers whose key is there.
+fn every_provider(context: &Context<'_>, model: &file::Model, index: usize) -> Resolved {
+    let mut resolved = Resolved { deployments: Vec::new(), warnings: Vec::new() };
+    for provider in compatible::PROVIDERS.iter().filter(|p| p.base_url.is_some() && p.key == KeyNeed::Required) {
+        if !provider.key_env.iter().any(|name| context.secrets.get(name).is_some()) {
+            continue;
+        }
+        let named = file::Model {
+            name: model.name.replacen('*', &format!("{}/*", provider.name), 1),
+            model: format!("{}/*", provider.name),
+            ..model.clone()
+        };
+        if let Ok(deployment) = one(context, &named, index + resolved.deployments.len(), &mut resolved.warnings) {
+            resolved.deployments.push(deployment);
+        }
+    }
+    if resolved.deployments.is_empty() && context.mode == Mode::Live {
+        resolved.warnings.push(format!("model '{}': no provider's key was found, so it serves nothing", model.name));
+    }
+    resolved
+}
+
+fn one(
+    context: &Context<'_>,
+    model: &file::Model,
+    index: usize,
+    warnings: &mut Vec<String>,
+) -> Result<Deployment, Vec<String>> {
+    let mut errors = Vec::new();
+    let base = model.api_base.as_deref().map(|written| plain(written, context.secrets));
+    let missing_base = matches!(base, Some(None));
+    let base = base.flatten();
+    let (provider, upstream, mut unserved) = match provider_of(model, base.as_deref()) {
+        Ok(Named::Served(provider, upstream)) => (provider, upstream, None),
+        Ok(Named::Foreign(name, upstream)) => {
+            warnings.push(format!(
+                "model '{}': the provider '{name}' is not served yet; calls to it are answered with a 501",
+                model.name
+            ));
+            (
+                fallback(),
+                upstream,
+                Some(Error::new(Kind::NotServed, format!("The provider '{name}' is not served yet."))),
+            )
+        }
+        Err(e) => return Err(vec![e]),
+    };
+    // A name with a path, or with a `#` for a deployment, is complete.
+    let upstream = match upstream.contains(['/', '#']) {
+        true => upstream,
+        false => format!("{}{upstream}", provider.quirks.model_prefix),
+    };
+
+    let base = base.or_else(|| {
+        provider.base_env.iter().find_map(|name| context.secrets.get(name)).map(|s| s.expose_secret().to_owned())
+    });
+    let base = base.map(|base| with_path(base, provider.quirks.base_path));
+    let base = match base.or_else(|| provider.base_url.map(str::to_owned)) {
+        Some(base) => fill_names(&base, context.secrets),
+        None if unserved.is_some() => Ok("http://localhost".to_owned()),
+        None if context.mode == Mode::Offline && (missing_base || !provider.base_env.is_empty()) => {
+            Ok("http://localhost".to_owned())
+        }
+        None => {
+            errors.push(format!("the provider '{}' has no default address; set api_base", provider.name));
+            return Err(errors);
+        }
+    };
+    let base = base.unwrap_or_else(|name| {
+        if context.mode == Mode::Live {
+            warnings.push(format!(
+                "model '{}': set {name}, which is part of the address of '{}'",
+                model.name, provider.name
+            ));
+            unserved.get_or_insert(Error::new(
+                Kind::Internal,
+                format!("The gateway is not configured for '{}': {name} is not set.", provider.name),
+            ));
+        }
+        "http://localhost".to_owned()
+    });
+    let (socket, chat) = match parse_base(&base, "chat/completions") {
+        Ok(parsed) => parsed,
+        Err(e) => {
+            errors.push(format!("api_base: {e}"));
+            return Err(errors);
+        }
+    };
+
+    let keys = keys(context, model, provider);
+    if keys.is_empty() && needs_key(model, provider) && unserved.is_none() && context.mode == Mode::Live {
+        let cure = key_cure(model, provider);
+        warnings.push(format!("model '{}': no key for the provider '{}': {cure}", model.name, provider.name));
+        let why = Error::new(
+            Kind::Unauthorized,
+            format!("The gateway has no key for the provider '{}' (your own key is fine): {cure}.", provider.name),
+        );
+        unserved = Some(why.with_type("authentication_error"));
+    }
+
+    let headers = headers(context, model, provider, &mut errors);
+    let mut bodies =
+        |section: &str, map: &std::collections::BTreeMap<String, file::Json>| -> Vec<(String, Box<[u8]>)> {
+            for name in map.keys().filter(|name| RESERVED.contains(&name.as_str()) || name.contains(['"', '\\'])) {
+                errors.push(format!("{section}.{name}: this member belongs to the call and cannot be set here"));
+            }
+            map.iter().map(|(name, value)| (name.clone(), value.to_string().into_bytes().into())).collect()
+        };
+    let wishes = Wishes {
+        drop_params: model.drop_params.or(context.defaults.drop_params).unwrap_or(false),
+        additional_drop_params: model.additional_drop_params.clone(),
+        allowed_openai_params: model.allowed_openai_params.clone(),
+        params: bodies("params", &model.params),
+        extra_body: bodies("extra_body", &model.extra_body),
+    };
+    let ca_file = model.ca_file.clone();
+    if let Some(path) = &ca_file
+        && context.mode == Mode::Live
+        && let Err(e) = crate::upstream::tls::check_ca(path)
+    {
+        errors.push(format!("ca_file: {e}"));
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+
+    let timeout = |own: Option<file::Duration>, shared: Option<file::Duration>| {
+        own.or(shared).map(|d| d.0).filter(|d| !d.is_zero())
+    };
+    let whole = timeout(model.timeout, context.defaults.timeout).unwrap_or(Duration::from_secs(600));
+    let api_base = shown_base(&base);
+    let id = match &model.id {
+        Some(id) if !context.ids.borrow_mut().insert(id.clone()) => {
+            return Err(vec![format!("the id `{id}` is used twice")]);
+        }
+        Some(id) => id.clone(),
+        None => stable_id(context, &[&model.name, provider.name, &upstream, &api_base]),
+    };
+    let label = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
+    Ok(Deployment {
+        index,
+        labels: Labels { id: label(&id), group: label(&model.name), api_base: label(&api_base) },
+        info: info(model, provider, &upstream, &api_base),
+        transport: Transport {
+            tls: chat.scheme_str() == Some("https"),
+            socket,
+            ca_file,
+            connect_timeout: timeout(model.connect_timeout, context.defaults.connect_timeout)
+                .unwrap_or(Duration::from_secs(5)),
+        },
+        timeouts: Timeouts {
+            whole,
+            silence: timeout(model.stream_timeout, context.defaults.stream_timeout).unwrap_or(whole),
+        },
+        shape: Shape::new(provider, &upstream, wishes),
+        id,
+        name: model.name.clone(),
+        provider,
+        model: upstream,
+        api_base,
+        chat,
+        keys,
+        next_key: AtomicUsize::new(0),
+        headers,
+        unserved,
+    })
+}
+
+/// A text that may be a reference to something that is no secret.
+fn plain(written: &str, secrets: &Secrets) -> Option<String> {
+    look_up(&Written(written.to_owned()), secrets).map(|s| s.expose_secret().to_owned())
+}
+
+enum Named {
+    Served(&'static Provider, String),
+    /// Known, and not spoken yet.
+    Foreign(String, String),
+}
+
+/// The escape hatch's row: sends what the client sent.
+fn fallback() -> &'static Provider {
+    compatible::find("openai_like").unwrap_or(&compatible::PROVIDERS[0])
+}
+
+/// Which provider is meant: the explicit one, the prefix, the address, the family of a bare name; in this order.
+/// Never by a part of a text.
+fn provider_of(model: &file::Model, base: Option<&str>) -> Result<Named, String> {
+    let by_name = |name: &str, upstream: &str| {
+        compatible::find(name)
+            .map(|p| Named::Served(p, upstream.to_owned()))
+            .or_else(|| provider::FOREIGN.contains(&name).then(|| Named::Foreign(name.to_owned(), upstream.to_owned())))
+    };
+    let text = &model.model;
+    if text.is_empty() {
+        return Err("`model` is empty; write `provider/model`, such as `openai/gpt-4o`".to_owned());
+    }
+    if let Some(name) = &model.provider {
+        let upstream = text.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text);
+        return by_name(name, upstream).ok_or_else(|| unknown_provider(name));
+    }
+    if let Some((name, upstream)) = text.split_once('/')
+        && let Some(named) = by_name(name, if text == "openrouter/auto" { text } else { upstream })
+    {
+        return if upstream.is_empty() {
+            Err(format!("`{text}` names no model behind the provider"))
+        } else {
+            Ok(named)
+        };
+    }
+    if let Some(provider) = base.and_then(compatible::by_base_url) {
+        return Ok(Named::Served(provider, text.clone()));
+    }
+    if let Some(name) = family(text)
+        && let Some(named) = by_name(name, text)
+    {
+        return Ok(named);
+    }
+    match text.split_once('/') {
+        Some((name, _)) => Err(unknown_provider(name)),
+        None => Err(format!(
+            "`{text}` names no provider: write `provider/{text}`, such as `openai/{text}` for anything that speaks OpenAI's API"
+        )),
+    }
+}
+
+/// The provider of a model that is known by its bare name.
+fn family(model: &str) -> Option<&'static str> {
+    const FAMILIES: &[(&str, &[&str])] = &[
+        ("openai", &["gpt-*", "chatgpt-*", "o1", "o1-*", "o3", "o3-*", "o4-*"]),
+        ("anthropic", &["claude-*"]),
+        ("vertex_ai", &["gemini-*"]),
+        ("cohere_chat", &["command-*"]),
+    ];
+    FAMILIES
+        .iter()
+        .find(|(_, patterns)| patterns.iter().any(|p| pattern::capture(p, model).is_some()))
+        .map(|(name, _)| *name)
+}
+
+fn unknown_provider(name: &str) -> String {
+    let hint = compatible::nearest(name).map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
+    format!(
+        "unknown provider `{name}`.{hint} For a server that speaks OpenAI's API write `openai/MODEL` and set api_base"
+    )
+}
+
+/// An operator's base URL that has no path gets the provider's.
+fn with_path(base: String, path: &str) -> String {
+    let bare = base.trim_end_matches('/');
+    match bare.split_once("://") {
+        Some((_, host)) if !host.contains('/') => format!("{bare}{path}"),
+        _ => base,
+    }
+}
+
+/// Puts variables in the place of `{NAME}`; the error is the name that is not set.
+fn fill_names(base: &str, secrets: &Secrets) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = base;
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, after)) = after.split_once('}') else { break };
+        out.push_str(before);
+        out.push_str(secrets.get(name).ok_or(name)?.expose_secret());
+        rest = after;
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+/// The socket, if any, and the URL of `route` behind a base.
+fn parse_base(base: &str, route: &str) -> Result<(Option<PathBuf>, Uri), String> {
+    let (socket, url) = match base.strip_prefix("unix:") {
+        Some(rest) => {
+            let (path, prefix) = rest.split_once(':').unwrap_or((rest, ""));
+            if !path.starts_with('/') {
+                return Err("the path of a unix socket must be absolute: `unix:/run/model.sock`".to_owned());
+            }
+            (
+                Some(PathBuf::from(path)),
+                format!(
+                    "http://localhost{}{prefix}",
+                    if prefix.is_empty() || prefix.starts_with('/') { "" } else { "/" }
+                ),
+            )
+        }
+        None => (None, base.to_owned()),
+    };
+    let uri: Uri = url.parse().map_err(|_| "it is not a URL".to_owned())?;
+    if !matches!(uri.scheme_str(), Some("http" | "https")) {
+        return Err("it must begin with `http://`, `https://` or `unix:/`".to_owned());
+    }
+    if uri.query().is_some() || uri.authority().is_none_or(|a| a.as_str().contains('@')) {
+        return Err("it must have a host, and neither a user nor a query".to_owned());
+    }
+    let trimmed = url.trim_end_matches('/');
+    // Users paste the whole route.
+    let whole = if trimmed.ends_with(&format!("/{route}")) { trimmed.to_owned() } else { format!("{trimmed}/{route}") };
+    Ok((socket, whole.parse().map_err(|_| "it is not a URL".to_owned())?))
+}
+
+/// The base as it may be shown.
+fn shown_base(base: &str) -> String {
+    base.trim_end_matches('/').to_owned()
+}
+
+fn keys(context: &Context<'_>, model: &file::Model, provider: &Provider) -> Vec<SecretString> {
+    let written: Vec<&Written> = match &model.api_key {
+        Some(file::OneOrMany::One(key)) => vec![key],
+        Some(file::OneOrMany::Many(keys)) => keys.iter().collect(),
+        None => return provider.key_env.iter().find_map(|name| context.secrets.get(name)).into_iter().collect(),
+    };
+    written.into_iter().filter_map(|key| look_up(key, context.secrets)).collect()
+}
+
+/// A server of one's own may need no key, whoever's API it speaks.
+fn needs_key(model: &file::Model, provider: &Provider) -> bool {
+    model.api_key.is_some() || (provider.key == KeyNeed::Required && model.api_base.is_none())
+}
+
+fn key_cure(model: &file::Model, provider: &Provider) -> String {
+    let names: Vec<&str> = match &model.api_key {
+        Some(file::OneOrMany::One(key)) => key.reference().into_iter().collect(),
+        Some(file::OneOrMany::Many(keys)) => keys.iter().filter_map(Written::reference).collect(),
+        None => provider.key_env.to_vec(),
+    };
+    if names.is_empty() {
+        "set api_key".to_owned()
+    } else {
+        format!("set {} in the env file or the environment", names.join(" or "))
+    }
+}
+
+fn headers(
+    context: &Context<'_>,
+    model: &file::Model,
+    provider: &Provider,
+    errors: &mut Vec<String>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::new();
+    for (name, value) in provider.quirks.headers {
+        headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
+    }
+    if let Some(organization) = model.organization.as_deref().and_then(|o| plain(o, context.secrets))
+        && let Ok(value) = HeaderValue::from_str(&organization)
+    {
+        headers.push((HeaderName::from_static("openai-organization"), value));
+    }
+    for (name, written) in &model.extra_headers {
+        let Ok(header) = HeaderName::from_bytes(name.as_bytes()) else {
+            errors.push(format!("extra_headers.{name}: not a header name"));
+            continue;
+        };
+        let Some(value) = look_up(written, context.secrets) else { continue };
+        match HeaderValue::from_str(value.expose_secret()) {
+            Ok(mut value) => {
+                value.set_sensitive(true);
+                headers.retain(|(known, _)| *known != header);
+                headers.push((header, value));
+            }
+            Err(_) => errors.push(format!("extra_headers.{name}: its value cannot stand in a header")),
+        }
+    }
+    headers
+}
+
+/// The header that shows `key` to this provider.
+pub fn key_header(auth: Auth, key: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, text) = match auth {
+        Auth::Bearer => (actix_web::http::header::AUTHORIZATION, format!("Bearer {key}")),
+        Auth::Scheme(word) => (actix_web::http::header::AUTHORIZATION, format!("{word} {key}")),
+        Auth::Header(name) => (HeaderName::from_static(name), key.to_owned()),
+    };
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some((name, value))
+}
+
+/// The same for the same upstream across restarts; secrets are no part of it.
+fn stable_id(context: &Context<'_>, parts: &[&str]) -> String {
+    let mut ordinal: u32 = 0;
+    loop {
+        let mut hash = Sha256::new();
+        for part in parts {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        // Deployments that differ in their key alone are told apart by their order.
+        hash.update(ordinal.to_le_bytes());
+        let id: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        if context.ids.borrow_mut().insert(id.clone()) {
+            return id;
+        }
+        ordinal += 1;
+    }
+}
+
+fn info(
+    model: &file::Model,
+    provider: &Provider,
+    upstream: &str,
+    base: &str,
+) -> serde_json::Map<String, serde_json::Value> {
+    let mut params = serde_json::Map::new();
+    params.insert("model".into(), format!("{}/{upstream}", provider.name).into());
+    params.insert("custom_llm_provider".into(), provider.name.into());
+    params.insert("api_base".into(), base.into());
+    for (name, value) in &model.params {
+        params.insert(name.clone(), value.clone());
+    }
+    let mut facts = serde_json::Map::new();
+    facts.insert("mode".into(), "chat".into());
+    facts.extend(model.info.iter().map(|(name, value)| (name.clone(), value.clone())));
+    let mut info = serde_json::Map::new();
+    info.insert("litellm_params".into(), params.into());
+    info.insert("model_info".into(), facts.into());
+    info
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bases_become_routes() {
+        let route = |base: &str| parse_base(base, "chat/completions").map(|(socket, uri)| (socket, uri.to_string()));
+        assert_eq!(route("http://h:1/v1/").unwrap(), (None, "http://h:1/v1/chat/completions".to_owned()));
+        assert_eq!(route("https://h/v1/chat/completions").unwrap().1, "https://h/v1/chat/completions");
+        assert_eq!(
+            route("unix:/run/m.sock:/v1").unwrap(),
+            (Some("/run/m.sock".into()), "http://localhost/v1/chat/completions".to_owned())
+        );
+        for bad in ["h:1", "ftp://h", "http://u:p@h/v1", "http://h/v1?x=1", "unix:run", ""] {
+            assert!(route(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_lookalike_address_is_no_provider() {
+        let model = file::Model { name: "a".into(), model: "llama".into(), ..file::Model::default() };
+        assert!(
+            matches!(provider_of(&model, Some("https://api.groq.com/openai/v1")), Ok(Named::Served(p, _)) if p.name == "groq")
+        );
+        for base in [
+            "https://evil.example/api.groq.com/openai/v1",
+            "https://api.groq.com.evil.example/openai/v1",
+            "https://api.groq.com@evil.example/openai/v1",
+            "http://api.groq.com/openai/v1",
+        ] {
+            assert!(provider_of(&model, Some(base)).is_err(), "{base}");
+        }
+    }
+}

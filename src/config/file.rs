@@ -1,0 +1,212 @@
+//! What `gateway.toml` may say: the written form, field by field, with no meaning attached.
+//!
+//! Plain structs that deny unknown fields, so that a typo is found at its line. What the fields mean, which defaults
+//! apply and whether names refer to something is decided in [`crate::config`]. The LiteLLM converter produces this
+//! same form, and `gateway import litellm` prints it.
+
+use crate::secret::Written;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// JSON in TOML: free-form values such as default parameters.
+pub type Json = serde_json::Value;
+
+/// The whole file.
+#[derive(Debug, Default, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct File {
+    /// The key that may do everything: a text, or better `env:NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub master_key: Option<Written>,
+    /// Serve callers without any key although the address is reachable from other machines.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_anonymous: bool,
+    /// Where state is kept (control socket, generated keys, later the ledger's spool and the embedded store).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<PathBuf>,
+    /// Postgres, `postgres://...` or `env:NAME`; unset means the embedded store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<Written>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub server: Server,
+    #[serde(skip_serializing_if = "is_default")]
+    pub log: Log,
+    #[serde(skip_serializing_if = "is_default")]
+    pub defaults: Defaults,
+    #[serde(skip_serializing_if = "is_default")]
+    pub health: Health,
+    /// Names and values that `env:NAME` finds before the process environment.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub environment: BTreeMap<String, Written>,
+    /// Upstream models; the same name twice is one group served in turn.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<Model>,
+}
+
+/// `[server]`: how callers reach the gateway.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// `host:port` or `unix:/path`, used when no socket is inherited. Default `127.0.0.1:4000`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<Vec<String>>,
+    /// Worker threads. Default: the processors of the machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Largest request body, such as `"32MiB"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_limit: Option<Size>,
+    /// Largest answer that is not streamed. Default `"64MiB"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer_limit: Option<Size>,
+    /// How long open calls may go on after a stop was asked for, such as `"30s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Duration>,
+    /// Silence after which a stream gets its 200 and keep-alives before the upstream has answered; `"0s"` is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_commit: Option<Duration>,
+    /// Time between keep-alives of a silent stream. Default `"15s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_alive: Option<Duration>,
+    /// One more request header that may hold the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_header: Option<String>,
+    /// Web origins that may call from a browser; `["*"]` is any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cors_origins: Option<Vec<String>>,
+    /// A path prefix under which every route is served too, such as `/llm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub root_path: Option<String>,
+    /// Members nested deeper than this are refused. Default 128.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_nesting: Option<usize>,
+}
+
+/// `[log]`
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, `trace`, or a filter such as `gateway=debug,awc=info`. Default `info`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<LogFormat>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// journald when standard error is the journal, text otherwise.
+    Auto,
+    Journald,
+    Text,
+    Json,
+}
+
+/// `[defaults]`: what every model gets unless it says otherwise.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Defaults {
+    /// A whole answer must be there after this time. Default `"600s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// The longest silence of a stream, its first event included. Default: `timeout`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_timeout: Option<Duration>,
+    /// Default `"5s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Duration>,
+    /// Drop parameters that a provider does not take, instead of a 400.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_params: Option<bool>,
+}
+
+/// `[health]`: what `GET /health` does.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Health {
+    /// Time for one deployment to answer. Default `"60s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    /// Deployments called at the same time. Default 8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<usize>,
+}
+
+/// `[[models]]`: one deployment, an upstream model under a public name.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Model {
+    /// The name that callers use; `*` may stand for any text.
+    pub name: String,
+    /// `provider/model`, the upstream's own name after the first slash.
+    pub model: String,
+    /// The provider, where `model` does not name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// Base URL, `unix:/path/to.sock`, or `unix:/path/to.sock:/base/path`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_base: Option<String>,
+    /// One key or several that are used in turn: texts, or better `env:NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<OneOrMany>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub organization: Option<String>,
+    /// Stable identity in headers and logs. Default: derived from the name and the upstream.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_timeout: Option<Duration>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout: Option<Duration>,
+    /// PEM file of a certificate authority to trust for this upstream, beside the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drop_params: Option<bool>,
+    /// Parameters never sent to this upstream.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub additional_drop_params: Vec<String>,
+    /// Parameters sent although the provider is not known to take them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowed_openai_params: Vec<String>,
+    /// Parameters used where the caller gives none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, Json>,
+    /// Members added to every request body of this upstream; they win over the caller's.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_body: BTreeMap<String, Json>,
+    /// Headers added to every request of this upstream; values may be `env:NAME`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub extra_headers: BTreeMap<String, Written>,
+    /// Free facts shown by `/model/info` (`mode`, `max_input_tokens`, `supports_vision`, ...).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub info: BTreeMap<String, Json>,
+}
+
+/// A text or a list of texts.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum OneOrMany {
+    One(Written),
+    Many(Vec<Written>),
+}
+
+/// A length of time: `"30s"`, `"500ms"`, `"5m"`, `"1h"`, or a number of seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Duration(pub std::time::Duration);
+
+/// A number of bytes: `"32MiB"`, `"512KiB"`, `"10MB"`, or a plain number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Size(pub usize);
+
+fn is_false(b: &bool) -> bool {
+    !*b
+}
+
+fn is_default<T: Default + PartialEq>(t: &T) -> bool {
+    *t == T::default()
+}

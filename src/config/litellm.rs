@@ -1,0 +1,216 @@
+//! A LiteLLM `config.yaml` as our own written form, with a note about everything that was not carried over.
+//!
+//! What becomes of each setting is one table, [`keys::KEYS`]; `docs/litellm.md` explains it row by row. Neither notes
+//! nor errors ever hold a value of the file: they name paths.
+
+mod include;
+pub mod keys;
+mod models;
+#[cfg(test)]
+mod tests;
+mod values;
+mod yaml;
+
+use self::keys::Fate;
+use self::values::Report;
+use super::file::{File, LogFormat};
+use crate::secret::Written;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::path::Path;
+
+/// What a LiteLLM file says in our terms.
+#[derive(Debug)]
+pub struct Converted {
+    pub file: File,
+    /// What was not carried over, and why.
+    pub notes: Vec<Note>,
+}
+
+/// A setting that was not carried over as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Where, such as `litellm_settings.cache`.
+    pub path: String,
+    /// Why, and what to do about it.
+    pub reason: String,
+}
+
+impl Note {
+    fn new(path: impl Into<String>, reason: impl Into<String>) -> Self {
+        Note { path: path.into(), reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.reason)
+    }
+}
+
+/// Reads a LiteLLM file and the files it includes.
+///
+/// # Errors
+/// A text for the operator, one line per error: the file, the place (`LINE:COLUMN` or the path of the setting), what
+/// was found and what is expected.
+pub fn read(path: &Path) -> Result<Converted, String> {
+    let mut notes = Vec::new();
+    let tree = include::load(path, &mut notes)?;
+    from_tree(&tree, &path.display().to_string(), notes)
+}
+
+/// Converts a LiteLLM text; `name` stands for the file in errors. Files named by `include` are not read.
+///
+/// # Errors
+/// As [`read`].
+pub fn convert(text: &str, name: &str) -> Result<Converted, String> {
+    let mut notes = Vec::new();
+    let mut tree = include::root(text, name, &mut notes)?;
+    if tree.remove("include").is_some() {
+        notes.push(Note::new("include", "included files were not read"));
+    }
+    from_tree(&tree, name, notes)
+}
+
+fn from_tree(tree: &Map<String, Value>, name: &str, mut notes: Vec<Note>) -> Result<Converted, String> {
+    let mut report = Report::default();
+    let mut file = File::default();
+    survey(keys::TOP, "", tree, &mut report);
+    file.models = models::read(tree.get("model_list"), &mut report);
+    file.environment = report.scalars("environment_variables", tree.get("environment_variables")).into_iter().collect();
+    litellm_settings(&mut file, tree, &mut report);
+    general_settings(&mut file, tree, &mut report);
+    router_settings(&mut file, tree, &mut report);
+    mcp_servers(tree, &mut report);
+    if !report.errors.is_empty() {
+        let lines: Vec<String> = report.errors.iter().map(|error| format!("{name}: {error}")).collect();
+        return Err(lines.join("\n"));
+    }
+    notes.extend(report.into_notes());
+    Ok(Converted { file, notes })
+}
+
+fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Report) {
+    let Some(settings) = report.map(keys::LITELLM, tree.get(keys::LITELLM)) else {
+        return;
+    };
+    survey(keys::LITELLM, keys::LITELLM, settings, report);
+    file.defaults.drop_params = report.flag("litellm_settings.drop_params", settings.get("drop_params"));
+    file.defaults.timeout = report.seconds("litellm_settings.request_timeout", settings.get("request_timeout"));
+    if report.flag("litellm_settings.json_logs", settings.get("json_logs")) == Some(true) {
+        file.log.format = Some(LogFormat::Json);
+    }
+    file.database_url = report.text("litellm_settings.database_url", settings.get("database_url")).map(Written);
+    if let Some(cache) = report.map(keys::CACHE, settings.get("cache_params")) {
+        survey_unknown(keys::CACHE, keys::CACHE, cache, report);
+    }
+}
+
+fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Report) {
+    let Some(settings) = report.map(keys::GENERAL, tree.get(keys::GENERAL)) else {
+        return;
+    };
+    survey(keys::GENERAL, keys::GENERAL, settings, report);
+    let path = |key: &str| format!("{}.{key}", keys::GENERAL);
+    file.master_key = report.text(&path("master_key"), settings.get("master_key")).map(Written);
+    if let Some(url) = report.text(&path("database_url"), settings.get("database_url")) {
+        file.database_url = Some(Written(url));
+    }
+    file.server.key_header = report.text(&path("litellm_key_header_name"), settings.get("litellm_key_header_name"));
+    file.server.body_limit = report.mebibytes(&path("max_request_size_mb"), settings.get("max_request_size_mb"));
+    file.server.answer_limit = report.mebibytes(&path("max_response_size_mb"), settings.get("max_response_size_mb"));
+    file.health.concurrency = report.count(&path("health_check_concurrency"), settings.get("health_check_concurrency"));
+}
+
+/// After [`litellm_settings`]: where both say something, the router counts, as in LiteLLM.
+fn router_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Report) {
+    let Some(settings) = report.map(keys::ROUTER, tree.get(keys::ROUTER)) else {
+        return;
+    };
+    survey(keys::ROUTER, keys::ROUTER, settings, report);
+    if let Some(timeout) = report.seconds("router_settings.timeout", settings.get("timeout")) {
+        file.defaults.timeout = Some(timeout);
+    }
+    file.defaults.stream_timeout = report.seconds("router_settings.stream_timeout", settings.get("stream_timeout"));
+}
+
+/// Nothing is carried yet, but typos are worth knowing before it is.
+fn mcp_servers(tree: &Map<String, Value>, report: &mut Report) {
+    let Some(servers) = report.map("mcp_servers", tree.get("mcp_servers")) else {
+        return;
+    };
+    for (name, server) in servers {
+        let path = format!("mcp_servers.{}", shown(name));
+        if let Some(server) = report.map(&path, Some(server)) {
+            survey_unknown(keys::MCP, &path, server, report);
+        }
+    }
+}
+
+/// Notes for every key of a section that is not carried.
+fn survey(section: &str, at: &str, map: &Map<String, Value>, report: &mut Report) {
+    for (key, value) in map {
+        survey_one(section, at, key, value, report);
+    }
+}
+
+/// Notes for the unknown keys of a part that is not carried as a whole, and has its one note already.
+fn survey_unknown(section: &str, at: &str, map: &Map<String, Value>, report: &mut Report) {
+    for (key, value) in map {
+        if keys::fate(section, key).is_none() {
+            survey_one(section, at, key, value, report);
+        }
+    }
+}
+
+fn survey_one(section: &str, at: &str, key: &str, value: &Value, report: &mut Report) {
+    let path = if at.is_empty() { shown(key).to_owned() } else { format!("{at}.{}", shown(key)) };
+    match keys::fate(section, key) {
+        Some(Fate::Carried | Fate::NoNeed(_)) => {}
+        Some(Fate::NotYet(reason) | Fate::Refused(reason)) => {
+            if !says_nothing(key, value) {
+                report.note(path, reason);
+            }
+        }
+        // `x-...` is where YAML files keep what they only refer to.
+        None if section == keys::TOP && key.starts_with("x-") => {}
+        None => report.note(path, unknown(section, key)),
+    }
+}
+
+fn unknown(section: &str, key: &str) -> String {
+    match (keys::home(section, key), keys::nearest(section, key)) {
+        (Some(home), _) => format!("unknown key here; did you mean `{home}.{key}`?"),
+        (None, Some(meant)) => format!("unknown key; did you mean `{meant}`?"),
+        (None, None) => "unknown key".to_owned(),
+    }
+}
+
+/// Empty, or switched off where off is what is so anyway.
+fn says_nothing(key: &str, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(on) => !on && !keys::ON_BY_DEFAULT.contains(&key),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        _ => false,
+    }
+}
+
+/// A key as it may be shown: with a slip of indentation or a colon, a secret can end up as one.
+fn shown(key: &str) -> &str {
+    let plain = key.len() <= 64 && !key.starts_with("sk-");
+    let plain = plain && key.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | ' '));
+    if plain { key } else { "(a key not shown)" }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
+}

@@ -1,0 +1,499 @@
+//! Every LiteLLM setting we know, and what becomes of it: one flat table, which `docs/litellm.md` explains.
+//!
+//! A key may hold `*` at either end, or within, for any text.
+
+/// What becomes of a setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It means the same here.
+    Carried,
+    /// Known, without effect for now: the reason, shown as a warning.
+    NotYet(&'static str),
+    /// Known, never to be served: the reason, shown as a warning.
+    Refused(&'static str),
+    /// Nothing is lost without it: the reason, shown in the documentation alone.
+    NoNeed(&'static str),
+}
+
+use Fate::{Carried, NoNeed, NotYet, Refused};
+
+pub const TOP: &str = "";
+pub const ENTRY: &str = "model_list[]";
+pub const PARAMS: &str = "model_list[].litellm_params";
+pub const INFO: &str = "model_list[].model_info";
+pub const ROUTER: &str = "router_settings";
+pub const LITELLM: &str = "litellm_settings";
+pub const CACHE: &str = "litellm_settings.cache_params";
+pub const GENERAL: &str = "general_settings";
+pub const MCP: &str = "mcp_servers.*";
+
+const RETRIES: &str = "retries are not served yet";
+const FALLBACKS: &str = "fallbacks are not served yet: a failed call is answered with its error";
+const COOLDOWN: &str = "cooldowns are not served yet: a failing deployment keeps its turn";
+const STRATEGY: &str = "deployments of one name are served in turn; other routing is not served yet";
+const RATES: &str = "rate and parallelism limits are not served yet";
+const BUDGETS: &str = "budgets are not served yet";
+const PRICES: &str = "costs are not computed yet";
+const CACHING: &str = "response caching is not served yet";
+const CALLBACKS: &str = "callbacks and exporters are not served yet";
+const REDIS: &str = "shared state between several gateways is not served yet";
+const STORE: &str = "the store of keys, models and spend is not served yet";
+const LEDGER: &str = "the spend ledger is not served yet";
+const KEYS_LATER: &str = "keys of callers are not served yet: the master key is the only key";
+const USERS: &str = "users and teams are not served yet";
+const HEALTH: &str = "background health checks are not served yet: GET /health calls every deployment";
+const ALERTS: &str = "alerts are not served yet";
+const TAGS: &str = "routing by tags is not served yet";
+const CHECKS: &str = "checks before a call are not served yet";
+const MCP_LATER: &str = "MCP servers are not served yet";
+const SSO: &str = "sign-in by JWT, OAuth or single sign-on is not served yet";
+const ADDRESSES: &str =
+    "lists of addresses and routes are not served yet: whoever holds the key may call from anywhere";
+const FORCED: &str = "a model forced on a route is not served yet: the model of the request counts";
+const FORWARD: &str = "headers of the caller are not sent upstream yet";
+const PASS: &str = "pass-through endpoints are not served yet";
+const VAULT: &str =
+    "secret managers are not served yet: use `os.environ/NAME` with an env file or a systemd credential";
+const PYTHON: &str = "it names Python code, which this gateway does not run";
+const AZURE: &str = "Azure OpenAI is not served yet";
+const AWS: &str = "AWS Bedrock and SageMaker are not served yet";
+const VERTEX: &str = "Google Vertex AI is not served yet";
+const CREDENTIALS: &str = "shared credentials are not served yet: give `api_key` and `api_base` in each entry";
+const GUARDRAILS: &str = "guardrails are not served yet";
+const SHOWN: &str = "shown in the model's facts, but without effect yet";
+const MEMBER: &str = "it belongs to a request, not to a deployment; it is not sent upstream";
+
+/// Section, key, fate.
+pub const KEYS: &[(&str, &str, Fate)] = &[
+    (TOP, "model_list", Carried),
+    (TOP, "litellm_settings", Carried),
+    (TOP, "general_settings", Carried),
+    (TOP, "router_settings", Carried),
+    (TOP, "environment_variables", Carried),
+    (TOP, "include", Carried),
+    (TOP, "mcp_servers", NotYet(MCP_LATER)),
+    (TOP, "mcp_tools", NotYet(MCP_LATER)),
+    (TOP, "credential_list", NotYet(CREDENTIALS)),
+    (TOP, "guardrails", NotYet(GUARDRAILS)),
+    (TOP, "prompts", NotYet("stored prompts are not served yet")),
+    (TOP, "search_tools", NotYet("search tools are not served yet")),
+    (TOP, "vector_store_registry", NotYet("vector stores are not served yet")),
+    (TOP, "callback_settings", NotYet(CALLBACKS)),
+    (TOP, "files_settings", NotYet("the files endpoint is not served yet")),
+    (TOP, "finetune_settings", NotYet("the fine-tuning endpoint is not served yet")),
+    (ENTRY, "model_name", Carried),
+    (ENTRY, "litellm_params", Carried),
+    (ENTRY, "model_info", Carried),
+    (PARAMS, "model", Carried),
+    (PARAMS, "custom_llm_provider", Carried),
+    (PARAMS, "api_key", Carried),
+    (PARAMS, "api_base", Carried),
+    (PARAMS, "base_url", Carried),
+    (PARAMS, "organization", Carried),
+    (PARAMS, "timeout", Carried),
+    (PARAMS, "stream_timeout", Carried),
+    (PARAMS, "drop_params", Carried),
+    (PARAMS, "additional_drop_params", Carried),
+    (PARAMS, "allowed_openai_params", Carried),
+    (PARAMS, "extra_headers", Carried),
+    (PARAMS, "extra_body", Carried),
+    (PARAMS, "rust", NoNeed("this gateway is written in Rust already")),
+    (PARAMS, "litellm_credential_name", NotYet(CREDENTIALS)),
+    (PARAMS, "api_version", NotYet(AZURE)),
+    (PARAMS, "azure_*", NotYet(AZURE)),
+    (PARAMS, "tenant_id", NotYet(AZURE)),
+    (PARAMS, "client_id", NotYet(AZURE)),
+    (PARAMS, "client_secret", NotYet(AZURE)),
+    (PARAMS, "aws_*", NotYet(AWS)),
+    (PARAMS, "region_name", NotYet(AWS)),
+    (PARAMS, "vertex_*", NotYet(VERTEX)),
+    (PARAMS, "headers", NotYet("write `extra_headers`")),
+    (PARAMS, "rpm", NotYet("routing and limits by rpm are not served yet")),
+    (PARAMS, "tpm", NotYet("routing and limits by tpm are not served yet")),
+    (PARAMS, "weight", NotYet("routing by weight is not served yet: deployments of one name are served in turn")),
+    (PARAMS, "order", NotYet("routing by order is not served yet: deployments of one name are served in turn")),
+    (PARAMS, "max_parallel_requests", NotYet(RATES)),
+    (PARAMS, "num_retries", NotYet(RETRIES)),
+    (PARAMS, "max_retries", NotYet(RETRIES)),
+    (PARAMS, "cooldown_time", NotYet(COOLDOWN)),
+    (PARAMS, "fallbacks", NotYet(FALLBACKS)),
+    (PARAMS, "context_window_fallback_dict", NotYet(FALLBACKS)),
+    (PARAMS, "tags", NotYet(TAGS)),
+    (PARAMS, "*_cost_per_*", NotYet(PRICES)),
+    (PARAMS, "max_budget", NotYet(BUDGETS)),
+    (PARAMS, "budget_duration", NotYet(BUDGETS)),
+    (PARAMS, "guardrails", NotYet(GUARDRAILS)),
+    (PARAMS, "cache", NotYet(CACHING)),
+    (PARAMS, "caching", NotYet(CACHING)),
+    (PARAMS, "ttl", NotYet(CACHING)),
+    (PARAMS, "mock_response", NotYet("made-up answers are not served yet: the upstream is called")),
+    (PARAMS, "merge_reasoning_content_in_choices", NotYet("reasoning stays where the upstream puts it")),
+    (PARAMS, "use_chat_completions_api", NotYet("a choice between Responses and chat upstream is not served yet")),
+    (PARAMS, "use_in_pass_through", NotYet(PASS)),
+    (
+        PARAMS,
+        "configurable_clientside_auth_params",
+        NotYet("keys and addresses given by the caller are not served yet"),
+    ),
+    (
+        PARAMS,
+        "ssl_verify",
+        Refused("certificates are always checked; name your own authority with `ca_file` in gateway.toml"),
+    ),
+    (PARAMS, "messages", Refused(MEMBER)),
+    (PARAMS, "stream", Refused(MEMBER)),
+    (INFO, "id", Carried),
+    (INFO, "mode", Carried),
+    (INFO, "max_input_tokens", Carried),
+    (INFO, "max_output_tokens", Carried),
+    (INFO, "max_tokens", Carried),
+    (INFO, "supports_*", Carried),
+    (INFO, "base_model", NotYet(SHOWN)),
+    (INFO, "*_cost_per_*", NotYet(SHOWN)),
+    (INFO, "access_groups", NotYet(SHOWN)),
+    (INFO, "health_check_model", NotYet(SHOWN)),
+    (INFO, "health_check_timeout", NotYet(SHOWN)),
+    (INFO, "health_check_max_tokens", NotYet(SHOWN)),
+    (INFO, "disable_background_health_check", NoNeed("there are no background health checks yet")),
+    (INFO, "supported_environments", NotYet(SHOWN)),
+    (INFO, "team_id", NotYet(SHOWN)),
+    (ROUTER, "timeout", Carried),
+    (ROUTER, "stream_timeout", Carried),
+    (ROUTER, "routing_strategy", NotYet(STRATEGY)),
+    (ROUTER, "routing_strategy_args", NotYet(STRATEGY)),
+    (ROUTER, "num_retries", NotYet(RETRIES)),
+    (ROUTER, "retry_after", NotYet(RETRIES)),
+    (ROUTER, "retry_policy", NotYet(RETRIES)),
+    (ROUTER, "model_group_retry_policy", NotYet(RETRIES)),
+    (ROUTER, "allowed_fails", NotYet(COOLDOWN)),
+    (ROUTER, "allowed_fails_policy", NotYet(COOLDOWN)),
+    (ROUTER, "cooldown_time", NotYet(COOLDOWN)),
+    (ROUTER, "disable_cooldowns", NoNeed("there are no cooldowns yet")),
+    (ROUTER, "fallbacks", NotYet(FALLBACKS)),
+    (ROUTER, "context_window_fallbacks", NotYet(FALLBACKS)),
+    (ROUTER, "content_policy_fallbacks", NotYet(FALLBACKS)),
+    (ROUTER, "default_fallbacks", NotYet(FALLBACKS)),
+    (ROUTER, "max_fallbacks", NotYet(FALLBACKS)),
+    (ROUTER, "model_group_alias", NotYet("other names for a model are not served yet: give it an entry of that name")),
+    (ROUTER, "enable_pre_call_checks", NotYet(CHECKS)),
+    (ROUTER, "optional_pre_call_checks", NotYet(CHECKS)),
+    (ROUTER, "enable_tag_filtering", NotYet(TAGS)),
+    (ROUTER, "tag_filtering_match_any", NotYet(TAGS)),
+    (ROUTER, "provider_budget_config", NotYet(BUDGETS)),
+    (ROUTER, "default_max_parallel_requests", NotYet(RATES)),
+    (ROUTER, "default_litellm_params", NotYet("defaults for all models are not served yet: give them in each entry")),
+    (ROUTER, "default_priority", NotYet(STRATEGY)),
+    (ROUTER, "polling_interval", NotYet(STRATEGY)),
+    (ROUTER, "cache_responses", NotYet(CACHING)),
+    (ROUTER, "cache_kwargs", NotYet(CACHING)),
+    (ROUTER, "caching_groups", NotYet(CACHING)),
+    (ROUTER, "client_ttl", NoNeed("connections upstream are kept by the gateway itself")),
+    (ROUTER, "debug_level", NoNeed("one log level for all: `--log` or `[log]`")),
+    (ROUTER, "set_verbose", NoNeed("one log level for all: `--log` or `[log]`")),
+    (ROUTER, "enable_health_check_routing", NotYet(HEALTH)),
+    (ROUTER, "health_check_staleness_threshold", NotYet(HEALTH)),
+    (ROUTER, "health_check_ignore_transient_errors", NotYet(HEALTH)),
+    (ROUTER, "redis_host", NotYet(REDIS)),
+    (ROUTER, "redis_port", NotYet(REDIS)),
+    (ROUTER, "redis_password", NotYet(REDIS)),
+    (ROUTER, "redis_db", NotYet(REDIS)),
+    (ROUTER, "redis_url", NotYet(REDIS)),
+    (LITELLM, "drop_params", Carried),
+    (LITELLM, "request_timeout", Carried),
+    (LITELLM, "json_logs", Carried),
+    (LITELLM, "database_url", Carried),
+    (LITELLM, "set_verbose", NoNeed("deprecated there; the log level is `--log` or `[log]`")),
+    (LITELLM, "suppress_debug_info", NoNeed("nothing is printed beside the log")),
+    (LITELLM, "telemetry", NoNeed("this gateway reports to nobody")),
+    (
+        LITELLM,
+        "modify_params",
+        NotYet("requests are not repaired yet: what a provider does not take is refused or dropped"),
+    ),
+    (LITELLM, "num_retries", NotYet(RETRIES)),
+    (LITELLM, "fallbacks", NotYet(FALLBACKS)),
+    (LITELLM, "context_window_fallbacks", NotYet(FALLBACKS)),
+    (LITELLM, "content_policy_fallbacks", NotYet(FALLBACKS)),
+    (LITELLM, "default_fallbacks", NotYet(FALLBACKS)),
+    (LITELLM, "allowed_fails", NotYet(COOLDOWN)),
+    (LITELLM, "cache", NotYet(CACHING)),
+    (LITELLM, "cache_params", NotYet(CACHING)),
+    (LITELLM, "enable_redis_auth_cache", NotYet(REDIS)),
+    (LITELLM, "callbacks", NotYet(CALLBACKS)),
+    (LITELLM, "success_callback", NotYet(CALLBACKS)),
+    (LITELLM, "failure_callback", NotYet(CALLBACKS)),
+    (LITELLM, "service_callbacks", NotYet(CALLBACKS)),
+    (LITELLM, "langfuse_default_tags", NotYet(CALLBACKS)),
+    (LITELLM, "turn_off_message_logging", NoNeed("messages are never logged")),
+    (LITELLM, "redact_user_api_key_info", NoNeed("keys are never logged")),
+    (LITELLM, "max_budget", NotYet(BUDGETS)),
+    (LITELLM, "budget_duration", NotYet(BUDGETS)),
+    (LITELLM, "max_internal_user_budget", NotYet(BUDGETS)),
+    (LITELLM, "max_end_user_budget", NotYet(BUDGETS)),
+    (LITELLM, "max_end_user_budget_id", NotYet(BUDGETS)),
+    (LITELLM, "internal_user_budget_duration", NotYet(BUDGETS)),
+    (LITELLM, "timezone", NotYet(BUDGETS)),
+    (LITELLM, "disable_end_user_cost_tracking", NotYet(PRICES)),
+    (LITELLM, "cost_discount_config", NotYet(PRICES)),
+    (LITELLM, "cost_margin_config", NotYet(PRICES)),
+    (LITELLM, "default_key_generate_params", NotYet(KEYS_LATER)),
+    (LITELLM, "upperbound_key_generate_params", NotYet(KEYS_LATER)),
+    (LITELLM, "key_generation_settings", NotYet(KEYS_LATER)),
+    (LITELLM, "default_internal_user_params", NotYet(USERS)),
+    (LITELLM, "default_team_settings", NotYet(USERS)),
+    (LITELLM, "public_model_groups", NotYet("a public list of models is not served yet")),
+    (LITELLM, "mcp_aliases", NotYet(MCP_LATER)),
+    (LITELLM, "guardrails", NotYet(GUARDRAILS)),
+    (LITELLM, "enable_json_schema_validation", NotYet("answers are not checked against the caller's schema yet")),
+    (LITELLM, "force_ipv4", NotYet("the choice of an address family is not served yet")),
+    (
+        LITELLM,
+        "ssl_verify",
+        Refused("certificates are always checked; name your own authority with `ca_file` in gateway.toml"),
+    ),
+    (LITELLM, "network_mock", Refused("an aid for testing LiteLLM itself; `gateway demo` answers without any network")),
+    (LITELLM, "custom_provider_map", Refused(PYTHON)),
+    (CACHE, "type", NotYet(CACHING)),
+    (CACHE, "host", NotYet(CACHING)),
+    (CACHE, "port", NotYet(CACHING)),
+    (CACHE, "password", NotYet(CACHING)),
+    (CACHE, "username", NotYet(CACHING)),
+    (CACHE, "url", NotYet(CACHING)),
+    (CACHE, "db", NotYet(CACHING)),
+    (CACHE, "ssl", NotYet(CACHING)),
+    (CACHE, "ssl_*", NotYet(CACHING)),
+    (CACHE, "namespace", NotYet(CACHING)),
+    (CACHE, "max_connections", NotYet(CACHING)),
+    (CACHE, "redis_startup_nodes", NotYet(CACHING)),
+    (CACHE, "sentinel_nodes", NotYet(CACHING)),
+    (CACHE, "sentinel_password", NotYet(CACHING)),
+    (CACHE, "service_name", NotYet(CACHING)),
+    (CACHE, "ttl", NotYet(CACHING)),
+    (CACHE, "default_in_memory_ttl", NotYet(CACHING)),
+    (CACHE, "default_in_redis_ttl", NotYet(CACHING)),
+    (CACHE, "mode", NotYet(CACHING)),
+    (CACHE, "supported_call_types", NotYet(CACHING)),
+    (CACHE, "similarity_threshold", NotYet(CACHING)),
+    (CACHE, "disk_cache_dir", NotYet(CACHING)),
+    (CACHE, "redis_*", NotYet(CACHING)),
+    (CACHE, "qdrant_*", NotYet(CACHING)),
+    (CACHE, "s3_*", NotYet(CACHING)),
+    (CACHE, "gcs_*", NotYet(CACHING)),
+    (CACHE, "gcp_*", NotYet(CACHING)),
+    (GENERAL, "master_key", Carried),
+    (GENERAL, "database_url", Carried),
+    (GENERAL, "litellm_key_header_name", Carried),
+    (GENERAL, "max_request_size_mb", Carried),
+    (GENERAL, "max_response_size_mb", Carried),
+    (GENERAL, "max_budget", NotYet(BUDGETS)),
+    (GENERAL, "budget_duration", NotYet(BUDGETS)),
+    (GENERAL, "database_connection_pool_limit", NotYet(STORE)),
+    (GENERAL, "database_connection_timeout", NotYet(STORE)),
+    (GENERAL, "store_model_in_db", NotYet(STORE)),
+    (GENERAL, "supported_db_objects", NotYet(STORE)),
+    (GENERAL, "allow_requests_on_db_unavailable", NoNeed("calls do not wait for the database")),
+    (GENERAL, "disable_prisma_schema_update", NoNeed("there is no Prisma")),
+    (GENERAL, "disable_spend_logs", NotYet(LEDGER)),
+    (GENERAL, "disable_spend_updates", NotYet(LEDGER)),
+    (GENERAL, "disable_error_logs", NotYet(LEDGER)),
+    (GENERAL, "store_prompts_in_spend_logs", NotYet(LEDGER)),
+    (GENERAL, "maximum_spend_logs_retention_period", NotYet(LEDGER)),
+    (GENERAL, "maximum_spend_logs_retention_interval", NotYet(LEDGER)),
+    (GENERAL, "maximum_spend_logs_cleanup_cron", NotYet(LEDGER)),
+    (GENERAL, "spend_report_frequency", NotYet(ALERTS)),
+    (GENERAL, "proxy_batch_write_at", NoNeed("the ledger will write spend as it happens, in batches of its own")),
+    (GENERAL, "proxy_budget_rescheduler_min_time", NoNeed("budgets will be reset on time, without a scheduler")),
+    (GENERAL, "proxy_budget_rescheduler_max_time", NoNeed("budgets will be reset on time, without a scheduler")),
+    (GENERAL, "user_api_key_cache_ttl", NoNeed("a changed key will count at once")),
+    (GENERAL, "use_redis_transaction_buffer", NoNeed("the ledger will keep a spool on disk")),
+    (GENERAL, "disable_master_key_return", NoNeed("the master key is never shown")),
+    (GENERAL, "max_parallel_requests", NotYet(RATES)),
+    (GENERAL, "global_max_parallel_requests", NotYet(RATES)),
+    (GENERAL, "token_rate_limit_type", NotYet(RATES)),
+    (GENERAL, "background_health_checks", NotYet(HEALTH)),
+    (GENERAL, "health_check_interval", NotYet(HEALTH)),
+    (GENERAL, "health_check_concurrency", Carried),
+    (GENERAL, "health_check_details", NotYet("GET /health always gives the details")),
+    (GENERAL, "alerting", NotYet(ALERTS)),
+    (GENERAL, "alerting_threshold", NotYet(ALERTS)),
+    (GENERAL, "alerting_args", NotYet(ALERTS)),
+    (GENERAL, "alert_types", NotYet(ALERTS)),
+    (GENERAL, "alert_to_webhook_url", NotYet(ALERTS)),
+    (GENERAL, "enforce_user_param", NotYet("required request members are not served yet")),
+    (GENERAL, "enforced_params", NotYet("required request members are not served yet")),
+    (GENERAL, "reject_clientside_metadata_tags", NotYet(TAGS)),
+    (GENERAL, "forward_client_headers_to_llm_api", NotYet(FORWARD)),
+    (GENERAL, "forward_openai_org_id", NotYet(FORWARD)),
+    (GENERAL, "user_header_name", NotYet(USERS)),
+    (GENERAL, "user_header_mappings", NotYet(USERS)),
+    (GENERAL, "allowed_ips", NotYet(ADDRESSES)),
+    (GENERAL, "allowed_routes", NotYet(ADDRESSES)),
+    (GENERAL, "public_routes", NotYet(ADDRESSES)),
+    (GENERAL, "admin_only_routes", NotYet(ADDRESSES)),
+    (GENERAL, "use_x_forwarded_for", NotYet(ADDRESSES)),
+    (GENERAL, "enable_jwt_auth", NotYet(SSO)),
+    (GENERAL, "litellm_jwtauth", NotYet(SSO)),
+    (GENERAL, "enable_oauth2_auth", NotYet(SSO)),
+    (GENERAL, "enable_oauth2_proxy_auth", NotYet(SSO)),
+    (GENERAL, "oauth2_config_mappings", NotYet(SSO)),
+    (GENERAL, "auto_redirect_ui_login_to_sso", NotYet(SSO)),
+    (GENERAL, "ui_access_mode", NotYet("the admin UI is not served yet")),
+    (GENERAL, "custom_auth", Refused(PYTHON)),
+    (GENERAL, "custom_sso", Refused(PYTHON)),
+    (GENERAL, "custom_key_generate", Refused(PYTHON)),
+    (GENERAL, "litellm_license", NoNeed("nothing here needs a license")),
+    (GENERAL, "completion_model", NotYet(FORCED)),
+    (GENERAL, "embedding_model", NotYet(FORCED)),
+    (GENERAL, "image_generation_model", NotYet(FORCED)),
+    (GENERAL, "moderation_model", NotYet(FORCED)),
+    (
+        GENERAL,
+        "infer_model_from_keys",
+        NotYet("models are not made up from the keys found; write them down, or a wildcard"),
+    ),
+    (GENERAL, "allow_client_side_credentials", NotYet("keys and addresses given by the caller are not served yet")),
+    (GENERAL, "pass_through_endpoints", NotYet(PASS)),
+    (GENERAL, "mcp_client_side_auth_header_name", NotYet(MCP_LATER)),
+    (GENERAL, "mcp_internal_ip_ranges", NotYet(MCP_LATER)),
+    (GENERAL, "mcp_trusted_proxy_ranges", NotYet(MCP_LATER)),
+    (GENERAL, "user_mcp_management_mode", NotYet(MCP_LATER)),
+    (GENERAL, "enable_mcp_registry", NotYet(MCP_LATER)),
+    (GENERAL, "key_management_system", NotYet(VAULT)),
+    (GENERAL, "key_management_settings", NotYet(VAULT)),
+    (GENERAL, "use_azure_key_vault", NotYet(VAULT)),
+    (GENERAL, "use_google_kms", NotYet(VAULT)),
+    (MCP, "url", NotYet(MCP_LATER)),
+    (MCP, "command", NotYet(MCP_LATER)),
+    (MCP, "args", NotYet(MCP_LATER)),
+    (MCP, "env", NotYet(MCP_LATER)),
+    (MCP, "spec_path", NotYet(MCP_LATER)),
+    (MCP, "transport", NotYet(MCP_LATER)),
+    (MCP, "auth_type", NotYet(MCP_LATER)),
+    (MCP, "auth_value", NotYet(MCP_LATER)),
+    (MCP, "authentication_token", NotYet(MCP_LATER)),
+    (MCP, "client_id", NotYet(MCP_LATER)),
+    (MCP, "client_secret", NotYet(MCP_LATER)),
+    (MCP, "scopes", NotYet(MCP_LATER)),
+    (MCP, "authorization_url", NotYet(MCP_LATER)),
+    (MCP, "token_url", NotYet(MCP_LATER)),
+    (MCP, "registration_url", NotYet(MCP_LATER)),
+    (MCP, "aws_*", NotYet(MCP_LATER)),
+    (MCP, "static_headers", NotYet(MCP_LATER)),
+    (MCP, "extra_headers", NotYet(MCP_LATER)),
+    (MCP, "alias", NotYet(MCP_LATER)),
+    (MCP, "description", NotYet(MCP_LATER)),
+    (MCP, "instructions", NotYet(MCP_LATER)),
+    (MCP, "allowed_tools", NotYet(MCP_LATER)),
+    (MCP, "disallowed_tools", NotYet(MCP_LATER)),
+    (MCP, "allowed_params", NotYet(MCP_LATER)),
+    (MCP, "access_groups", NotYet(MCP_LATER)),
+    (MCP, "allow_all_keys", NotYet(MCP_LATER)),
+    (MCP, "available_on_public_internet", NotYet(MCP_LATER)),
+    (MCP, "mcp_info", NotYet(MCP_LATER)),
+    (MCP, "tool_name_to_display_name", NotYet(MCP_LATER)),
+    (MCP, "tool_name_to_description", NotYet(MCP_LATER)),
+];
+
+/// Settings that are on unless told otherwise: there `false` says something, elsewhere it is what is so anyway.
+pub const ON_BY_DEFAULT: &[&str] = &["health_check_details", "tag_filtering_match_any"];
+
+/// Members of a chat request that may be given in `litellm_params` as defaults, beside any other.
+const MEMBERS: &[&str] = &[
+    "audio",
+    "best_of",
+    "cache_prompt",
+    "chat_template_kwargs",
+    "enable_thinking",
+    "frequency_penalty",
+    "function_call",
+    "functions",
+    "guided_json",
+    "include_reasoning",
+    "input_type",
+    "keep_alive",
+    "logit_bias",
+    "logprobs",
+    "max_completion_tokens",
+    "max_tokens",
+    "metadata",
+    "min_p",
+    "modalities",
+    "n",
+    "num_ctx",
+    "num_predict",
+    "parallel_tool_calls",
+    "prediction",
+    "presence_penalty",
+    "prompt_cache_key",
+    "provider",
+    "reasoning",
+    "reasoning_effort",
+    "repeat_penalty",
+    "repetition_penalty",
+    "response_format",
+    "safety_identifier",
+    "safety_settings",
+    "seed",
+    "service_tier",
+    "stop",
+    "store",
+    "stream_options",
+    "temperature",
+    "think",
+    "thinking",
+    "tool_choice",
+    "tools",
+    "top_k",
+    "top_logprobs",
+    "top_p",
+    "transforms",
+    "user",
+    "verbosity",
+    "web_search_options",
+];
+
+/// What becomes of a key; `None` if it is not known in that section.
+pub fn fate(section: &str, key: &str) -> Option<Fate> {
+    KEYS.iter().find(|(s, pattern, _)| *s == section && matches(pattern, key)).map(|(_, _, fate)| *fate)
+}
+
+/// Another section in which a key of that name is read, if there is one: settings are easily put a level off.
+pub fn home(section: &str, key: &str) -> Option<&'static str> {
+    let sections: &[&'static str] =
+        if section == ENTRY { &[PARAMS, INFO] } else { &[LITELLM, GENERAL, ROUTER, PARAMS] };
+    sections.iter().copied().find(|other| *other != section && KEYS.iter().any(|(s, k, _)| s == other && *k == key))
+}
+
+/// The known key of a section that an unknown one was probably meant to be; `None` for a known member of a request.
+pub fn nearest(section: &str, key: &str) -> Option<&'static str> {
+    let members: &[&str] = if section == PARAMS { MEMBERS } else { &[] };
+    if members.contains(&key) {
+        return None;
+    }
+    let allowed = (key.chars().count() / 4).clamp(1, 3);
+    KEYS.iter()
+        .filter(|(s, k, _)| *s == section && !k.contains('*'))
+        .map(|(_, k, _)| *k)
+        .chain(members.iter().copied().filter(|name| name.len() > 2))
+        .map(|known| (strsim::osa_distance(known, key), known))
+        .filter(|(distance, _)| *distance <= allowed)
+        .min()
+        .map(|(_, known)| known)
+}
+
+fn matches(pattern: &str, key: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| key.strip_prefix(first)) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        match rest.split_once(part) {
+            Some((_, after)) => rest = after,
+            None => return false,
+        }
+    }
+    rest.ends_with(last)
+}

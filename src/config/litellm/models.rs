@@ -1,0 +1,105 @@
+//! `model_list`: one entry, one [`Model`] of the written form.
+
+use super::keys::{self, Fate};
+use super::values::Report;
+use super::{shown, survey, survey_one};
+use crate::config::file::{Model, OneOrMany};
+use crate::secret::Written;
+use serde_json::{Map, Value};
+
+/// All entries in their order; those that cannot be read are left out, with an error.
+pub fn read(list: Option<&Value>, report: &mut Report) -> Vec<Model> {
+    let entries = report.list("model_list", list);
+    entries.iter().enumerate().filter_map(|(index, entry)| model(index, entry, report)).collect()
+}
+
+fn model(index: usize, entry: &Value, report: &mut Report) -> Option<Model> {
+    let at = format!("model_list[{index}]");
+    let Some(entry) = entry.as_object() else {
+        report.wrong(&at, entry, "a map with `model_name` and `litellm_params`");
+        return None;
+    };
+    survey(keys::ENTRY, keys::ENTRY, entry, report);
+    let path = |key: &str| format!("{at}.{key}");
+    let before = report.errors.len();
+    let name = report.text(&path("model_name"), entry.get("model_name"));
+    let empty = Map::new();
+    let params = report.map(&path("litellm_params"), entry.get("litellm_params")).unwrap_or(&empty);
+    let info = report.map(&path("model_info"), entry.get("model_info")).unwrap_or(&empty);
+    let upstream = report.text(&path("litellm_params.model"), params.get("model"));
+    // A value of the wrong type was reported already; "is missing" would be a second, wrong message.
+    if report.errors.len() == before {
+        match (&name, &upstream) {
+            (None, _) => report.errors.push(format!("{at}: model_name is missing")),
+            (Some(name), None) => report.errors.push(format!("{at} ({name}): litellm_params.model is missing")),
+            _ => {}
+        }
+    }
+    let mut model = Model { name: name?, model: upstream?, ..Model::default() };
+    apply_params(&mut model, &path("litellm_params"), params, report);
+    apply_info(&mut model, &path("model_info"), info, report);
+    Some(model)
+}
+
+fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report: &mut Report) {
+    let path = |key: &str| format!("{at}.{key}");
+    let text = |report: &mut Report, key: &str| report.text(&path(key), params.get(key));
+    model.provider = text(report, "custom_llm_provider");
+    model.api_key = text(report, "api_key").map(|key| OneOrMany::One(Written(key)));
+    let base_url = text(report, "base_url");
+    model.api_base = text(report, "api_base").or(base_url);
+    model.organization = text(report, "organization");
+    model.timeout = report.seconds(&path("timeout"), params.get("timeout"));
+    model.stream_timeout = report.seconds(&path("stream_timeout"), params.get("stream_timeout"));
+    model.drop_params = report.flag(&path("drop_params"), params.get("drop_params"));
+    model.additional_drop_params = report.texts(&path("additional_drop_params"), params.get("additional_drop_params"));
+    model.allowed_openai_params = report.texts(&path("allowed_openai_params"), params.get("allowed_openai_params"));
+    model.extra_headers = report.scalars(&path("extra_headers"), params.get("extra_headers")).into_iter().collect();
+    if let Some(body) = report.map(&path("extra_body"), params.get("extra_body")) {
+        model.extra_body = free(body.iter(), &format!("{}.extra_body", keys::PARAMS), report);
+    }
+    let (known, members): (Vec<_>, Vec<_>) =
+        params.iter().partition(|(key, _)| keys::fate(keys::PARAMS, key).is_some());
+    for (key, value) in known {
+        survey_one(keys::PARAMS, keys::PARAMS, key, value, report);
+    }
+    for (key, _) in &members {
+        if let Some(meant) = keys::nearest(keys::PARAMS, key) {
+            let path = format!("{}.{}", keys::PARAMS, shown(key));
+            report.note(path, format!("unknown; did you mean `{meant}`? Sent upstream as it stands"));
+        }
+    }
+    model.params = free(members.into_iter(), keys::PARAMS, report);
+}
+
+fn apply_info(model: &mut Model, at: &str, info: &Map<String, Value>, report: &mut Report) {
+    // LiteLLM takes a number for an id as well.
+    model.id = match info.get("id") {
+        Some(Value::Number(number)) => Some(number.to_string()),
+        other => report.text(&format!("{at}.id"), other),
+    };
+    for (key, value) in info {
+        match keys::fate(keys::INFO, key) {
+            Some(Fate::Carried | Fate::NoNeed(_)) => {}
+            Some(_) => survey_one(keys::INFO, keys::INFO, key, value, report),
+            // The facts are free: only what looks like a slip is worth a word.
+            None => {
+                if let Some(meant) = keys::nearest(keys::INFO, key) {
+                    let path = format!("{}.{}", keys::INFO, shown(key));
+                    report.note(path, format!("unknown; did you mean `{meant}`? Kept as it stands"));
+                }
+            }
+        }
+    }
+    model.info = free(info.iter().filter(|(key, _)| *key != "id"), keys::INFO, report);
+}
+
+fn free<'a, T: FromIterator<(String, Value)>>(
+    members: impl Iterator<Item = (&'a String, &'a Value)>,
+    at: &str,
+    report: &mut Report,
+) -> T {
+    members
+        .filter_map(|(key, value)| Some((key.clone(), report.free(&format!("{at}.{}", shown(key)), value)?)))
+        .collect()
+}

@@ -1,0 +1,122 @@
+//! The control socket: `gateway reload` asks the running gateway, waits, and hears what was wrong.
+//!
+//! One line each way: `reload`, then one line of JSON. Only the gateway's own user and root may ask.
+
+use crate::gateway::Gateway;
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
+
+/// A command is short.
+const MAX_COMMAND: u64 = 256;
+/// A reload reads a few files.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the running gateway says.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Reply {
+    pub ok: bool,
+    /// What was done, or why not.
+    pub message: String,
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// Where the socket is: systemd's runtime directory, else the state directory.
+pub fn path(state_dir: &Path) -> PathBuf {
+    let directory = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(|| state_dir.to_owned(), PathBuf::from);
+    directory.join("control.sock")
+}
+
+/// Binds the socket, in the place of one that a dead gateway left behind.
+///
+/// # Errors
+/// A text that says why there is none.
+pub fn bind(path: &Path) -> Result<UnixListener, String> {
+    let fail = |e: std::io::Error| format!("{}: {e}", path.display());
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => return Err(format!("{}: another gateway listens there", path.display())),
+        Err(e) if e.kind() == std::io::ErrorKind::ConnectionRefused => std::fs::remove_file(path).map_err(fail)?,
+        Err(_) => (),
+    }
+    let listener = UnixListener::bind(path).map_err(fail)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(fail)?;
+    Ok(listener)
+}
+
+/// Answers one connection.
+pub async fn serve(gateway: Arc<Gateway>, mut stream: UnixStream, owner: u32) {
+    let allowed = stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == owner);
+    let exchange = async {
+        let mut command = String::new();
+        let (read, mut write) = stream.split();
+        tokio::io::BufReader::new(read.take(MAX_COMMAND)).read_line(&mut command).await?;
+        let reply = match command.trim() {
+            _ if !allowed => Reply {
+                ok: false,
+                message: "only the gateway's own user and root may do this".to_owned(),
+                warnings: Vec::new(),
+            },
+            "reload" => reload(&gateway).await,
+            _ => Reply { ok: false, message: "no such command".to_owned(), warnings: Vec::new() },
+        };
+        let mut line = serde_json::to_vec(&reply)?;
+        line.push(b'\n');
+        write.write_all(&line).await
+    };
+    if let Ok(Err(e)) = tokio::time::timeout(PATIENCE, exchange).await {
+        tracing::debug!("control connection: {e}");
+    }
+}
+
+/// Reloads, and tells the log and the service manager.
+pub async fn reload(gateway: &Gateway) -> Reply {
+    crate::systemd::reloading();
+    let reply = match gateway.reload().await {
+        Ok(done) => {
+            for warning in &done.warnings {
+                tracing::warn!("configuration: {warning}");
+            }
+            let mut message = format!("reloaded: {} models", done.models);
+            if !done.needs_restart.is_empty() {
+                message.push_str(&format!("; a restart is needed for {}", done.needs_restart.join(", ")));
+            }
+            tracing::info!("{message}");
+            Reply { ok: true, message, warnings: done.warnings }
+        }
+        Err(problems) => {
+            tracing::error!("the new configuration is refused, the old one stays in force: {problems}");
+            Reply {
+                ok: false,
+                message: format!("the new configuration is refused, the old one stays in force:\n{problems}"),
+                warnings: Vec::new(),
+            }
+        }
+    };
+    crate::systemd::ready(&crate::serve::status(gateway));
+    reply
+}
+
+/// The user that a file belongs to.
+pub fn owner(path: &Path) -> u32 {
+    std::fs::metadata(path).map_or(0, |about| about.uid())
+}
+
+/// Asks the running gateway and waits for its answer.
+///
+/// # Errors
+/// A text for the operator: nobody answers, or the reload was refused.
+pub fn ask(path: &Path, command: &str) -> Result<Reply, String> {
+    let fail = |e: std::io::Error| format!("no gateway answers at {}: {e}", path.display());
+    let mut stream = std::os::unix::net::UnixStream::connect(path).map_err(fail)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
+    writeln!(stream, "{command}").map_err(fail)?;
+    let mut line = String::new();
+    BufReader::new(stream.take(16 << 20)).read_line(&mut line).map_err(fail)?;
+    serde_json::from_str(&line).map_err(|e| format!("the gateway at {} gave no sensible answer: {e}", path.display()))
+}

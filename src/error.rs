@@ -1,0 +1,335 @@
+//! What can go wrong with a call, and how the caller is told.
+//!
+//! One type; one exhaustive match from it to status, type and code. `Display` is for the caller and never holds a
+//! secret. The body is OpenAI's, with LiteLLM's `type` names and the status as a string `code`.
+
+use crate::envelope::shorten;
+use actix_web::http::StatusCode;
+use serde_json::json;
+use std::fmt;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A call that ends without an answer.
+#[derive(Debug, Clone)]
+pub struct Error {
+    pub kind: Kind,
+    told: Box<Words>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Words {
+    message: String,
+    param: Option<String>,
+    /// Instead of the status, where a more telling code is customary.
+    code: Option<String>,
+    /// Instead of the kind's own type: what an upstream called it.
+    type_name: Option<String>,
+    /// Seconds after which another try may succeed, as the upstream wrote it.
+    retry_after: Option<String>,
+}
+
+/// Whose fault, and of what sort.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The request cannot be served as it is.
+    Invalid,
+    /// No key, or not one of ours.
+    Unauthorized,
+    /// No such route, or nothing of that name.
+    NotFound,
+    /// The route has other methods.
+    MethodNotAllowed,
+    /// The caller took too long to send the body.
+    SlowRequest,
+    /// The body is larger than allowed.
+    TooLarge,
+    /// The upstream answered with this error status.
+    Upstream(StatusCode),
+    /// The upstream could not be connected to, or went away before it answered.
+    Unreachable,
+    /// The upstream did not answer in time.
+    Timeout,
+    /// The upstream's answer makes no sense.
+    Garbled,
+    /// The gateway is about to stop.
+    Stopping,
+    /// The provider or feature is known but not served.
+    NotServed,
+    /// A mistake of ours.
+    Internal,
+}
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error { kind, told: Box::new(Words { message: message.into(), ..Words::default() }) }
+    }
+
+    /// The request cannot be served as it is: a 400.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Error::new(Kind::Invalid, message)
+    }
+
+    /// Names the member at fault.
+    pub fn at_param(mut self, param: impl Into<String>) -> Self {
+        self.told.param = Some(param.into());
+        self
+    }
+
+    /// A code that tells more than the status.
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.told.code = Some(code.into());
+        self
+    }
+
+    /// The type an upstream gave it.
+    pub fn with_type(mut self, type_name: impl Into<String>) -> Self {
+        self.told.type_name = Some(type_name.into());
+        self
+    }
+
+    /// When to come back, in the upstream's words.
+    pub fn with_retry_after(mut self, after: Option<String>) -> Self {
+        self.told.retry_after = after;
+        self
+    }
+
+    pub fn retry_after(&self) -> Option<&str> {
+        self.told.retry_after.as_deref()
+    }
+
+    pub fn status(&self) -> StatusCode {
+        match self.kind {
+            Kind::Invalid => StatusCode::BAD_REQUEST,
+            Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+            Kind::NotFound => StatusCode::NOT_FOUND,
+            Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Kind::SlowRequest => StatusCode::REQUEST_TIMEOUT,
+            Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::Upstream(status) => status,
+            Kind::Unreachable | Kind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            Kind::Garbled => StatusCode::BAD_GATEWAY,
+            Kind::NotServed => StatusCode::NOT_IMPLEMENTED,
+            Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn type_name(&self) -> &str {
+        if let Some(name) = &self.told.type_name {
+            return name;
+        }
+        match self.kind {
+            Kind::Invalid | Kind::NotFound | Kind::MethodNotAllowed | Kind::TooLarge | Kind::SlowRequest => {
+                "invalid_request_error"
+            }
+            Kind::Unauthorized => "auth_error",
+            Kind::Upstream(status) => match status.as_u16() {
+                401 => "authentication_error",
+                403 => "permission_error",
+                429 => "rate_limit_error",
+                400..=499 => "invalid_request_error",
+                _ => "server_error",
+            },
+            Kind::Unreachable | Kind::Stopping => "service_unavailable",
+            Kind::Timeout => "timeout_error",
+            Kind::Garbled => "upstream_error",
+            Kind::NotServed => "not_implemented",
+            Kind::Internal => "internal_server_error",
+        }
+    }
+
+    /// The OpenAI error body.
+    pub fn body(&self) -> serde_json::Value {
+        let code = self.told.code.clone().unwrap_or_else(|| self.status().as_u16().to_string());
+        json!({"error": {"message": self.told.message, "type": self.type_name(), "param": self.told.param, "code": code}})
+    }
+
+    /// The last event of a stream that failed after its status was sent.
+    pub fn event(&self) -> bytes::Bytes {
+        format!("data: {}\n\n", self.body()).into()
+    }
+
+    /// A word for logs.
+    pub fn class(&self) -> &'static str {
+        match self.kind {
+            Kind::Invalid => "invalid",
+            Kind::Unauthorized => "unauthorized",
+            Kind::NotFound => "not_found",
+            Kind::MethodNotAllowed => "method_not_allowed",
+            Kind::SlowRequest => "slow_request",
+            Kind::TooLarge => "too_large",
+            Kind::Upstream(_) => "upstream",
+            Kind::Unreachable => "unreachable",
+            Kind::Timeout => "timeout",
+            Kind::Garbled => "garbled",
+            Kind::Stopping => "stopping",
+            Kind::NotServed => "not_served",
+            Kind::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// The error that an upstream's answer means, whatever shape its body has.
+///
+/// `secret` is the provider's key: some upstreams quote it, and it must not go on to the caller.
+pub fn from_upstream(
+    provider: &str,
+    status: StatusCode,
+    body: &[u8],
+    retry_after: Option<String>,
+    secret: &str,
+) -> Error {
+    let told = Told::read(body);
+    let clean = |text: String| if secret.len() >= 6 { text.replace(secret, "[redacted]") } else { text };
+    let mut message =
+        clean(told.message.unwrap_or_else(|| status.canonical_reason().unwrap_or("no message").to_owned()));
+    if let 401 | 403 = status.as_u16() {
+        message =
+            format!("The provider '{provider}' refused the gateway's own key for it, not yours; its answer: {message}");
+    }
+    // Statuses below 400 never come here but for a 200 that holds an error.
+    let status = if status.is_client_error() || status.is_server_error() {
+        status
+    } else {
+        told.status.unwrap_or(StatusCode::BAD_GATEWAY)
+    };
+    // 529 is known to Anthropic's clients only.
+    let status = if status.as_u16() == 529 { StatusCode::SERVICE_UNAVAILABLE } else { status };
+    let mut error = Error::new(Kind::Upstream(status), message).with_retry_after(retry_after);
+    error.told.param = told.param.map(clean);
+    error.told.code = told.code.map(clean);
+    error.told.type_name = told.type_name.map(clean);
+    error
+}
+
+/// What could be made out of an upstream's error body.
+#[derive(Default)]
+struct Told {
+    message: Option<String>,
+    type_name: Option<String>,
+    param: Option<String>,
+    code: Option<String>,
+    status: Option<StatusCode>,
+}
+
+impl Told {
+    fn read(body: &[u8]) -> Told {
+        let Ok(value) = serde_json::from_slice::<serde_json::Value>(body) else {
+            return Told { message: plain_text(body), ..Told::default() };
+        };
+        let value = value.get(0).unwrap_or(&value);
+        let error = value.get("error").filter(|e| e.is_object()).unwrap_or(value);
+        let text = |name: &str| match error.get(name) {
+            Some(serde_json::Value::String(s)) if !s.is_empty() => Some(s.clone()),
+            Some(serde_json::Value::Number(n)) => Some(n.to_string()),
+            _ => None,
+        };
+        let message = text("message")
+            .or_else(|| value.get("error").and_then(|e| e.as_str()).map(str::to_owned))
+            .or_else(|| value.get("message").and_then(|e| e.as_str()).map(str::to_owned))
+            .or_else(|| value.get("detail").map(detail))
+            .or_else(|| value.get("errors").and_then(|e| e.get(0)?.get("message")?.as_str()).map(str::to_owned))
+            .or_else(|| value.get("base_resp").and_then(|e| e.get("status_msg")?.as_str()).map(str::to_owned))
+            .or_else(|| plain_text(body));
+        let status = error.get("code").and_then(|c| c.as_u64().or_else(|| c.as_str()?.parse().ok()));
+        Told {
+            message,
+            type_name: text("type"),
+            param: text("param"),
+            code: text("code"),
+            status: status
+                .filter(|c| (400..600).contains(c))
+                .and_then(|c| StatusCode::from_u16(u16::try_from(c).ok()?).ok()),
+        }
+    }
+}
+
+/// FastAPI's `detail`: a text, or a list of `{loc, msg}`.
+fn detail(value: &serde_json::Value) -> String {
+    let Some(list) = value.as_array() else {
+        return value.as_str().map_or_else(|| shorten(&value.to_string()), str::to_owned);
+    };
+    let one = |item: &serde_json::Value| {
+        let place: Vec<String> = item["loc"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|p| p.as_str().map_or_else(|| p.to_string(), str::to_owned))
+            .collect();
+        format!("{}: {}", place.join("."), item["msg"].as_str().unwrap_or("not acceptable"))
+    };
+    list.iter().take(8).map(one).collect::<Vec<_>>().join("; ")
+}
+
+/// The readable text of a body that is not JSON: no markup, at most 500 characters.
+fn plain_text(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(&body[..body.len().min(16 * 1024)]);
+    let mut plain = String::new();
+    let mut in_tag = false;
+    for c in text.chars() {
+        match c {
+            '<' => in_tag = true,
+            '>' if in_tag => {
+                in_tag = false;
+                plain.push(' ');
+            }
+            _ if !in_tag => plain.push(c),
+            _ => (),
+        }
+    }
+    let words: Vec<&str> = plain.split_whitespace().collect();
+    let line: String = words.join(" ").chars().filter(|c| !c.is_control()).take(500).collect();
+    (!line.is_empty()).then_some(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(status: u16, body: &str) -> serde_json::Value {
+        let status = StatusCode::from_u16(status).unwrap();
+        from_upstream("groq", status, body.as_bytes(), None, "sk-secret-key").body()["error"].clone()
+    }
+
+    #[test]
+    fn upstream_bodies_of_every_shape_are_read() {
+        for (status, body, message, code) in [
+            (
+                400,
+                r#"{"error":{"message":"bad","type":"invalid_request_error","param":"n","code":"invalid_value"}}"#,
+                "bad",
+                "invalid_value",
+            ),
+            (404, r#"{"error":"model not found"}"#, "model not found", "404"),
+            (500, r#"{"message":"oops"}"#, "oops", "500"),
+            (422, r#"{"detail":[{"loc":["body","n"],"msg":"too big"}]}"#, "body.n: too big", "422"),
+            (400, r#"[{"error":{"code":400,"message":"Gemini"}}]"#, "Gemini", "400"),
+            (502, "<html><head><title>502</title></head><body>Bad  Gateway</body></html>", "502 Bad Gateway", "502"),
+            (503, "", "Service Unavailable", "503"),
+            (200, r#"{"error":{"message":"no credits","code":402}}"#, "no credits", "402"),
+            (200, r#"{"base_resp":{"status_code":1004,"status_msg":"login fail"}}"#, "login fail", "502"),
+        ] {
+            let error = told(status, body);
+            assert_eq!((error["message"].as_str(), error["code"].as_str()), (Some(message), Some(code)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_quoted_key_does_not_come_back() {
+        let error = told(401, r#"{"error":{"message":"Incorrect key sk-secret-key"}}"#);
+        let message = error["message"].as_str().unwrap();
+        assert!(
+            message.contains("[redacted]") && !message.contains("sk-secret-key") && message.contains("groq"),
+            "{message}"
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! What all workers share: the configuration in force, and the end of the process.
+
+use crate::auth::Auth;
+use crate::config::{Config, Mode, Sources, load};
+use crate::route::Routes;
+use crate::upstream::Upstream;
+use crate::upstream::tls::TlsConfigs;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+use tokio::sync::watch;
+
+/// A configuration in force. Calls keep the one they began with.
+pub struct Live {
+    /// Counts the configurations of this process.
+    pub generation: u64,
+    pub config: Config,
+    pub routes: Routes,
+    pub auth: Auth,
+}
+
+impl Live {
+    fn new(generation: u64, config: Config) -> Self {
+        Live {
+            generation,
+            routes: Routes::new(config.deployments.clone()),
+            auth: Auth::new(config.master_key.as_ref(), config.server.key_header.as_deref()),
+            config,
+        }
+    }
+}
+
+/// Shared by all workers.
+pub struct Gateway {
+    live: ArcSwap<Live>,
+    sources: ArcSwap<Sources>,
+    generation: AtomicU64,
+    /// One reload at a time.
+    reloading: tokio::sync::Mutex<()>,
+    pub tls: Arc<TlsConfigs>,
+    pub ending: Ending,
+    pub started: Instant,
+}
+
+/// What a reload did.
+#[derive(Debug)]
+pub struct Reloaded {
+    pub warnings: Vec<String>,
+    /// Settings that differ and wait for a restart.
+    pub needs_restart: Vec<&'static str>,
+    pub models: usize,
+}
+
+impl Gateway {
+    pub fn new(sources: Sources, config: Config) -> Arc<Self> {
+        Arc::new(Gateway {
+            live: ArcSwap::from_pointee(Live::new(0, config)),
+            sources: ArcSwap::from_pointee(sources),
+            generation: AtomicU64::new(0),
+            reloading: tokio::sync::Mutex::default(),
+            tls: Arc::default(),
+            ending: Ending::new(),
+            started: Instant::now(),
+        })
+    }
+
+    /// The configuration in force now.
+    pub fn live(&self) -> Arc<Live> {
+        self.live.load_full()
+    }
+
+    /// Where the configuration is read from.
+    pub fn sources(&self) -> Arc<Sources> {
+        self.sources.load_full()
+    }
+
+    /// From now on the configuration is read from there.
+    pub fn read_from(&self, sources: Sources) {
+        self.sources.store(Arc::new(sources));
+    }
+
+    /// Reads configuration and secrets again; what is open goes on with the old ones.
+    ///
+    /// # Errors
+    /// What is wrong with the new configuration; the old one stays.
+    pub async fn reload(&self) -> Result<Reloaded, String> {
+        let _one = self.reloading.lock().await;
+        let sources = self.sources();
+        let config = tokio::task::spawn_blocking(move || load(&sources, Mode::Live))
+            .await
+            .map_err(|e| format!("the reload failed: {e}"))??;
+        Ok(self.replace(config))
+    }
+
+    /// Puts another configuration in force.
+    pub fn replace(&self, config: Config) -> Reloaded {
+        let old = self.live();
+        let mut needs_restart = old.config.server.needs_restart(&config.server);
+        if old.config.log != config.log {
+            needs_restart.push("log");
+        }
+        if old.config.state_dir != config.state_dir {
+            needs_restart.push("state_dir");
+        }
+        if config.master_key.is_none() && old.config.master_key.is_some() {
+            // Whether callers without a key may be served depends on the addresses, which are checked at the start.
+            needs_restart.push("master_key (it is gone; the old one stays in force until then)");
+        }
+        let reloaded = Reloaded { warnings: config.warnings.clone(), needs_restart, models: config.deployments.len() };
+        let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
+        let keeps_key = config.master_key.is_none();
+        let mut live = Live::new(generation, config);
+        if keeps_key {
+            live.auth = Auth::new(old.config.master_key.as_ref(), live.config.server.key_header.as_deref());
+            live.config.master_key = old.config.master_key.clone();
+        }
+        self.tls.clear();
+        self.live.store(Arc::new(live));
+        reloaded
+    }
+}
+
+/// The end of the process, in two steps: no new work, then no work at all.
+pub struct Ending {
+    draining: AtomicBool,
+    cut: watch::Sender<bool>,
+}
+
+impl Ending {
+    fn new() -> Self {
+        Ending { draining: AtomicBool::new(false), cut: watch::channel(false).0 }
+    }
+
+    /// From now on connections are closed after their answer.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// What is still open ends now.
+    pub fn cut(&self) {
+        self.cut.send_replace(true);
+    }
+
+    /// Resolves when what is still open must end.
+    pub fn cutting(&self) -> impl Future<Output = ()> + use<> {
+        let mut cut = self.cut.subscribe();
+        async move {
+            // An error means that the sender is gone, and with it the process.
+            let _ = cut.wait_for(|cut| *cut).await;
+        }
+    }
+}
+
+/// One of the threads that serve calls.
+pub struct Worker {
+    pub gateway: Arc<Gateway>,
+    pub upstream: Upstream,
+}

@@ -1,0 +1,62 @@
+//! The route table, and nothing else.
+
+pub mod body;
+mod chat;
+mod health;
+mod models;
+mod reply;
+mod stream;
+
+use actix_web::web::{self, ServiceConfig, get, post};
+
+/// The routes in the order in which they are tried: calls first.
+pub const ROUTES: &[(&str, &str)] = &[
+    ("POST", "/v1/chat/completions"),
+    ("POST", "/chat/completions"),
+    ("POST", "/openai/deployments/{model}/chat/completions"),
+    ("POST", "/engines/{model}/chat/completions"),
+    ("GET", "/v1/models"),
+    ("GET", "/models"),
+    ("GET", "/v1/models/{id}"),
+    ("GET", "/models/{id}"),
+    ("GET", "/health/liveliness"),
+    ("GET", "/health/liveness"),
+    ("GET", "/health/readiness"),
+    ("GET", "/health"),
+    ("GET", "/model/info"),
+    ("GET", "/v1/model/info"),
+    ("GET", "/model_group/info"),
+    ("GET", "/routes"),
+    ("GET", "/"),
+];
+
+/// Registers every route under `root`, which is empty or `/prefix`.
+pub fn routes(config: &mut ServiceConfig, root: &str) {
+    let mut serve = |path: &str, route: fn() -> actix_web::Route| {
+        // An id may hold slashes: `openai/gpt-4o`.
+        let path = path.replace("{id}", "{id:.+}").replace("{model}", "{model:.+}");
+        config.service(
+            web::resource(format!("{root}{path}")).route(route()).default_service(web::to(reply::wrong_method)),
+        );
+    };
+    for (_, path) in &ROUTES[..4] {
+        serve(path, || post().to(chat::completions));
+    }
+    for path in ["/v1/models", "/models"] {
+        serve(path, || get().to(models::list));
+        serve(&format!("{path}/{{id}}"), || get().to(models::one));
+    }
+    for path in ["/health/liveliness", "/health/liveness"] {
+        serve(path, || get().to(health::alive));
+    }
+    serve("/health/readiness", || get().to(health::ready));
+    serve("/health", || get().to(health::check));
+    for path in ["/model/info", "/v1/model/info"] {
+        serve(path, || get().to(models::info));
+    }
+    serve("/model_group/info", || get().to(models::groups));
+    serve("/routes", || get().to(models::routes));
+    serve("/", || get().to(models::welcome));
+}
+
+pub use reply::wrong_path;

@@ -1,0 +1,68 @@
+//! Reading a request body: bounded in size and in patience, copied as little as possible.
+
+use crate::error::{Error, Kind, Result};
+use crate::upstream::content_length;
+use actix_web::HttpRequest;
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use actix_web::web::Payload;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use std::time::Duration;
+
+/// A body that stands still for longer is given up.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The whole JSON body.
+///
+/// # Errors
+/// 413 over `limit`, 408 when it stops coming, 400 when it is not plain JSON or breaks off.
+pub async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes> {
+    check_type(request)?;
+    let announced = content_length(request.headers());
+    let too_large = || {
+        Error::new(
+            Kind::TooLarge,
+            format!("The request body is larger than {limit} bytes, the limit of this gateway (server.body_limit)."),
+        )
+    };
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let mut whole = Bytes::new();
+    let mut pieces = BytesMut::new();
+    loop {
+        let next = tokio::time::timeout(PATIENCE, payload.next()).await;
+        let next = next
+            .map_err(|_| Error::new(Kind::SlowRequest, "The request body stopped coming; send it without pauses."))?;
+        let Some(chunk) = next else { break };
+        let chunk = chunk.map_err(|e| Error::invalid(format!("The request body could not be read: {e}.")))?;
+        if whole.len() + pieces.len() + chunk.len() > limit {
+            return Err(too_large());
+        }
+        // A body that arrives in one piece is not copied; a longer one is gathered once, into room for all of it.
+        if whole.is_empty() && pieces.is_empty() {
+            whole = chunk;
+            continue;
+        }
+        if !whole.is_empty() {
+            pieces.reserve(announced.unwrap_or(0).max(whole.len() + chunk.len()));
+            pieces.extend_from_slice(&std::mem::take(&mut whole));
+        }
+        pieces.extend_from_slice(&chunk);
+    }
+    Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
+}
+
+fn check_type(request: &HttpRequest) -> Result<()> {
+    let headers = request.headers();
+    if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::invalid("A compressed request body is not served; send it without Content-Encoding."));
+    }
+    // A missing or odd type is forgiven, as by LiteLLM; a form is a mistake that would only be reported as bad JSON.
+    match headers.get(CONTENT_TYPE).map(|v| v.as_bytes().to_ascii_lowercase()) {
+        Some(form) if form.starts_with(b"multipart/") => {
+            Err(Error::invalid("The request body is a form; this route takes JSON (Content-Type: application/json)."))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,143 @@
+//! Answers: their headers, their errors, and the line in the log for those that are not calls.
+
+use crate::error::{Error, Kind, Result};
+use crate::gateway::Worker;
+use crate::route::Deployment;
+use actix_web::http::header::{ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use std::io::Write;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use uuid::Uuid;
+
+const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
+const MODEL_ID: HeaderName = HeaderName::from_static("x-litellm-model-id");
+const MODEL_GROUP: HeaderName = HeaderName::from_static("x-litellm-model-group");
+const API_BASE: HeaderName = HeaderName::from_static("x-litellm-model-api-base");
+const VERSION: HeaderName = HeaderName::from_static("x-litellm-version");
+const RESPONSE_MS: HeaderName = HeaderName::from_static("x-litellm-response-duration-ms");
+const OVERHEAD_MS: HeaderName = HeaderName::from_static("x-litellm-overhead-duration-ms");
+const RETRIES: HeaderName = HeaderName::from_static("x-litellm-attempted-retries");
+const FALLBACKS: HeaderName = HeaderName::from_static("x-litellm-attempted-fallbacks");
+
+/// The worker's state.
+///
+/// # Errors
+/// Never, unless the application was put together wrongly.
+pub fn worker(request: &HttpRequest) -> Result<&Rc<Worker>> {
+    request.app_data::<Rc<Worker>>().ok_or_else(|| Error::new(Kind::Internal, "The worker has no state."))
+}
+
+/// A number of milliseconds with three decimals, as a header value.
+fn millis(duration: Duration) -> HeaderValue {
+    let micros = duration.as_micros();
+    let mut text = Vec::with_capacity(16);
+    // Writing to a vector does not fail.
+    let _ = write!(text, "{}.{:03}", micros / 1000, micros % 1000);
+    HeaderValue::from_bytes(&text).unwrap_or(HeaderValue::from_static("0"))
+}
+
+/// The id of a call, as a header value.
+pub fn call_id(builder: &mut HttpResponseBuilder, id: &Uuid) {
+    let mut buffer = Uuid::encode_buffer();
+    if let Ok(value) = HeaderValue::from_str(id.as_hyphenated().encode_lower(&mut buffer)) {
+        builder.insert_header((CALL_ID, value));
+    }
+    builder.insert_header((VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION"))));
+}
+
+/// The headers of an answered call. `upstream` is the part of `total` that was spent waiting for the upstream.
+pub fn call_headers(
+    builder: &mut HttpResponseBuilder,
+    id: &Uuid,
+    deployment: &Deployment,
+    group: HeaderValue,
+    total: Duration,
+    upstream: Duration,
+) {
+    call_id(builder, id);
+    builder
+        .insert_header((MODEL_ID, deployment.labels.id.clone()))
+        .insert_header((MODEL_GROUP, group))
+        .insert_header((API_BASE, deployment.labels.api_base.clone()))
+        .insert_header((RESPONSE_MS, millis(total)))
+        .insert_header((OVERHEAD_MS, millis(total.saturating_sub(upstream))))
+        .insert_header((RETRIES, HeaderValue::from_static("0")))
+        .insert_header((FALLBACKS, HeaderValue::from_static("0")));
+}
+
+/// The upstream's own headers, under a prefix so that none of them means anything to the connection.
+pub fn upstream_headers(builder: &mut HttpResponseBuilder, upstream: &HeaderMap) {
+    for (name, value) in upstream {
+        match name.as_str() {
+            "connection"
+            | "keep-alive"
+            | "transfer-encoding"
+            | "content-length"
+            | "content-encoding"
+            | "upgrade"
+            | "trailer"
+            | "te"
+            | "set-cookie"
+            | "set-cookie2"
+            | "www-authenticate"
+            | "proxy-authenticate"
+            | "alt-svc"
+            | "strict-transport-security" => continue,
+            name if name.starts_with("x-ratelimit-") => {
+                builder.insert_header((name, value.clone()));
+            }
+            _ => (),
+        }
+        builder.append_header((format!("llm_provider-{name}"), value.clone()));
+    }
+}
+
+/// The answer to a call that failed before anything was sent.
+pub fn error(error: &Error, id: &Uuid) -> HttpResponse {
+    let mut builder = HttpResponse::build(error.status());
+    call_id(&mut builder, id);
+    if let Some(after) = error.retry_after().and_then(|v| HeaderValue::from_str(v).ok()) {
+        builder.insert_header((RETRY_AFTER, after));
+    }
+    if let Kind::TooLarge | Kind::SlowRequest | Kind::Stopping = error.kind {
+        // The rest of the body is not read, so the connection cannot go on.
+        builder.insert_header((CONNECTION, HeaderValue::from_static("close")));
+    }
+    builder.json(error.body())
+}
+
+/// The answer of a route that is not a call, with its line in the log.
+pub fn plain(request: &HttpRequest, started: Instant, result: Result<HttpResponse>) -> HttpResponse {
+    let id = Uuid::now_v7();
+    let response = result.unwrap_or_else(|e| error(&e, &id));
+    tracing::info!(
+        target: "gateway::request",
+        request_id = %id,
+        method = %request.method(),
+        route = request.match_pattern().unwrap_or_default(),
+        status = response.status().as_u16(),
+        duration_ms = started.elapsed().as_millis() as u64,
+        "request served"
+    );
+    response
+}
+
+/// No such route.
+pub async fn wrong_path(request: HttpRequest) -> HttpResponse {
+    let path = crate::envelope::shorten(request.path());
+    let nearest = crate::pattern::nearest(request.path(), super::ROUTES.iter().map(|(_, path)| *path));
+    let hint = nearest.map_or(String::new(), |near| format!(" Did you mean {near}?"));
+    let message = format!("There is no route {} {path}.{hint} GET /routes lists what is served.", request.method());
+    plain(&request, Instant::now(), Err(Error::new(Kind::NotFound, message)))
+}
+
+/// The route is there, under other methods.
+pub async fn wrong_method(request: HttpRequest) -> HttpResponse {
+    let is_call = request.match_pattern().is_some_and(|p| p.ends_with("/chat/completions"));
+    let allowed = if is_call { "POST" } else { "GET, HEAD" };
+    let message = format!("{} is not served here; this route takes {allowed}.", request.method());
+    let mut response = plain(&request, Instant::now(), Err(Error::new(Kind::MethodNotAllowed, message)));
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(if is_call { "POST" } else { "GET, HEAD" }));
+    response
+}

@@ -1,0 +1,313 @@
+//! Streamed answers: committed late, watched on their way, ended in words.
+//!
+//! The status waits for the first event, so that a failure before it is an ordinary error. After a long silence
+//! (`early_commit`) it goes out all the same and comments keep the connection alive. From then on a failure is a last
+//! `data: {"error": ...}`, never a silent end.
+
+use super::chat::{Call, late, stopping};
+use super::reply;
+use crate::error::{Error, Kind, Result};
+use crate::meter::Meter;
+use crate::tap::{Step, Tap};
+use crate::upstream::broken_off;
+use actix_web::HttpResponse;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use awc::ClientResponse;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use secrecy::ExposeSecret;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use tokio::time::{Sleep, sleep_until};
+
+const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+
+type Opening = Pin<Box<dyn Future<Output = Result<Open>>>>;
+
+/// A stream whose first event is there.
+struct Open {
+    response: ClientResponse,
+    tap: Tap,
+    first: Option<Step>,
+}
+
+/// Waits for the first event, or for the moment to commit without it.
+///
+/// # Errors
+/// Whatever went wrong before anything was sent.
+pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
+    let asked = Instant::now();
+    let settings = &call.live.config.server;
+    let (early_commit, keep_alive) = (settings.early_commit, settings.keep_alive);
+    let deployment = call.target.deployment.clone();
+    let (group, silence) = (call.group.clone(), call.timeouts.silence);
+    let mut ending: Pin<Box<dyn Future<Output = ()>>> = Box::pin(call.worker.gateway.ending.cutting());
+    let mut opening: Opening = Box::pin(open(call));
+
+    let patience = async {
+        match early_commit {
+            Some(limit) => tokio::time::sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
+    let opened = tokio::select! {
+        biased;
+        opened = &mut opening => Some(opened),
+        () = patience => None,
+        () = &mut ending => Some(Err(stopping())),
+    };
+    let state = match opened {
+        Some(Ok(open)) => State::Open(Box::new(open)),
+        Some(Err(error)) => {
+            meter.fail(&error);
+            return Err(error);
+        }
+        None => State::Opening(opening),
+    };
+
+    let mut builder = HttpResponse::Ok();
+    builder
+        .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")))
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-cache")))
+        .insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
+    reply::call_headers(&mut builder, &meter.id, &deployment, group, meter.started.elapsed(), asked.elapsed());
+    if let State::Open(open) = &state {
+        meter.answered();
+        reply::upstream_headers(&mut builder, open.response.headers());
+    }
+    let now = Instant::now();
+    Ok(builder.body(ChatStream { state, meter, ending, silence, keep_alive, heard: now, sent: now, timer: None }))
+}
+
+/// Calls the upstream and waits for the first event that says something.
+async fn open(call: Call) -> Result<Open> {
+    let deployment = &call.target.deployment;
+    let first = async {
+        let mut response =
+            call.worker.upstream.send(call.live.generation, &call.target, call.prepared.body.clone()).await?;
+        let secret = deployment.keys.first().map_or("", |key| key.expose_secret());
+        let mut tap = Tap::new(deployment.provider.name, secret, call.prepared.shows_usage);
+        if !is_event_stream(response.headers()) {
+            return Err(no_stream(response, &call).await);
+        }
+        loop {
+            match tap.step() {
+                Step::Fail(error) => return Err(error),
+                // Comments are the upstream's way to say that it is not there yet.
+                Step::Forward(event) if event.starts_with(b":") => continue,
+                step @ (Step::Forward(_) | Step::Finish(_)) => return Ok(Open { response, tap, first: Some(step) }),
+                Step::More => match response.next().await {
+                    Some(Ok(chunk)) => tap.push(chunk),
+                    Some(Err(e)) => return Err(broken_off(deployment, &e)),
+                    None => match tap.end() {
+                        Step::Fail(error) => return Err(error),
+                        step => return Ok(Open { response, tap, first: Some(step) }),
+                    },
+                },
+            }
+        }
+    };
+    match tokio::time::timeout(call.timeouts.silence, first).await {
+        Ok(opened) => opened,
+        Err(_) => Err(late_stream(&call)),
+    }
+}
+
+fn late_stream(call: &Call) -> Error {
+    if call.timeouts.silence == call.timeouts.whole {
+        return late(call);
+    }
+    let deployment = &call.target.deployment;
+    Error::new(
+        Kind::Timeout,
+        format!(
+            "'{}' sent nothing within {:?} (stream_timeout of the model '{}').",
+            deployment.provider.name, call.timeouts.silence, deployment.name
+        ),
+    )
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    // Some servers name no type; their events are checked one by one anyway.
+    headers.get(CONTENT_TYPE).is_none_or(|t| t.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
+}
+
+/// An answer of another type than a stream: an error in disguise, or a server that cannot stream.
+async fn no_stream(response: ClientResponse, call: &Call) -> Error {
+    let deployment = &call.target.deployment;
+    let body = match crate::upstream::gather(response, call.live.config.server.answer_limit, deployment).await {
+        Ok(body) => body,
+        Err(error) => return error,
+    };
+    match crate::meter::whole(&body) {
+        Ok(seen) if seen.is_error => {
+            let secret = deployment.keys.first().map_or("", |key| key.expose_secret());
+            crate::error::from_upstream(deployment.provider.name, actix_web::http::StatusCode::OK, &body, None, secret)
+        }
+        Ok(_) => Error::new(
+            Kind::Garbled,
+            format!(
+                "'{}' was asked for a stream and answered in one piece; ask it without stream.",
+                deployment.provider.name
+            ),
+        ),
+        Err(_) => Error::new(
+            Kind::Garbled,
+            format!(
+                "'{}' was asked for a stream and answered with something else; check api_base.",
+                deployment.provider.name
+            ),
+        ),
+    }
+}
+
+enum State {
+    /// The status is out, the first event is not there.
+    Opening(Opening),
+    Open(Box<Open>),
+    /// The last event is out; the upstream may have a few bytes left.
+    Closing(ClientResponse),
+    Ended,
+}
+
+/// The body of a streamed answer.
+struct ChatStream {
+    state: State,
+    meter: Meter,
+    ending: Pin<Box<dyn Future<Output = ()>>>,
+    silence: Duration,
+    keep_alive: Duration,
+    /// When the upstream last sent something.
+    heard: Instant,
+    /// When the caller was last sent something.
+    sent: Instant,
+    /// Made at the first pause, and moved only when it has run out: events cost no timer.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl ChatStream {
+    fn fail(&mut self, error: &Error) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
+        self.meter.fail(error);
+        self.state = State::Ended;
+        Poll::Ready(Some(Ok(error.event())))
+    }
+
+    /// Nothing is there: waits for a limit of time, or for the end of the process.
+    fn pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
+        if self.ending.as_mut().poll(cx).is_ready() {
+            return self.fail(&stopping());
+        }
+        loop {
+            // While the upstream has not begun, its own limit of time is at work.
+            let stalled = self.heard + self.silence;
+            let next = match self.state {
+                State::Open(_) => stalled.min(self.sent + self.keep_alive),
+                _ => self.sent + self.keep_alive,
+            };
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next.into())));
+            if timer.deadline() > next.into() {
+                timer.as_mut().reset(next.into());
+            }
+            ready!(timer.as_mut().poll(cx));
+            let now = Instant::now();
+            if now < next {
+                timer.as_mut().reset(next.into());
+                continue;
+            }
+            if matches!(self.state, State::Open(_)) && now >= stalled {
+                let error = Error::new(Kind::Timeout, format!("The upstream sent nothing for {:?}.", self.silence));
+                return self.fail(&error);
+            }
+            self.sent = now;
+            return Poll::Ready(Some(Ok(KEEP_ALIVE)));
+        }
+    }
+}
+
+impl MessageBody for ChatStream {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
+        let this = self.get_mut();
+        loop {
+            match &mut this.state {
+                State::Opening(opening) => match opening.as_mut().poll(cx) {
+                    Poll::Pending => return this.pause(cx),
+                    Poll::Ready(Ok(open)) => {
+                        this.meter.answered();
+                        this.heard = Instant::now();
+                        this.state = State::Open(Box::new(open));
+                    }
+                    Poll::Ready(Err(error)) => return this.fail(&error),
+                },
+                State::Open(open) => {
+                    let step = open.first.take().unwrap_or_else(|| open.tap.step());
+                    match step {
+                        Step::Forward(event) => {
+                            this.sent = Instant::now();
+                            return Poll::Ready(Some(Ok(event)));
+                        }
+                        Step::Finish(event) => {
+                            this.meter.used(open.tap.usage);
+                            this.meter.saw(open.tap.seen_tokens());
+                            this.meter.succeed();
+                            if let State::Open(open) = std::mem::replace(&mut this.state, State::Ended) {
+                                this.state = State::Closing(open.response);
+                            }
+                            return Poll::Ready(Some(Ok(event)));
+                        }
+                        Step::Fail(error) => {
+                            this.meter.used(open.tap.usage);
+                            this.meter.saw(open.tap.seen_tokens());
+                            return this.fail(&error);
+                        }
+                        Step::More => match Pin::new(&mut open.response).poll_next(cx) {
+                            Poll::Ready(Some(Ok(chunk))) => {
+                                this.heard = Instant::now();
+                                open.tap.push(chunk);
+                            }
+                            Poll::Ready(Some(Err(e))) => {
+                                tracing::debug!("stream broken off: {e}");
+                                open.first = Some(open.tap.end());
+                            }
+                            Poll::Ready(None) => open.first = Some(open.tap.end()),
+                            Poll::Pending => {
+                                this.meter.saw(open.tap.seen_tokens());
+                                return this.pause(cx);
+                            }
+                        },
+                    }
+                }
+                State::Closing(_) => {
+                    if let State::Closing(response) = std::mem::replace(&mut this.state, State::Ended) {
+                        close(response, cx);
+                    }
+                }
+                State::Ended => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+/// Reads the upstream's answer to its very end, so that the connection can be used again; not for long.
+fn close(mut response: ClientResponse, cx: &mut Context<'_>) {
+    for _ in 0..4 {
+        match Pin::new(&mut response).poll_next(cx) {
+            Poll::Ready(Some(Ok(_))) => (),
+            Poll::Ready(_) => return,
+            Poll::Pending => break,
+        }
+    }
+    actix_web::rt::spawn(async move {
+        let rest = async { while let Some(Ok(_)) = response.next().await {} };
+        // Dropping it after that closes the connection, which is right for an upstream that does not end.
+        let _ = tokio::time::timeout(Duration::from_secs(1), rest).await;
+    });
+}

@@ -1,0 +1,37 @@
+//! Gateway: a self-hosted LLM gateway, LiteLLM Proxy's job as one small daemon.
+//!
+//! The modules, in the order in which a call meets them:
+//!
+//! - [`cli`] reads the command line; [`serve`], [`demo`] and [`control`] carry it out
+//! - [`config`] what was written, checked and given its meaning; [`secret`] where secrets are looked up
+//! - [`gateway`] what all workers share
+//! - [`http`] the routes; [`auth`] who calls
+//! - [`envelope`] the body as it came, and changes to it
+//! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
+//! - [`provider`] the upstream APIs, and the body each of them wants
+//! - [`upstream`] the only connections to them
+//! - [`tap`] watches a stream on its way back; [`meter`] settles the call
+//! - [`wire`] bytes to members and events
+//! - [`error`] what can go wrong, and how it is told
+//! - [`systemd`] and [`telemetry`] the process and its log
+
+pub mod auth;
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod demo;
+pub mod envelope;
+pub mod error;
+pub mod gateway;
+pub mod http;
+pub mod meter;
+pub mod pattern;
+pub mod provider;
+pub mod route;
+pub mod secret;
+pub mod serve;
+pub mod systemd;
+pub mod tap;
+pub mod telemetry;
+pub mod upstream;
+pub mod wire;

@@ -1,0 +1,173 @@
+//! Upstream APIs: who they are, where they listen, which key they want, and how they differ from OpenAI.
+//!
+//! This file holds the vocabulary; the OpenAI-like providers themselves are rows of [`compatible::PROVIDERS`].
+//! Nothing here does I/O, reads a clock or the environment: a provider is a description, and [`prepare`] is a pure
+//! function from the caller's bytes to the upstream's.
+
+pub mod compatible;
+mod prepare;
+
+pub use prepare::{Prepared, Shape, Wishes, prepare};
+
+/// An upstream API, as a row of a table.
+#[derive(Debug)]
+pub struct Provider {
+    /// The prefix before the first `/` of a `provider/model` text, in lower case.
+    pub name: &'static str,
+    /// Other prefixes that mean the same provider.
+    pub synonyms: &'static [&'static str],
+    /// Default base URL, without a trailing slash; `None` where the operator must give one.
+    /// `{NAME}` parts are filled from the environment variable of that name.
+    pub base_url: Option<&'static str>,
+    /// Environment variables that may hold the key, in the order in which they are tried.
+    pub key_env: &'static [&'static str],
+    /// Environment variables that may hold the base URL, in order.
+    pub base_env: &'static [&'static str],
+    /// How the key is shown to the upstream.
+    pub auth: Auth,
+    /// Whether a call without any key makes sense (a local server, a public test tier).
+    pub key: KeyNeed,
+    /// What differs from OpenAI's own API.
+    pub quirks: Quirks,
+}
+
+/// Where the provider's key goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// `Authorization: Bearer KEY`
+    Bearer,
+    /// `Authorization: WORD KEY`
+    Scheme(&'static str),
+    /// A header of the provider's own that holds the bare key.
+    Header(&'static str),
+}
+
+/// Whether a deployment may be called without a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyNeed {
+    /// A missing key is a configuration error.
+    Required,
+    /// No key, no header: never an empty bearer.
+    Optional,
+}
+
+/// How an upstream reports usage in a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StreamUsage {
+    /// It honours `stream_options.include_usage`, which is then always asked for.
+    OnRequest,
+    /// It must not be sent `stream_options`; usage comes by itself, or not at all.
+    Unasked,
+}
+
+/// What a request's `metadata` is for. A map with values other than texts is always the gateway's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Metadata {
+    /// The gateway's alone.
+    Ours,
+    /// The provider's together with `store: true`, the gateway's otherwise.
+    WhenStored,
+    /// The provider's.
+    Theirs,
+}
+
+/// Deviations from OpenAI's chat API. All member names are top-level members of the request body.
+#[derive(Debug)]
+pub struct Quirks {
+    /// Members the provider refuses: a 400 that names the member, or dropped under `drop_params`.
+    pub unsupported: &'static [&'static str],
+    /// `(from, to)`: members the provider knows under another name.
+    pub rename: &'static [(&'static str, &'static str)],
+    /// `(member, from, to)`: JSON texts of values that the provider spells differently.
+    pub values: &'static [(&'static str, &'static str, &'static str)],
+    /// `(member, json)`: members that are always sent with this value.
+    pub force: &'static [(&'static str, &'static str)],
+    /// Static request headers.
+    pub headers: &'static [(&'static str, &'static str)],
+    /// Put in front of an upstream model name without a path.
+    pub model_prefix: &'static str,
+    /// Whether messages of role `developer` are understood; elsewhere the role is sent as `system`.
+    pub developer_role: bool,
+    /// Whether `n` greater than 1 is served.
+    pub many_choices: bool,
+    /// Whose business `metadata` is.
+    pub metadata: Metadata,
+    /// Put behind an operator's base URL that has no path of its own: users write `http://host:11434` for Ollama.
+    pub base_path: &'static str,
+    /// How usage is asked for in a stream.
+    pub stream_usage: StreamUsage,
+    /// What is special about single models: the first rule whose pattern fits adds to the above.
+    pub models: &'static [ModelQuirks],
+}
+
+/// Deviations of some models of a provider.
+#[derive(Debug)]
+pub struct ModelQuirks {
+    /// Patterns of upstream model names; `*` stands for any text.
+    pub patterns: &'static [&'static str],
+    /// As [`Quirks::unsupported`].
+    pub unsupported: &'static [&'static str],
+    /// As [`Quirks::rename`].
+    pub rename: &'static [(&'static str, &'static str)],
+}
+
+impl Quirks {
+    /// An upstream that takes whatever OpenAI's own API takes.
+    pub const NONE: Quirks = Quirks {
+        unsupported: &[],
+        rename: &[],
+        values: &[],
+        force: &[],
+        headers: &[],
+        model_prefix: "",
+        developer_role: true,
+        many_choices: true,
+        metadata: Metadata::Ours,
+        base_path: "",
+        stream_usage: StreamUsage::OnRequest,
+        models: &[],
+    };
+}
+
+/// Providers that are known and speak a language of their own, which is not served yet.
+pub const FOREIGN: &[&str] = &[
+    "anthropic",
+    "gemini",
+    "vertex_ai",
+    "vertex_ai_beta",
+    "bedrock",
+    "sagemaker",
+    "sagemaker_chat",
+    "azure",
+    "azure_text",
+    "azure_ai",
+    "cohere_chat",
+    "cohere",
+    "replicate",
+    "watsonx",
+    "watsonx_text",
+    "sap",
+    "oci",
+    "gigachat",
+    "voyage",
+    "jina_ai",
+    "infinity",
+    "predibase",
+    "nlp_cloud",
+    "bytez",
+    "triton",
+    "elevenlabs",
+    "deepgram",
+    "stability",
+    "recraft",
+    "fal_ai",
+    "black_forest_labs",
+    "palm",
+    "petals",
+    "maritalk",
+    "aleph_alpha",
+    "text-completion-codestral",
+    "ragflow",
+    "langgraph",
+    "langflow",
+];

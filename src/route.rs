@@ -1,0 +1,187 @@
+//! From the model that a caller names to the deployment that serves the call.
+//!
+//! Exact names first, then patterns, the most specific one first. Deployments of one name are served in turn.
+
+use crate::error::{Error, Kind, Result};
+use crate::pattern;
+use crate::provider::{Provider, Shape};
+use actix_web::http::Uri;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use secrecy::SecretString;
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// One configured upstream model, with everything that does not change between calls worked out.
+#[derive(Debug)]
+pub struct Deployment {
+    /// Place among all deployments of this configuration.
+    pub index: usize,
+    /// Stable identity in headers and logs.
+    pub id: String,
+    /// The public name, or a pattern of names.
+    pub name: String,
+    pub provider: &'static Provider,
+    /// The upstream's name for the model; with a `*` where the public name is a pattern.
+    pub model: String,
+    /// Shown to operators and in headers.
+    pub api_base: String,
+    pub chat: Uri,
+    pub transport: Transport,
+    pub timeouts: Timeouts,
+    /// Tried in turn; empty where the upstream wants none.
+    pub keys: Vec<SecretString>,
+    pub next_key: AtomicUsize,
+    /// Request headers beside the key.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub shape: Shape,
+    pub labels: Labels,
+    /// Facts for `/model/info`.
+    pub info: serde_json::Map<String, serde_json::Value>,
+    /// Why no call can be served: a provider that is not spoken yet, a key that is not there.
+    pub unserved: Option<Error>,
+}
+
+/// Response header values of a deployment.
+#[derive(Debug)]
+pub struct Labels {
+    pub id: HeaderValue,
+    pub group: HeaderValue,
+    pub api_base: HeaderValue,
+}
+
+/// What connections to an upstream are made of; equal transports share their connections.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Transport {
+    /// A unix socket instead of the host of the URL.
+    pub socket: Option<PathBuf>,
+    pub tls: bool,
+    /// A PEM file with one more certificate authority.
+    pub ca_file: Option<PathBuf>,
+    pub connect_timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// A whole answer must be there by then.
+    pub whole: Duration,
+    /// The longest silence of a stream.
+    pub silence: Duration,
+}
+
+/// A deployment chosen for a call.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub deployment: Arc<Deployment>,
+    /// The upstream's model name where it depends on what the caller asked for.
+    named: Option<String>,
+}
+
+impl Target {
+    /// The deployment, under its own model name.
+    pub fn fixed(deployment: Arc<Deployment>) -> Self {
+        Target { deployment, named: None }
+    }
+
+    /// The upstream's name for the model.
+    pub fn model(&self) -> &str {
+        self.named.as_deref().unwrap_or(&self.deployment.model)
+    }
+}
+
+/// All names and what they lead to.
+#[derive(Debug, Default)]
+pub struct Routes {
+    pub deployments: Vec<Arc<Deployment>>,
+    exact: HashMap<String, Group>,
+    patterns: Vec<Group>,
+}
+
+/// The deployments of one public name.
+#[derive(Debug)]
+struct Group {
+    name: String,
+    deployments: Vec<Arc<Deployment>>,
+    next: AtomicUsize,
+}
+
+impl Routes {
+    pub fn new(deployments: Vec<Arc<Deployment>>) -> Self {
+        let mut routes = Routes::default();
+        for deployment in &deployments {
+            let name = &deployment.name;
+            let fresh = || Group { name: name.clone(), deployments: Vec::new(), next: AtomicUsize::new(0) };
+            let group = if !name.contains('*') {
+                routes.exact.entry(name.clone()).or_insert_with(fresh)
+            } else {
+                let place = routes.patterns.iter().position(|g| g.name == *name).unwrap_or_else(|| {
+                    routes.patterns.push(fresh());
+                    routes.patterns.len() - 1
+                });
+                &mut routes.patterns[place]
+            };
+            group.deployments.push(deployment.clone());
+        }
+        routes.patterns.sort_by_key(|g| std::cmp::Reverse(g.name.len()));
+        routes.deployments = deployments;
+        routes
+    }
+
+    /// The deployment that is next in turn for this name.
+    ///
+    /// # Errors
+    /// 400 for a name that leads nowhere, with the nearest one that does; 501 or 401 for a deployment that cannot be
+    /// called.
+    pub fn target(&self, model: &str) -> Result<Target> {
+        let (group, captured) = self.find(model).ok_or_else(|| self.unknown(model))?;
+        let turn = group.next.fetch_add(1, Ordering::Relaxed);
+        let deployment = &group.deployments[turn % group.deployments.len()];
+        if let Some(why) = &deployment.unserved {
+            return Err(why.clone());
+        }
+        let named = captured.map(|captured| {
+            // `*` -> `openai/*` is asked for `openai/gpt-x` as well as for `gpt-x`.
+            let bare = captured
+                .strip_prefix(deployment.provider.name)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .unwrap_or(captured);
+            pattern::fill(&deployment.model, bare)
+        });
+        Ok(Target { deployment: deployment.clone(), named: named.filter(|_| deployment.model.contains('*')) })
+    }
+
+    /// Whether calls for this name would be routed.
+    pub fn serves(&self, model: &str) -> bool {
+        self.find(model).is_some()
+    }
+
+    /// The deployments behind a public name, written as in the configuration.
+    pub fn group(&self, name: &str) -> Vec<&Arc<Deployment>> {
+        self.deployments.iter().filter(|d| d.name == name).collect()
+    }
+
+    /// Every public name once, in the order of the configuration.
+    pub fn names(&self) -> Vec<&str> {
+        let mut seen = std::collections::HashSet::new();
+        self.deployments.iter().map(|d| d.name.as_str()).filter(|name| seen.insert(*name)).collect()
+    }
+
+    fn find<'a>(&self, model: &'a str) -> Option<(&Group, Option<&'a str>)> {
+        if let Some(group) = self.exact.get(model) {
+            return Some((group, None));
+        }
+        self.patterns.iter().find_map(|group| Some((group, Some(pattern::capture(&group.name, model)?))))
+    }
+
+    fn unknown(&self, model: &str) -> Error {
+        let shown = crate::envelope::shorten(model);
+        let hint = match pattern::nearest(model, self.names()) {
+            Some(near) => format!(" Did you mean `{near}`?"),
+            None => String::new(),
+        };
+        Error::new(Kind::Invalid, format!("Invalid model name passed in model={shown}.{hint} Call `/v1/models` to view the models that your key may use."))
+            .at_param("model")
+    }
+}

@@ -1,0 +1,225 @@
+//! The only place that talks to an LLM upstream. One per worker, since connections belong to a worker's thread.
+//!
+//! What does not change between calls (URL, host, key header) is worked out once per deployment and key. Connections
+//! are kept and reused; redirects are never followed.
+
+mod connect;
+pub mod tls;
+
+use crate::config::key_header;
+use crate::error::{Error, Kind, Result, from_upstream};
+use crate::route::{Deployment, Target, Transport};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use awc::error::{ConnectError, SendRequestError};
+use awc::{Client, ClientResponse, FrozenClientRequest};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use secrecy::ExposeSecret;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tls::TlsConfigs;
+
+/// Idle connections are given up after this time.
+const IDLE: Duration = Duration::from_secs(30);
+/// No connection is used for longer.
+const LIFETIME: Duration = Duration::from_secs(300);
+/// More of an error body than this says nothing new.
+const MAX_ERROR_BODY: usize = 64 << 10;
+/// Transports kept before those of older configurations are forgotten.
+const MAX_CLIENTS: usize = 256;
+
+/// By the places of a deployment and of its key.
+type Requests = HashMap<(usize, usize), FrozenClientRequest>;
+
+/// A worker's connections to all upstreams.
+pub struct Upstream {
+    tls: Arc<TlsConfigs>,
+    clients: RefCell<HashMap<Transport, Client>>,
+    /// Requests without a body, ready to be sent, for the configuration of this generation.
+    ready: RefCell<(u64, Requests)>,
+}
+
+impl Upstream {
+    pub fn new(tls: Arc<TlsConfigs>) -> Self {
+        Upstream { tls, clients: RefCell::default(), ready: RefCell::default() }
+    }
+
+    /// Sends `body` to the target and waits for the head of a good answer.
+    ///
+    /// # Errors
+    /// What the upstream answered instead, or why it could not be asked.
+    pub async fn send(&self, generation: u64, target: &Target, body: Bytes) -> Result<ClientResponse> {
+        let deployment = &*target.deployment;
+        let turn = match deployment.keys.len() {
+            0 | 1 => 0,
+            many => deployment.next_key.fetch_add(1, Ordering::Relaxed) % many,
+        };
+        let request = self.ready(generation, deployment, turn)?;
+        let response = request.send_body(body).await.map_err(|e| unsent(deployment, &e))?;
+        if response.status() == StatusCode::OK {
+            return Ok(response);
+        }
+        let secret = deployment.keys.get(turn).map_or("", |key| key.expose_secret());
+        Err(refused(deployment, response, secret).await)
+    }
+
+    fn ready(&self, generation: u64, deployment: &Deployment, turn: usize) -> Result<FrozenClientRequest> {
+        let place = (deployment.index, turn);
+        let mut ready = self.ready.borrow_mut();
+        if ready.0 != generation {
+            *ready = (generation, HashMap::new());
+        }
+        if let Some(request) = ready.1.get(&place) {
+            return Ok(request.clone());
+        }
+        let request = self.build(deployment, turn)?;
+        ready.1.insert(place, request.clone());
+        Ok(request)
+    }
+
+    fn build(&self, deployment: &Deployment, turn: usize) -> Result<FrozenClientRequest> {
+        let client = self.client(&deployment.transport).map_err(|e| Error::new(Kind::Internal, e))?;
+        let mut request = client.post(deployment.chat.clone()).no_decompress();
+        let headers = request.headers_mut();
+        if let Some(host) = deployment.chat.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
+            headers.insert(header::HOST, host);
+        }
+        headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("gateway/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        // Bodies are read on their way, so they must come as they are.
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        if let Some(key) = deployment.keys.get(turn) {
+            let unusable = || {
+                Error::new(
+                    Kind::Internal,
+                    format!(
+                        "The key for '{}' holds characters that cannot stand in a header.",
+                        deployment.provider.name
+                    ),
+                )
+            };
+            let (name, value) = key_header(deployment.provider.auth, key.expose_secret()).ok_or_else(unusable)?;
+            headers.insert(name, value);
+        }
+        for (name, value) in &deployment.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+        request.freeze().map_err(|e| {
+            Error::new(Kind::Internal, format!("The request to '{}' cannot be built: {e}", deployment.provider.name))
+        })
+    }
+
+    fn client(&self, transport: &Transport) -> std::result::Result<Client, String> {
+        let mut clients = self.clients.borrow_mut();
+        if let Some(client) = clients.get(transport) {
+            return Ok(client.clone());
+        }
+        if clients.len() >= MAX_CLIENTS {
+            clients.clear();
+        }
+        let client = connect::client(transport, &self.tls, IDLE, LIFETIME)?;
+        clients.insert(transport.clone(), client.clone());
+        Ok(client)
+    }
+}
+
+/// Reads a whole body, at most `limit` bytes.
+///
+/// # Errors
+/// Garbled when it is longer, unreachable when it breaks off.
+pub async fn gather(mut response: ClientResponse, limit: usize, deployment: &Deployment) -> Result<Bytes> {
+    let announced = content_length(response.headers()).unwrap_or(0);
+    let too_long = || {
+        Error::new(
+            Kind::Garbled,
+            format!("The answer of '{}' is longer than {limit} bytes (server.answer_limit).", deployment.provider.name),
+        )
+    };
+    if announced > limit {
+        return Err(too_long());
+    }
+    let mut whole = Bytes::new();
+    let mut pieces = BytesMut::new();
+    while let Some(chunk) = response.next().await {
+        let chunk = chunk.map_err(|e| broken_off(deployment, &e))?;
+        if whole.len() + pieces.len() + chunk.len() > limit {
+            return Err(too_long());
+        }
+        // An answer that arrives in one piece is not copied.
+        if whole.is_empty() && pieces.is_empty() {
+            whole = chunk;
+            continue;
+        }
+        if !whole.is_empty() {
+            pieces.reserve(announced.max(whole.len() + chunk.len()));
+            pieces.extend_from_slice(&std::mem::take(&mut whole));
+        }
+        pieces.extend_from_slice(&chunk);
+    }
+    Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
+}
+
+/// The upstream went away while it answered.
+pub fn broken_off(deployment: &Deployment, why: &dyn std::fmt::Display) -> Error {
+    tracing::debug!(deployment = deployment.id, "answer broken off: {why}");
+    Error::new(Kind::Garbled, format!("The answer of '{}' broke off before it was complete.", deployment.provider.name))
+}
+
+pub fn content_length(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// What an answer with another status than 200 means.
+async fn refused(deployment: &Deployment, mut response: ClientResponse, secret: &str) -> Error {
+    let status = response.status();
+    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let mut body = BytesMut::new();
+    // An error body is short and at hand; one that drips is not waited for.
+    let read = async {
+        while let Some(Ok(chunk)) = response.next().await {
+            let room = MAX_ERROR_BODY - body.len();
+            body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+            if body.len() == MAX_ERROR_BODY {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(5), read).await;
+    if status.is_success() || status.is_redirection() || status.is_informational() {
+        let message = format!(
+            "'{}' answered with the status {} instead of an answer; check api_base.",
+            deployment.provider.name,
+            status.as_u16()
+        );
+        return Error::new(Kind::Garbled, message);
+    }
+    from_upstream(deployment.provider.name, status, &body, retry_after, secret)
+}
+
+fn unsent(deployment: &Deployment, error: &SendRequestError) -> Error {
+    let at = format!("'{}' at {}", deployment.provider.name, deployment.api_base);
+    match error {
+        SendRequestError::Connect(ConnectError::Timeout) => Error::new(
+            Kind::Unreachable,
+            format!("Could not connect to {at} within {:?}.", deployment.transport.connect_timeout),
+        ),
+        SendRequestError::Connect(ConnectError::Disconnected) => {
+            Error::new(Kind::Unreachable, format!("{at} closed the connection without an answer."))
+        }
+        SendRequestError::Connect(e) => Error::new(Kind::Unreachable, format!("Could not connect to {at}: {e}.")),
+        SendRequestError::Timeout => Error::new(Kind::Timeout, format!("{at} did not answer in time.")),
+        SendRequestError::Response(actix_http::error::ParseError::Io(e)) => {
+            Error::new(Kind::Unreachable, format!("{at} closed the connection without an answer: {e}."))
+        }
+        SendRequestError::Response(e) => Error::new(Kind::Garbled, format!("{at} did not answer in HTTP: {e}.")),
+        SendRequestError::Send(e) => {
+            Error::new(Kind::Unreachable, format!("{at} closed the connection while it was sent the request: {e}."))
+        }
+        other => Error::new(Kind::Internal, format!("The request to {at} could not be sent: {other}.")),
+    }
+}

@@ -1,0 +1,4 @@
+//! Wire formats: bytes to frames and members. Pure, push style, no I/O.
+
+pub mod json;
+pub mod sse;

@@ -1,0 +1,18 @@
+//! One binary of black-box tests: each starts the real program and talks to it from outside.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod access;
+mod cancel;
+mod chat;
+mod cli;
+mod daemon;
+mod demo;
+mod faults;
+mod litellm;
+mod models;
+mod params;
+mod requests;
+mod sdk;
+mod secrets;
+mod stream;
+mod support;

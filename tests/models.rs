@@ -1,0 +1,173 @@
+//! What can be asked about models and health.
+
+use crate::support::{Gateway, Reply, UPSTREAM_KEY, Upstream, config, deployment, model, upstream};
+use serde_json::{Value, json};
+
+fn names(value: &Value) -> Vec<&str> {
+    value["data"].as_array().unwrap().iter().filter_map(|item| item["id"].as_str()).collect()
+}
+
+fn serve(up: &Upstream) -> Gateway {
+    let info = "info = { mode = \"chat\", max_input_tokens = 8192, supports_vision = true }\n";
+    let models = [
+        model("small", up) + info,
+        model("small", up),
+        deployment("my/large model", "openai/large-up", up.base()),
+        deployment("house/*", "openai/*", up.base()),
+    ];
+    Gateway::start(&config("", &models))
+}
+
+#[test]
+fn each_model_is_listed_once_and_a_wildcard_as_it_is_written() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    for path in ["/v1/models", "/models"] {
+        let list = gateway.get(path).ok().json();
+        assert_eq!(list["object"], "list");
+        assert_eq!(names(&list), ["small", "my/large model", "house/*"]);
+        for item in list["data"].as_array().unwrap() {
+            assert_eq!(item["object"], "model");
+            assert!(item["created"].is_u64() && item["owned_by"].is_string(), "{item}");
+        }
+    }
+}
+
+#[test]
+fn one_model_can_be_asked_for() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    assert_eq!(gateway.get("/v1/models/small").ok().json()["id"], "small");
+    assert_eq!(gateway.get("/models/small").ok().json()["id"], "small");
+    assert_eq!(gateway.get("/v1/models/my%2Flarge%20model").ok().json()["id"], "my/large model");
+    assert_eq!(gateway.get("/v1/models/my/large%20model").ok().json()["id"], "my/large model");
+    gateway.get("/v1/models/smal").error(404);
+}
+
+#[test]
+fn model_info_shows_each_deployment_without_its_secrets() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = serve(&up);
+    for path in ["/model/info", "/v1/model/info"] {
+        let answer = gateway.get(path).ok();
+        assert!(!answer.text().contains(UPSTREAM_KEY) && !answer.text().contains("UPSTREAM_KEY"), "{}", answer.text());
+        let info = answer.json();
+        let items = info["data"].as_array().unwrap();
+        assert_eq!(items.len(), 4);
+        assert_eq!(items[0]["model_name"], "small");
+        assert_eq!(items[0]["litellm_params"]["model"], "openai/small-up");
+        assert_eq!(items[0]["litellm_params"]["api_base"], up.base());
+        assert_eq!(items[0]["litellm_params"].get("api_key"), None);
+        assert_eq!(items[0]["model_info"]["max_input_tokens"], 8192);
+        assert!(items[0]["model_info"]["id"].is_string());
+        assert_ne!(items[0]["model_info"]["id"], items[1]["model_info"]["id"]);
+    }
+}
+
+#[test]
+fn model_info_of_one_deployment_can_be_asked_for() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    let all = gateway.get("/model/info").ok().json();
+    let id = all["data"][2]["model_info"]["id"].as_str().unwrap();
+    let one = gateway.get(&format!("/model/info?litellm_model_id={id}")).ok().json();
+    let one = if one["data"].is_array() { one["data"][0].clone() } else { one["data"].clone() };
+    assert_eq!(one["model_name"], "my/large model");
+}
+
+#[test]
+fn deployment_ids_survive_a_restart() {
+    let up = Upstream::new(Reply::whole());
+    let ids = || -> Vec<Value> {
+        let info = serve(&up).get("/model/info").ok().json();
+        info["data"].as_array().unwrap().iter().map(|item| item["model_info"]["id"].clone()).collect()
+    };
+    assert_eq!(ids(), ids());
+}
+
+#[test]
+fn model_groups_are_summed_up_by_name() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    let info = gateway.get("/model_group/info").ok().json();
+    let groups = info["data"].as_array().unwrap();
+    let found: Vec<_> = groups.iter().filter_map(|g| g["model_group"].as_str()).collect();
+    assert_eq!(found, ["small", "my/large model", "house/*"]);
+    assert_eq!(groups[0]["providers"], json!(["openai"]));
+    assert_eq!(groups[0]["supports_vision"], true);
+}
+
+#[test]
+fn liveness_is_a_word_and_readiness_an_object() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    for path in ["/health/liveliness", "/health/liveness"] {
+        assert!(gateway.call("GET", path, &[], b"").ok().text().contains("I'm alive!"), "{path}");
+    }
+    let ready = gateway.call("GET", "/health/readiness", &[], b"").ok().json();
+    assert!(ready["status"].is_string(), "{ready}");
+}
+
+#[test]
+fn health_really_calls_every_deployment_and_says_what_is_wrong_with_each() {
+    let good = Upstream::new(Reply::whole());
+    let bad = Upstream::new(Reply::error(500, "server_error", None, "broken pump"));
+    let (_socket, nobody) = upstream::refusing();
+    let gateway = Gateway::start(&config(
+        "",
+        &[model("good", &good), model("bad", &bad), deployment("gone", "openai/up", &format!("http://{nobody}/v1"))],
+    ));
+    let answer = gateway.get("/health").ok();
+    assert!(!answer.text().contains(UPSTREAM_KEY));
+    let health = answer.json();
+    assert_eq!((&health["healthy_count"], &health["unhealthy_count"]), (&json!(1), &json!(2)), "{health}");
+    assert_eq!(health["healthy_endpoints"].as_array().unwrap().len(), 1);
+    let unhealthy = health["unhealthy_endpoints"].as_array().unwrap();
+    assert!(unhealthy.iter().all(|e| e["error"].as_str().is_some_and(|text| !text.is_empty())), "{health}");
+    assert!(unhealthy.iter().any(|e| e["error"].as_str().unwrap().contains("broken pump")), "{health}");
+    let sent = good.only_request().json();
+    assert!(sent["max_tokens"].as_u64().or(sent["max_completion_tokens"].as_u64()).is_some_and(|n| n <= 16), "{sent}");
+}
+
+#[test]
+fn health_does_not_wait_longer_than_its_limit_for_a_silent_upstream() {
+    let (good, silent) = (Upstream::new(Reply::whole()), Upstream::new(Reply::silence()));
+    let text = config("", &[model("good", &good), model("silent", &silent)]) + "[health]\ntimeout = \"300ms\"\n";
+    let health = Gateway::start(&text).get("/health").ok().json();
+    assert_eq!((&health["healthy_count"], &health["unhealthy_count"]), (&json!(1), &json!(1)), "{health}");
+    silent.wait_departures(1);
+}
+
+#[test]
+fn health_calls_deployments_side_by_side() {
+    let silent: Vec<Upstream> = (0..6).map(|_| Upstream::new(Reply::silence())).collect();
+    let models: Vec<String> = silent.iter().map(|up| model("silent", up)).collect();
+    let gateway = Gateway::start(&(config("", &models) + "[health]\ntimeout = \"1s\"\nconcurrency = 6\n"));
+    let start = std::time::Instant::now();
+    assert_eq!(gateway.get("/health").ok().json()["unhealthy_count"], 6);
+    assert!(start.elapsed().as_secs() < 4, "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_front_page_and_the_list_of_routes_are_there() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    gateway.get("/").ok();
+    let routes = gateway.get("/routes").ok().text();
+    for path in ["/v1/chat/completions", "/v1/models", "/health/readiness", "/routes"] {
+        assert!(routes.contains(path), "{path} is not among {routes}");
+    }
+}
+
+#[test]
+fn head_requests_are_answered_without_a_body() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    let mut client = gateway.client();
+    client.request("HEAD", "/health/liveliness", &[], b"");
+    assert_eq!(client.head().status(), 200);
+    // A body would now be taken for the head of this answer.
+    client.request("GET", "/v1/nothing", &[], b"");
+    assert!([401, 404].contains(&client.head().status()));
+}
+
+#[test]
+fn errors_of_these_routes_have_the_usual_shape() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    for (path, status) in [("/v1/models/nothing", 404), ("/model/infos", 404)] {
+        gateway.get(path).error(status);
+    }
+}

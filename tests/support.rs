@@ -1,0 +1,20 @@
+//! The harness: the real program, a scripted upstream and a client that sees every byte.
+//!
+//! Nothing here sleeps or uses a fixed port; every wait is for an event, with a bound.
+
+pub mod client;
+pub mod feed;
+pub mod gateway;
+pub mod http;
+pub mod link;
+pub mod openai;
+pub mod reply;
+pub mod setup;
+pub mod tls;
+pub mod upstream;
+
+pub use client::{Answer, Client, ErrorBody};
+pub use gateway::{Gateway, MASTER_KEY};
+pub use reply::{Gate, Reply, Step};
+pub use setup::{Setup, config, deployment, model};
+pub use upstream::{UPSTREAM_KEY, Upstream};
