@@ -153,7 +153,7 @@ fn bad_json(bytes: &[u8], fault: json::Fault) -> Error {
     let line = before.iter().filter(|&&b| b == b'\n').count() + 1;
     let column = before.iter().rev().take_while(|&&b| b != b'\n').count() + 1;
     let message = format!("The request body is not acceptable JSON: {} (line {line}, column {column}).", fault.what);
-    Error::invalid(message).with_code("invalid_json")
+    Error::invalid(message)
 }
 
 /// What is to be different from the body that arrived.

@@ -5,6 +5,8 @@
 
 use crate::envelope::shorten;
 use actix_web::http::StatusCode;
+use actix_web::http::header::{HeaderName, HeaderValue};
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 use std::fmt;
 
@@ -21,12 +23,12 @@ pub struct Error {
 struct Words {
     message: String,
     param: Option<String>,
-    /// Instead of the status, where a more telling code is customary.
+    /// Instead of the status: the upstream's own.
     code: Option<String>,
     /// Instead of the kind's own type: what an upstream called it.
     type_name: Option<String>,
-    /// Seconds after which another try may succeed, as the upstream wrote it.
-    retry_after: Option<String>,
+    /// When another try may succeed, and how much is left: the upstream's headers about that.
+    headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 /// Whose fault, and of what sort.
@@ -76,26 +78,20 @@ impl Error {
         self
     }
 
-    /// A code that tells more than the status.
-    pub fn with_code(mut self, code: impl Into<String>) -> Self {
-        self.told.code = Some(code.into());
-        self
-    }
-
     /// The type an upstream gave it.
     pub fn with_type(mut self, type_name: impl Into<String>) -> Self {
         self.told.type_name = Some(type_name.into());
         self
     }
 
-    /// When to come back, in the upstream's words.
-    pub fn with_retry_after(mut self, after: Option<String>) -> Self {
-        self.told.retry_after = after;
+    /// Tells the caller when to come back, in the upstream's words.
+    pub fn with_headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
+        self.told.headers = headers;
         self
     }
 
-    pub fn retry_after(&self) -> Option<&str> {
-        self.told.retry_after.as_deref()
+    pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.told.headers
     }
 
     pub fn status(&self) -> StatusCode {
@@ -178,33 +174,48 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// Who an upstream's answer comes from, and what must not come back with it: some upstreams quote the key, or echo
+/// the headers that they were sent.
+#[derive(Debug, Default)]
+pub struct Origin {
+    pub provider: &'static str,
+    secrets: Vec<SecretString>,
+}
+
+impl Origin {
+    /// Texts shorter than this are no secrets, and would be found in any sentence.
+    const SHORTEST_SECRET: usize = 6;
+
+    pub fn new(provider: &'static str, secrets: impl IntoIterator<Item = SecretString>) -> Self {
+        let long = |secret: &SecretString| secret.expose_secret().len() >= Self::SHORTEST_SECRET;
+        Origin { provider, secrets: secrets.into_iter().filter(long).collect() }
+    }
+
+    fn clean(&self, text: String) -> String {
+        self.secrets.iter().fold(text, |text, secret| match text.contains(secret.expose_secret()) {
+            true => text.replace(secret.expose_secret(), "[redacted]"),
+            false => text,
+        })
+    }
+}
+
 /// The error that an upstream's answer means, whatever shape its body has.
-///
-/// `secret` is the provider's key: some upstreams quote it, and it must not go on to the caller.
-pub fn from_upstream(
-    provider: &str,
-    status: StatusCode,
-    body: &[u8],
-    retry_after: Option<String>,
-    secret: &str,
-) -> Error {
+pub fn from_upstream(origin: &Origin, status: StatusCode, body: &[u8]) -> Error {
     let told = Told::read(body);
-    let clean = |text: String| if secret.len() >= 6 { text.replace(secret, "[redacted]") } else { text };
+    let clean = |text| origin.clean(text);
     let mut message =
         clean(told.message.unwrap_or_else(|| status.canonical_reason().unwrap_or("no message").to_owned()));
     if let 401 | 403 = status.as_u16() {
+        let provider = origin.provider;
         message =
             format!("The provider '{provider}' refused the gateway's own key for it, not yours; its answer: {message}");
     }
     // Statuses below 400 never come here but for a 200 that holds an error.
-    let status = if status.is_client_error() || status.is_server_error() {
-        status
-    } else {
-        told.status.unwrap_or(StatusCode::BAD_GATEWAY)
-    };
+    let is_error = status.is_client_error() || status.is_server_error();
+    let status = if is_error { status } else { told.status.unwrap_or(StatusCode::BAD_GATEWAY) };
     // 529 is known to Anthropic's clients only.
     let status = if status.as_u16() == 529 { StatusCode::SERVICE_UNAVAILABLE } else { status };
-    let mut error = Error::new(Kind::Upstream(status), message).with_retry_after(retry_after);
+    let mut error = Error::new(Kind::Upstream(status), message);
     error.told.param = told.param.map(clean);
     error.told.code = told.code.map(clean);
     error.told.type_name = told.type_name.map(clean);
@@ -297,7 +308,7 @@ mod tests {
 
     fn told(status: u16, body: &str) -> serde_json::Value {
         let status = StatusCode::from_u16(status).unwrap();
-        from_upstream("groq", status, body.as_bytes(), None, "sk-secret-key").body()["error"].clone()
+        from_upstream(&Origin::new("groq", [SecretString::from("sk-secret-key")]), status, body.as_bytes()).body()["error"].clone()
     }
 
     #[test]

@@ -7,7 +7,9 @@ mod models;
 mod reply;
 mod stream;
 
-use actix_web::web::{self, ServiceConfig, get, post};
+use actix_web::Route;
+use actix_web::guard::{Any, Get, Head};
+use actix_web::web::{self, ServiceConfig, post};
 
 /// The routes in the order in which they are tried: calls first.
 pub const ROUTES: &[(&str, &str)] = &[
@@ -57,6 +59,11 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     serve("/model_group/info", || get().to(models::groups));
     serve("/routes", || get().to(models::routes));
     serve("/", || get().to(models::welcome));
+}
+
+/// Whoever may read may ask for the head alone.
+fn get() -> Route {
+    web::route().guard(Any(Get()).or(Head()))
 }
 
 pub use reply::wrong_path;

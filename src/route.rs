@@ -2,7 +2,7 @@
 //!
 //! Exact names first, then patterns, the most specific one first. Deployments of one name are served in turn.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Origin, Result};
 use crate::pattern;
 use crate::provider::{Provider, Shape};
 use actix_web::http::Uri;
@@ -24,6 +24,8 @@ pub struct Deployment {
     /// The public name, or a pattern of names.
     pub name: String,
     pub provider: &'static Provider,
+    /// For errors of the upstream.
+    pub origin: Arc<Origin>,
     /// The upstream's name for the model; with a `*` where the public name is a pattern.
     pub model: String,
     /// Shown to operators and in headers.

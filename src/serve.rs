@@ -12,7 +12,7 @@ use actix_web::{App, HttpServer, web};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::net::ToSocketAddrs;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +21,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// The name of sockets that no service manager named.
+const CONFIGURED: &str = "configured";
 
 /// Runs the gateway until it is asked to stop. `then` runs once it is ready.
 ///
@@ -41,8 +43,15 @@ where
         check_anonymous(&config, &listeners)?;
     }
     make_private(&config.state_dir);
+    // Sockets of our own making go with us; systemd's stay.
+    let own: Vec<PathBuf> =
+        listeners.iter().filter(|(name, _)| name == CONFIGURED).filter_map(|(_, l)| l.path()).collect();
     let gateway = Gateway::new(sources, config);
-    actix_web::rt::System::new().block_on(daemon(gateway, listeners, then))
+    let result = actix_web::rt::System::new().block_on(daemon(gateway, listeners, then));
+    for path in own {
+        let _ = std::fs::remove_file(path);
+    }
+    result
 }
 
 /// One line for `systemctl status`.
@@ -239,7 +248,7 @@ fn listeners(config: &Config, port: Option<u16>) -> Result<Vec<(String, Listener
     if !inherited.is_empty() {
         return Ok(inherited);
     }
-    config.server.listen.iter().map(|address| bind(address, port).map(|l| ("configured".to_owned(), l))).collect()
+    config.server.listen.iter().map(|address| bind(address, port).map(|l| (CONFIGURED.to_owned(), l))).collect()
 }
 
 fn bind(address: &Listen, port: Option<u16>) -> Result<Listener, String> {

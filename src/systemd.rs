@@ -5,6 +5,7 @@ use socket2::{Domain, Socket, Type};
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A socket that accepts connections.
@@ -56,6 +57,14 @@ impl Listener {
         match self {
             Listener::Tcp(tcp) => tcp.local_addr().is_ok_and(|address| address.ip().is_loopback()),
             Listener::Unix(_) => true,
+        }
+    }
+
+    /// The file of a unix socket.
+    pub fn path(&self) -> Option<PathBuf> {
+        match self {
+            Listener::Tcp(_) => None,
+            Listener::Unix(unix) => unix.local_addr().ok()?.as_pathname().map(Path::to_owned),
         }
     }
 

@@ -2,12 +2,13 @@
 //! unless something must leave it.
 
 use crate::envelope::{Edits, Envelope};
-use crate::error::{Error, Kind as ErrorKind, from_upstream};
+use crate::error::{Error, Kind as ErrorKind, Origin, from_upstream};
 use crate::meter::{MAX_DEPTH, Usage};
 use crate::wire::json::{self, Kind};
 use crate::wire::sse::{self, Content, Events};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// No single event is larger; images in deltas stay below this.
 const MAX_EVENT: usize = 16 << 20;
@@ -30,9 +31,7 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Tap {
     events: Events,
-    provider: &'static str,
-    /// The provider's key, which must not come back in an error.
-    secret: Box<str>,
+    origin: Arc<Origin>,
     shows_usage: bool,
     pub usage: Option<Usage>,
     /// The last event with choices: tells at the end whether the answer was complete.
@@ -43,11 +42,10 @@ pub struct Tap {
 }
 
 impl Tap {
-    pub fn new(provider: &'static str, secret: &str, shows_usage: bool) -> Self {
+    pub fn new(origin: Arc<Origin>, shows_usage: bool) -> Self {
         Tap {
             events: Events::new(MAX_EVENT),
-            provider,
-            secret: secret.into(),
+            origin,
             shows_usage,
             usage: None,
             last: Bytes::new(),
@@ -95,7 +93,7 @@ impl Tap {
         }
         Step::Fail(Error::new(
             ErrorKind::Garbled,
-            format!("The answer of '{}' broke off before it was complete.", self.provider),
+            format!("The answer of '{}' broke off before it was complete.", self.origin.provider),
         ))
     }
 
@@ -136,7 +134,7 @@ impl Tap {
             return Some(self.garbled("an event of it is not JSON"));
         }
         if error {
-            return Some(Step::Fail(from_upstream(self.provider, StatusCode::OK, &data, None, &self.secret)));
+            return Some(Step::Fail(from_upstream(&self.origin, StatusCode::OK, &data)));
         }
         if choices > 0 {
             self.last = event.clone();
@@ -172,7 +170,10 @@ impl Tap {
     }
 
     fn garbled(&self, what: &str) -> Step {
-        Step::Fail(Error::new(ErrorKind::Garbled, format!("The answer of '{}' makes no sense: {what}.", self.provider)))
+        Step::Fail(Error::new(
+            ErrorKind::Garbled,
+            format!("The answer of '{}' makes no sense: {what}.", self.origin.provider),
+        ))
     }
 }
 
@@ -214,7 +215,7 @@ mod tests {
 
     /// Everything the caller gets, the usage, and how it ended.
     fn run(chunks: impl IntoIterator<Item = Bytes>, shows_usage: bool) -> (String, Option<Usage>, &'static str) {
-        let mut tap = Tap::new("mock", "sk-secret", shows_usage);
+        let mut tap = Tap::new(Arc::default(), shows_usage);
         let mut out = Vec::new();
         for chunk in chunks {
             tap.push(chunk);
@@ -289,7 +290,7 @@ mod tests {
         #[test]
         fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 1usize..50) {
             let chunks: Vec<Bytes> = bytes.chunks(cut).map(Bytes::copy_from_slice).collect();
-            let mut tap = Tap::new("mock", "", false);
+            let mut tap = Tap::new(Arc::default(), false);
             for chunk in chunks {
                 tap.push(chunk);
                 while let Step::Forward(_) = tap.step() {}

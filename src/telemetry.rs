@@ -13,7 +13,9 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 /// # Errors
 /// A text for the operator when `log.level` is no filter.
 pub fn start(log: &config::Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&log.level).map_err(|e| format!("log.level: {e}"))?;
+    // The server library tells of its own start and stop what our lines tell better.
+    let filter =
+        EnvFilter::try_new(format!("actix_server=warn,{}", log.level)).map_err(|e| format!("log.level: {e}"))?;
     let journal = match log.format {
         LogFormat::Journald => true,
         LogFormat::Auto => stderr_is_the_journal(),

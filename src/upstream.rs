@@ -10,7 +10,7 @@ use crate::config::key_header;
 use crate::error::{Error, Kind, Result, from_upstream};
 use crate::route::{Deployment, Target, Transport};
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, ClientResponse, FrozenClientRequest};
 use bytes::{Bytes, BytesMut};
@@ -63,8 +63,7 @@ impl Upstream {
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
-        let secret = deployment.keys.get(turn).map_or("", |key| key.expose_secret());
-        Err(refused(deployment, response, secret).await)
+        Err(refused(deployment, response).await)
     }
 
     fn ready(&self, generation: u64, deployment: &Deployment, turn: usize) -> Result<FrozenClientRequest> {
@@ -175,9 +174,14 @@ pub fn content_length(headers: &HeaderMap) -> Option<usize> {
 }
 
 /// What an answer with another status than 200 means.
-async fn refused(deployment: &Deployment, mut response: ClientResponse, secret: &str) -> Error {
+async fn refused(deployment: &Deployment, mut response: ClientResponse) -> Error {
     let status = response.status();
-    let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let told = |name: &HeaderName| {
+        let name = name.as_str();
+        name.starts_with("retry-after") || name.starts_with("x-ratelimit-") || name == "x-should-retry"
+    };
+    let headers = response.headers().iter().filter(|(name, _)| told(name));
+    let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
     let mut body = BytesMut::new();
     // An error body is short and at hand; one that drips is not waited for.
     let read = async {
@@ -198,7 +202,7 @@ async fn refused(deployment: &Deployment, mut response: ClientResponse, secret: 
         );
         return Error::new(Kind::Garbled, message);
     }
-    from_upstream(deployment.provider.name, status, &body, retry_after, secret)
+    from_upstream(&deployment.origin, status, &body).with_headers(headers)
 }
 
 fn unsent(deployment: &Deployment, error: &SendRequestError) -> Error {

@@ -439,16 +439,6 @@ fn callers_of_http_1_0_get_their_answers_without_chunks() {
 }
 
 #[test]
-fn interim_answers_of_an_upstream_are_passed_over() {
-    for interim in ["HTTP/1.1 100 Continue\r\n\r\n", "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"] {
-        let mut steps = vec![crate::support::Step::Raw(interim.into())];
-        steps.extend(Reply::whole().0);
-        let gateway = serve(&Upstream::new(Reply(steps)));
-        assert_eq!(gateway.chat(HELLO).ok().text(), WHOLE, "{interim}");
-    }
-}
-
-#[test]
 fn a_model_name_cannot_smuggle_a_header_in() {
     let up = Upstream::new(Reply::whole());
     let gateway = Gateway::start(&config("", &[deployment("*", "openai/*", up.base())]));

@@ -1,7 +1,7 @@
 //! From a written model to a deployment: which provider, which address, which key, which request shape.
 
 use super::{Mode, file, look_up};
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Origin};
 use crate::pattern;
 use crate::provider::{self, Auth, KeyNeed, Provider, Shape, Wishes, compatible};
 use crate::route::{Deployment, Labels, Timeouts, Transport};
@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
@@ -42,7 +43,12 @@ const RESERVED: &[&str] = &["model", "messages", "stream", "stream_options"];
 pub fn resolve(context: &Context<'_>, model: &file::Model, index: usize) -> Result<Resolved, Vec<String>> {
     let text = |written: &str| plain(written, context.secrets);
     let mut model = model.clone();
-    model.model = text(&model.model).unwrap_or_default();
+    if let Some(name) = Written(model.model.clone()).reference() {
+        if context.mode == Mode::Offline {
+            return Ok(Resolved { deployments: Vec::new(), warnings: Vec::new() });
+        }
+        model.model = text(&model.model).ok_or_else(|| vec![format!("model: the variable {name} is not set")])?;
+    }
     model.provider = model.provider.and_then(|p| text(&p));
     if model.name.is_empty() || model.name.len() > 256 {
         return Err(vec!["it needs a name of at most 256 characters".to_owned()]);
@@ -170,7 +176,12 @@ fn one(
             for name in map.keys().filter(|name| RESERVED.contains(&name.as_str()) || name.contains(['"', '\\'])) {
                 errors.push(format!("{section}.{name}: this member belongs to the call and cannot be set here"));
             }
-            map.iter().map(|(name, value)| (name.clone(), value.to_string().into_bytes().into())).collect()
+            map.iter()
+                .filter_map(|(name, value)| {
+                    let json = without_references(value, context)?;
+                    Some((name.clone(), json.to_string().into_bytes().into()))
+                })
+                .collect()
         };
     let wishes = Wishes {
         drop_params: model.drop_params.or(context.defaults.drop_params).unwrap_or(false),
@@ -179,6 +190,9 @@ fn one(
         params: bodies("params", &model.params),
         extra_body: bodies("extra_body", &model.extra_body),
     };
+    // What an upstream may echo: its keys, and the headers that the operator adds.
+    let added = model.extra_headers.values().filter_map(|written| look_up(written, context.secrets));
+    let secrets: Vec<SecretString> = keys.iter().cloned().chain(added).collect();
     let ca_file = model.ca_file.clone();
     if let Some(path) = &ca_file
         && context.mode == Mode::Live
@@ -220,6 +234,7 @@ fn one(
         },
         shape: Shape::new(provider, &upstream, wishes),
         id,
+        origin: Arc::new(Origin::new(provider.name, secrets)),
         name: model.name.clone(),
         provider,
         model: upstream,
@@ -376,6 +391,22 @@ fn keys(context: &Context<'_>, model: &file::Model, provider: &Provider) -> Vec<
         None => return provider.key_env.iter().find_map(|name| context.secrets.get(name)).into_iter().collect(),
     };
     written.into_iter().filter_map(|key| look_up(key, context.secrets)).collect()
+}
+
+/// JSON with its references looked up; what refers to nothing is left out.
+fn without_references(value: &file::Json, context: &Context<'_>) -> Option<file::Json> {
+    Some(match value {
+        file::Json::String(text) => match Written(text.clone()).reference() {
+            Some(name) if context.mode == Mode::Live => context.secrets.get(name)?.expose_secret().into(),
+            _ => value.clone(),
+        },
+        file::Json::Array(items) => items.iter().filter_map(|item| without_references(item, context)).collect(),
+        file::Json::Object(members) => {
+            let members = members.iter();
+            members.filter_map(|(name, value)| Some((name.clone(), without_references(value, context)?))).collect()
+        }
+        other => other.clone(),
+    })
 }
 
 /// A server of one's own may need no key, whoever's API it speaks.

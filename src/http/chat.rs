@@ -13,7 +13,6 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use secrecy::ExposeSecret;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,8 +32,9 @@ pub struct Call {
 pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse {
     let mut meter = Meter::new(Uuid::now_v7(), Instant::now());
     let id = meter.id;
+    let version = request.version();
     let answer = match begin(&request, payload, &mut meter).await {
-        Ok((call, true)) => stream::answer(call, meter).await,
+        Ok((call, true)) => stream::answer(call, meter).await.map(|answer| stream::fit(answer, version)),
         Ok((call, false)) => whole(call, meter).await,
         Err(error) => {
             meter.fail(&error);
@@ -54,10 +54,10 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
     check(&envelope)?;
     let streams = envelope.flag("stream");
-    let in_path = request.match_info().get("model");
+    let in_path = reply::path_part(request, "model");
     let in_body = envelope.string("model");
     // In Azure's form the path names the model.
-    let model = in_path.or(in_body.as_deref()).filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
+    let model = in_path.as_deref().or(in_body.as_deref()).filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
     meter.asked(model, streams, size);
     let target = live.routes.target(model)?;
     meter.sent_to(&target.deployment);
@@ -99,8 +99,7 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             )
         })?;
         if seen.is_error {
-            let secret = deployment.keys.first().map_or("", |key| key.expose_secret());
-            return Err(from_upstream(deployment.provider.name, StatusCode::OK, &body, None, secret));
+            return Err(from_upstream(&deployment.origin, StatusCode::OK, &body));
         }
         Ok((headers, body, seen.usage))
     });
@@ -252,18 +251,16 @@ fn check_tools(tools: &[u8]) -> Result<()> {
         place += 1;
     });
     match found {
-        Some(place) => Err(Error::new(Kind::NotServed, "Tools of the type 'mcp' are not served yet.")
+        Some(place) => Err(Error::invalid("Tools of the type 'mcp' are not served yet; take this one out.")
             .at_param(format!("tools[{place}].type"))),
         None => Ok(()),
     }
 }
 
 fn missing(name: &str) -> Error {
-    Error::invalid(format!("Missing required parameter: '{name}'."))
-        .at_param(name)
-        .with_code("missing_required_parameter")
+    Error::invalid(format!("Missing required parameter: '{name}'.")).at_param(name)
 }
 
 fn wrong_type(name: &str, expected: &str) -> Error {
-    Error::invalid(format!("Invalid type for '{name}': expected {expected}.")).at_param(name).with_code("invalid_type")
+    Error::invalid(format!("Invalid type for '{name}': expected {expected}.")).at_param(name)
 }

@@ -120,8 +120,6 @@ async fn ask(worker: &Worker, live: &Live, deployment: &Arc<Deployment>) -> Resu
     let body = upstream::gather(response, live.config.server.answer_limit, deployment).await?;
     match meter::whole(&body) {
         Ok(seen) if !seen.is_error => Ok(()),
-        _ => {
-            Err(crate::error::from_upstream(deployment.provider.name, actix_web::http::StatusCode::OK, &body, None, ""))
-        }
+        _ => Err(crate::error::from_upstream(&deployment.origin, actix_web::http::StatusCode::OK, &body)),
     }
 }

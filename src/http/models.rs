@@ -1,6 +1,6 @@
 //! What is served: models in OpenAI's form, deployments in LiteLLM's, and the routes themselves.
 
-use super::reply::{plain, worker};
+use super::reply::{path_part, plain, worker};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Live;
 use crate::pattern;
@@ -37,7 +37,7 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
 pub async fn one(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
     let result = admitted(&request).and_then(|live| {
-        let id = request.match_info().query("id");
+        let id = &*path_part(&request, "id").unwrap_or_default();
         if live.routes.serves(id) {
             return Ok(HttpResponse::Ok().json(model(&live, id)));
         }
@@ -45,7 +45,7 @@ pub async fn one(request: HttpRequest) -> HttpResponse {
             pattern::nearest(id, live.routes.names()).map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
         let message =
             format!("The model '{}' does not exist, or your key may not use it.{hint}", crate::envelope::shorten(id));
-        Err(Error::new(Kind::NotFound, message).at_param("model").with_code("model_not_found"))
+        Err(Error::new(Kind::NotFound, message).at_param("model"))
     });
     plain(&request, started, result)
 }

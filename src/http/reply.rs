@@ -3,8 +3,9 @@
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Worker;
 use crate::route::Deployment;
-use actix_web::http::header::{ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use actix_web::http::header::{ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
+use std::borrow::Cow;
 use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -26,6 +27,12 @@ const FALLBACKS: HeaderName = HeaderName::from_static("x-litellm-attempted-fallb
 /// Never, unless the application was put together wrongly.
 pub fn worker(request: &HttpRequest) -> Result<&Rc<Worker>> {
     request.app_data::<Rc<Worker>>().ok_or_else(|| Error::new(Kind::Internal, "The worker has no state."))
+}
+
+/// A part of the path, decoded. The router leaves `%2F` as it is, so that it does not divide a part.
+pub fn path_part<'a>(request: &'a HttpRequest, name: &str) -> Option<Cow<'a, str>> {
+    let raw = request.match_info().get(name)?;
+    percent_encoding::percent_decode_str(raw).decode_utf8().ok()
 }
 
 /// A number of milliseconds with three decimals, as a header value.
@@ -97,8 +104,8 @@ pub fn upstream_headers(builder: &mut HttpResponseBuilder, upstream: &HeaderMap)
 pub fn error(error: &Error, id: &Uuid) -> HttpResponse {
     let mut builder = HttpResponse::build(error.status());
     call_id(&mut builder, id);
-    if let Some(after) = error.retry_after().and_then(|v| HeaderValue::from_str(v).ok()) {
-        builder.insert_header((RETRY_AFTER, after));
+    for (name, value) in error.headers() {
+        builder.insert_header((name.clone(), value.clone()));
     }
     if let Kind::TooLarge | Kind::SlowRequest | Kind::Stopping = error.kind {
         // The rest of the body is not read, so the connection cannot go on.

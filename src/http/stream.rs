@@ -10,13 +10,14 @@ use crate::error::{Error, Kind, Result};
 use crate::meter::Meter;
 use crate::tap::{Step, Tap};
 use crate::upstream::broken_off;
+use actix_http::ConnectionType;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Version;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use awc::ClientResponse;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
-use secrecy::ExposeSecret;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -32,6 +33,8 @@ struct Open {
     response: ClientResponse,
     tap: Tap,
     first: Option<Step>,
+    /// The upstream's body has been read to its end, and must not be asked again.
+    ended: bool,
 }
 
 /// Waits for the first event, or for the moment to commit without it.
@@ -82,14 +85,23 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     Ok(builder.body(ChatStream { state, meter, ending, silence, keep_alive, heard: now, sent: now, timer: None }))
 }
 
+/// HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
+pub fn fit(mut answer: HttpResponse, version: Version) -> HttpResponse {
+    if version < Version::HTTP_11 {
+        let head = answer.head_mut();
+        head.no_chunking(true);
+        head.set_connection_type(ConnectionType::Close);
+    }
+    answer
+}
+
 /// Calls the upstream and waits for the first event that says something.
 async fn open(call: Call) -> Result<Open> {
     let deployment = &call.target.deployment;
     let first = async {
         let mut response =
             call.worker.upstream.send(call.live.generation, &call.target, call.prepared.body.clone()).await?;
-        let secret = deployment.keys.first().map_or("", |key| key.expose_secret());
-        let mut tap = Tap::new(deployment.provider.name, secret, call.prepared.shows_usage);
+        let mut tap = Tap::new(deployment.origin.clone(), call.prepared.shows_usage);
         if !is_event_stream(response.headers()) {
             return Err(no_stream(response, &call).await);
         }
@@ -98,13 +110,15 @@ async fn open(call: Call) -> Result<Open> {
                 Step::Fail(error) => return Err(error),
                 // Comments are the upstream's way to say that it is not there yet.
                 Step::Forward(event) if event.starts_with(b":") => continue,
-                step @ (Step::Forward(_) | Step::Finish(_)) => return Ok(Open { response, tap, first: Some(step) }),
+                step @ (Step::Forward(_) | Step::Finish(_)) => {
+                    return Ok(Open { response, tap, first: Some(step), ended: false });
+                }
                 Step::More => match response.next().await {
                     Some(Ok(chunk)) => tap.push(chunk),
                     Some(Err(e)) => return Err(broken_off(deployment, &e)),
                     None => match tap.end() {
                         Step::Fail(error) => return Err(error),
-                        step => return Ok(Open { response, tap, first: Some(step) }),
+                        step => return Ok(Open { response, tap, first: Some(step), ended: false }),
                     },
                 },
             }
@@ -144,8 +158,7 @@ async fn no_stream(response: ClientResponse, call: &Call) -> Error {
     };
     match crate::meter::whole(&body) {
         Ok(seen) if seen.is_error => {
-            let secret = deployment.keys.first().map_or("", |key| key.expose_secret());
-            crate::error::from_upstream(deployment.provider.name, actix_web::http::StatusCode::OK, &body, None, secret)
+            crate::error::from_upstream(&deployment.origin, actix_web::http::StatusCode::OK, &body)
         }
         Ok(_) => Error::new(
             Kind::Garbled,
@@ -258,7 +271,9 @@ impl MessageBody for ChatStream {
                             this.meter.used(open.tap.usage);
                             this.meter.saw(open.tap.seen_tokens());
                             this.meter.succeed();
-                            if let State::Open(open) = std::mem::replace(&mut this.state, State::Ended) {
+                            if let State::Open(open) = std::mem::replace(&mut this.state, State::Ended)
+                                && !open.ended
+                            {
                                 this.state = State::Closing(open.response);
                             }
                             return Poll::Ready(Some(Ok(event)));
@@ -275,9 +290,13 @@ impl MessageBody for ChatStream {
                             }
                             Poll::Ready(Some(Err(e))) => {
                                 tracing::debug!("stream broken off: {e}");
+                                open.ended = true;
                                 open.first = Some(open.tap.end());
                             }
-                            Poll::Ready(None) => open.first = Some(open.tap.end()),
+                            Poll::Ready(None) => {
+                                open.ended = true;
+                                open.first = Some(open.tap.end());
+                            }
                             Poll::Pending => {
                                 this.meter.saw(open.tap.seen_tokens());
                                 return this.pause(cx);

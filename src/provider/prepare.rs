@@ -240,7 +240,6 @@ fn unsupported(name: &str, provider: &Provider) -> Error {
         provider.name
     ))
     .at_param(name)
-    .with_code("unsupported_parameter")
 }
 
 /// Whether a JSON text is this string, written without escapes.

@@ -40,7 +40,7 @@ impl Connections {
     /// Every connection asks, waits for the whole answer and asks again for `length`; the number of answers.
     pub async fn ask_for(&mut self, request: &Arc<[u8]>, length: Duration) -> io::Result<usize> {
         let until = Instant::now() + length;
-        self.each(|mut connection, _| {
+        self.each(|mut connection| {
             let request = Arc::clone(request);
             async move {
                 let mut answers = 0;
@@ -54,12 +54,11 @@ impl Connections {
         .await
     }
 
-    /// Every connection reads one stream, each beginning `stagger` after the one before; the number of events.
-    pub async fn stream(&mut self, request: &Arc<[u8]>, stagger: Duration) -> io::Result<usize> {
-        self.each(|mut connection, index| {
+    /// Every connection reads one stream to its end; the number of events.
+    pub async fn stream(&mut self, request: &Arc<[u8]>) -> io::Result<usize> {
+        self.each(|mut connection| {
             let request = Arc::clone(request);
             async move {
-                tokio::time::sleep(stagger * index).await;
                 connection.ask(&request).await?;
                 let content = http::content(&connection.buf)?;
                 if !content.ends_with(b"data: [DONE]\n\n") {
@@ -73,13 +72,13 @@ impl Connections {
     }
 
     /// Runs `work` on all connections at once and sums what it counts; the connections stay open.
-    async fn each<F>(&mut self, work: impl Fn(Connection, u32) -> F) -> io::Result<usize>
+    async fn each<F>(&mut self, work: impl Fn(Connection) -> F) -> io::Result<usize>
     where
         F: Future<Output = io::Result<(Connection, usize)>> + Send + 'static,
     {
         let mut tasks = JoinSet::new();
-        for (connection, index) in self.0.drain(..).zip(0..) {
-            tasks.spawn(work(connection, index));
+        for connection in self.0.drain(..) {
+            tasks.spawn(work(connection));
         }
         let mut sum = 0;
         while let Some(done) = tasks.join_next().await {

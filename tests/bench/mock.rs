@@ -9,6 +9,7 @@ use memchr::memmem;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,6 +24,8 @@ struct Answers {
     event: Vec<u8>,
     usage: Vec<u8>,
     done: Vec<u8>,
+    /// Streams begun so far.
+    streams: AtomicU32,
 }
 
 /// Serves on a thread of its own until the process ends; the address is a free loopback port.
@@ -77,14 +80,18 @@ async fn serve(mut stream: TcpStream, answers: &Arc<Answers>) -> io::Result<()> 
 /// proxy then finds at one waking is chance.
 async fn write_stream(stream: TcpStream, answers: Arc<Answers>, events: u64, pace: Duration) -> io::Result<TcpStream> {
     let mut stream = stream.into_std()?;
+    // Multiples of the golden ratio: however many streams there are, their events lie evenly between each other.
+    let phase = (f64::from(answers.streams.fetch_add(1, Ordering::Relaxed)) * 0.618_034).fract();
     let write = move || {
         stream.set_nonblocking(false)?;
         stream.write_all(&answers.head)?;
-        let mut due = Instant::now();
-        for _ in 0..events {
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+        let mut due = Instant::now() + pace.mul_f64(phase);
+        for event in 0..events {
+            if event > 0 {
+                thread::sleep(due.saturating_duration_since(Instant::now()));
+                due += pace;
+            }
             stream.write_all(&answers.event)?;
-            due += pace;
         }
         stream.write_all(&answers.usage)?;
         stream.write_all(&answers.done)?;
@@ -125,5 +132,6 @@ fn answers() -> Answers {
         event: chunk(r#"{"index":0,"delta":{"content":" token"},"finish_reason":null}"#, ""),
         usage: chunk("", &format!(",{usage}")),
         done: [http::chunk("data: [DONE]\n\n"), http::chunk("")].concat(),
+        streams: AtomicU32::new(0),
     }
 }
