@@ -4,7 +4,6 @@
 //! names bound to providers, secrets looked up, durations typed. Everything that is wrong is reported together.
 
 mod deployment;
-pub use deployment::key_header;
 pub mod file;
 pub mod litellm;
 pub mod units;

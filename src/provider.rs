@@ -7,6 +7,7 @@
 pub mod compatible;
 mod prepare;
 
+use actix_web::http::header::{self, HeaderName, HeaderValue};
 pub use prepare::{Prepared, Shape, Wishes, prepare};
 
 /// An upstream API, as a row of a table.
@@ -40,6 +41,20 @@ pub enum Auth {
     Scheme(&'static str),
     /// A header of the provider's own that holds the bare key.
     Header(&'static str),
+}
+
+impl Auth {
+    /// The header that shows `key`; none where the key holds characters that cannot stand in one.
+    pub fn header(self, key: &str) -> Option<(HeaderName, HeaderValue)> {
+        let (name, text) = match self {
+            Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {key}")),
+            Auth::Scheme(word) => (header::AUTHORIZATION, format!("{word} {key}")),
+            Auth::Header(name) => (HeaderName::from_static(name), key.to_owned()),
+        };
+        let mut value = HeaderValue::from_str(&text).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
+    }
 }
 
 /// Whether a deployment may be called without a key.

@@ -6,7 +6,6 @@
 mod connect;
 pub mod tls;
 
-use crate::config::key_header;
 use crate::error::{Error, Kind, Result, from_upstream};
 use crate::route::{Deployment, Target, Transport};
 use actix_web::http::StatusCode;
@@ -102,7 +101,7 @@ impl Upstream {
                     ),
                 )
             };
-            let (name, value) = key_header(deployment.provider.auth, key.expose_secret()).ok_or_else(unusable)?;
+            let (name, value) = deployment.provider.auth.header(key.expose_secret()).ok_or_else(unusable)?;
             headers.insert(name, value);
         }
         for (name, value) in &deployment.headers {

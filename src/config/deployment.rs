@@ -3,7 +3,7 @@
 use super::{Mode, file, look_up};
 use crate::error::{Error, Kind, Origin};
 use crate::pattern;
-use crate::provider::{self, Auth, KeyNeed, Provider, Shape, Wishes, compatible};
+use crate::provider::{self, KeyNeed, Provider, Shape, Wishes, compatible};
 use crate::route::{Deployment, Labels, Timeouts, Transport};
 use crate::secret::{Secrets, Written};
 use actix_web::http::Uri;
@@ -458,18 +458,6 @@ fn headers(
         }
     }
     headers
-}
-
-/// The header that shows `key` to this provider.
-pub fn key_header(auth: Auth, key: &str) -> Option<(HeaderName, HeaderValue)> {
-    let (name, text) = match auth {
-        Auth::Bearer => (actix_web::http::header::AUTHORIZATION, format!("Bearer {key}")),
-        Auth::Scheme(word) => (actix_web::http::header::AUTHORIZATION, format!("{word} {key}")),
-        Auth::Header(name) => (HeaderName::from_static(name), key.to_owned()),
-    };
-    let mut value = HeaderValue::from_str(&text).ok()?;
-    value.set_sensitive(true);
-    Some((name, value))
 }
 
 /// The same for the same upstream across restarts; secrets are no part of it.
