@@ -183,8 +183,8 @@ fn stop(gateway: &Arc<Gateway>, handle: &ServerHandle) {
         return;
     }
     tracing::info!("stopping: open calls may go on for {:?}", gateway.live().config.server.drain);
-    systemd::stopping();
     gateway.ending.drain();
+    systemd::stopping();
     actix_web::rt::spawn(handle.stop(true));
     let gateway = gateway.clone();
     actix_web::rt::spawn(async move {

@@ -93,6 +93,7 @@ fn what_is_not_served_yet_is_one_warning_each() {
         "litellm_settings:\n  sucess_callback: [\"langfuse\"]\n  cache: true\n"
     );
     let gateway = Setup::yaml(&yaml(&up, more)).start();
+    gateway.wait_log("the line behind the warnings", |line| line.contains("ready on"));
     let log = gateway.logs();
     for key in ["rpm", "router_settings.num_retries", "router_settings.fallbacks", "litellm_settings.cache"] {
         assert_eq!(log.lines().filter(|line| line.contains(key)).count(), 1, "{key}\n{log}");

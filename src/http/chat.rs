@@ -32,16 +32,15 @@ pub struct Call {
 pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse {
     let mut meter = Meter::new(Uuid::now_v7(), Instant::now());
     let id = meter.id;
-    let version = request.version();
     let answer = match begin(&request, payload, &mut meter).await {
-        Ok((call, true)) => stream::answer(call, meter).await.map(|answer| stream::fit(answer, version)),
+        Ok((call, true)) => stream::answer(call, meter).await,
         Ok((call, false)) => whole(call, meter).await,
         Err(error) => {
             meter.fail(&error);
             Err(error)
         }
     };
-    answer.unwrap_or_else(|error| reply::error(&error, &id))
+    reply::fit(&request, answer.unwrap_or_else(|error| reply::error(&error, &id)))
 }
 
 /// From the request to a call; true where its answer is to be streamed.

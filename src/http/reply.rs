@@ -3,6 +3,9 @@
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Worker;
 use crate::route::Deployment;
+use actix_http::ConnectionType;
+use actix_web::body::{BodySize, MessageBody};
+use actix_web::http::Version;
 use actix_web::http::header::{ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use std::borrow::Cow;
@@ -114,6 +117,21 @@ pub fn error(error: &Error, id: &Uuid) -> HttpResponse {
     builder.json(error.body())
 }
 
+/// Makes an answer fit its connection: while the gateway drains each answer is a connection's last one, and HTTP/1.0
+/// knows no chunks, so that there the end of the connection is the end of a stream.
+pub fn fit(request: &HttpRequest, mut answer: HttpResponse) -> HttpResponse {
+    let old = request.version() < Version::HTTP_11;
+    let last = worker(request).is_ok_and(|worker| worker.gateway.ending.is_draining());
+    if old && answer.body().size() == BodySize::Stream {
+        answer.head_mut().no_chunking(true);
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    if last {
+        answer.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    answer
+}
+
 /// The answer of a route that is not a call, with its line in the log.
 pub fn plain(request: &HttpRequest, started: Instant, result: Result<HttpResponse>) -> HttpResponse {
     let id = Uuid::now_v7();
@@ -127,7 +145,7 @@ pub fn plain(request: &HttpRequest, started: Instant, result: Result<HttpRespons
         duration_ms = started.elapsed().as_millis() as u64,
         "request served"
     );
-    response
+    fit(request, response)
 }
 
 /// No such route.

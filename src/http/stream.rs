@@ -10,10 +10,8 @@ use crate::error::{Error, Kind, Result};
 use crate::meter::Meter;
 use crate::tap::{Step, Tap};
 use crate::upstream::broken_off;
-use actix_http::ConnectionType;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::Version;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use awc::ClientResponse;
 use bytes::Bytes;
@@ -83,16 +81,6 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     }
     let now = Instant::now();
     Ok(builder.body(ChatStream { state, meter, ending, silence, keep_alive, heard: now, sent: now, timer: None }))
-}
-
-/// HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
-pub fn fit(mut answer: HttpResponse, version: Version) -> HttpResponse {
-    if version < Version::HTTP_11 {
-        let head = answer.head_mut();
-        head.no_chunking(true);
-        head.set_connection_type(ConnectionType::Close);
-    }
-    answer
 }
 
 /// Calls the upstream and waits for the first event that says something.

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 const ROUNDS: usize = 5;
+/// Turns that each side has within a round, so that a disturbance lands on both.
+const SLICES: usize = 6;
 const CONNECTIONS: usize = 64;
 const STREAMS: usize = 32;
 /// Time between two events of a stream.
@@ -22,7 +24,7 @@ const STREAM_RATE: u32 = 200;
 /// Starts of each side; they are short and vary more than the rest.
 const STARTS: usize = 7;
 const WARM_UP_EVENTS: u128 = 60;
-const WARM_UP: Duration = Duration::from_millis(300);
+const WARM_UP: Duration = Duration::from_millis(100);
 /// Added to the length of a measurement before it is given up.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -114,33 +116,55 @@ impl Bench {
     }
 
     fn small(&self) -> io::Result<Vec<Row>> {
-        let rounds = self.rounds(|side| self.closed_loop(side, &small_body("")))?;
+        let rounds = self.closed_loop(&small_body(""))?;
         let aim = Aim::TimesAtMost(1.9);
         let rate_aim = Aim::TimesAtLeast(0.7);
-        let cpu = row("CPU per request", "µs", aim, &rounds, |one| one.cpu);
-        let rate = row("requests a second", "/s", rate_aim, &rounds, |one| one.rate);
+        let cpu = row("CPU per request", "µs", aim, &rounds, Closed::micros_each);
+        let rate = row("requests a second", "/s", rate_aim, &rounds, Closed::rate);
         Ok(vec![cpu, rate])
     }
 
     fn large(&self) -> io::Result<Vec<Row>> {
-        let body = large_body();
-        let rounds = self.rounds(|side| self.closed_loop(side, &body))?;
+        let rounds = self.closed_loop(&large_body())?;
         let name = "CPU per 100 KB request";
         let aim = Aim::TimesAtMost(1.9);
-        Ok(vec![row(name, "µs", aim, &rounds, |one| one.cpu)])
+        Ok(vec![row(name, "µs", aim, &rounds, Closed::micros_each)])
     }
 
-    fn closed_loop(&self, side: &Side, body: &str) -> io::Result<Closed> {
-        let request = Arc::from(http::request(side.proxy.address, body));
-        self.within(async {
-            let mut connections = Connections::open(side.proxy.address, CONNECTIONS).await?;
-            connections.ask_for(&request, WARM_UP).await?;
-            let (cpu, begin) = (cpu::spent(side.proxy.pid())?, Instant::now());
-            let answers = connections.ask_for(&request, self.length).await?;
-            let elapsed = begin.elapsed();
-            let cpu = cpu::spent(side.proxy.pid())?.saturating_sub(cpu);
-            Ok(Closed { cpu: micros(cpu) / answers as f64, rate: answers as f64 / elapsed.as_secs_f64() })
-        })
+    /// The sides take turns, with new connections each time: chance in how they fall to the workers evens out.
+    fn closed_loop(&self, body: &str) -> io::Result<Rounds<Closed>> {
+        let mut rounds = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            let mut sums = [Closed::default(), Closed::default()];
+            for slice in 0..SLICES {
+                for turn in 0..2 {
+                    let at = (slice + turn) % 2;
+                    let proxy = &self.sides[at].proxy;
+                    let slice = self.within(self.closed_slice(proxy, body));
+                    sums[at].add(&slice.map_err(|error| proxy.blame(error))?);
+                }
+            }
+            let [nginx, gateway] = sums;
+            rounds[0].push(nginx);
+            rounds[1].push(gateway);
+        }
+        Ok(rounds)
+    }
+
+    async fn closed_slice(&self, proxy: &Proxy, body: &str) -> io::Result<Closed> {
+        let request = Arc::from(http::request(proxy.address, body));
+        let mut connections = Connections::open(proxy.address, CONNECTIONS).await?;
+        connections.ask_for(&request, WARM_UP).await?;
+        let (cpu, begin) = (cpu::spent(proxy.pid())?, Instant::now());
+        let answers = connections.ask_for(&request, self.slice()).await?;
+        let elapsed = begin.elapsed();
+        let cpu = cpu::spent(proxy.pid())?.saturating_sub(cpu);
+        Ok(Closed { cpu, elapsed, answers })
+    }
+
+    /// Length of one turn.
+    fn slice(&self) -> Duration {
+        self.length / SLICES as u32
     }
 
     /// Both sides at once: a paced load leaves the processors idle in between, and what a waking costs then depends
@@ -191,17 +215,27 @@ impl Bench {
         Ok(vec![row(name, "ms", aim, &rounds, |times| times.p50)])
     }
 
-    /// What each side adds to the time that the mock takes when asked directly, right before.
+    /// What each side adds to the time that the mock takes when asked directly.
+    ///
+    /// It takes its turns with the two.
     fn added(&self, body: &str, rate: u32, mark: Mark) -> io::Result<Rounds<Times>> {
-        let times = |address| {
-            let request = http::request(address, body);
-            load::paced(address, &request, rate, self.length, mark).map(Times::of)
-        };
-        self.rounds(|side| {
-            let direct = times(self.mock)?;
-            let through = times(side.proxy.address)?;
-            Ok(Times { p50: through.p50 - direct.p50, p99: through.p99 - direct.p99 })
-        })
+        let [nginx, gateway] = &self.sides;
+        let addresses = [self.mock, nginx.proxy.address, gateway.proxy.address];
+        let mut rounds = [Vec::new(), Vec::new()];
+        for _ in 0..ROUNDS {
+            let mut times = [const { Vec::new() }; 3];
+            for slice in 0..SLICES {
+                for turn in 0..3 {
+                    let at = (slice + turn) % 3;
+                    let request = http::request(addresses[at], body);
+                    times[at].extend(load::paced(addresses[at], &request, rate, self.slice(), mark)?);
+                }
+            }
+            let [direct, nginx, gateway] = times.map(Times::of);
+            rounds[0].push(nginx.beyond(&direct));
+            rounds[1].push(gateway.beyond(&direct));
+        }
+        Ok(rounds)
     }
 
     fn memory(&self) -> io::Result<Vec<Row>> {
@@ -229,19 +263,6 @@ impl Bench {
         Ok(vec![row(name, "ms", aim, &rounds, |time| *time)])
     }
 
-    /// Both sides in turn, and who begins changes: what drifts in the machine hits both alike.
-    fn rounds<T>(&self, one: impl Fn(&Side) -> io::Result<T>) -> io::Result<Rounds<T>> {
-        let mut rounds = [Vec::new(), Vec::new()];
-        for round in 0..ROUNDS {
-            for turn in 0..2 {
-                let at = (round + turn) % 2;
-                let side = &self.sides[at];
-                rounds[at].push(one(side).map_err(|error| side.proxy.blame(error))?);
-            }
-        }
-        Ok(rounds)
-    }
-
     fn within<T>(&self, work: impl Future<Output = io::Result<T>>) -> io::Result<T> {
         self.runtime
             .block_on(async { tokio::time::timeout(2 * self.length + PATIENCE, work).await })
@@ -264,10 +285,28 @@ impl Side {
     }
 }
 
-/// Microseconds of processor time per request, and requests per second.
+/// What a closed loop cost.
+#[derive(Default)]
 struct Closed {
-    cpu: f64,
-    rate: f64,
+    cpu: Duration,
+    elapsed: Duration,
+    answers: usize,
+}
+
+impl Closed {
+    fn add(&mut self, other: &Self) {
+        self.cpu += other.cpu;
+        self.elapsed += other.elapsed;
+        self.answers += other.answers;
+    }
+
+    fn micros_each(&self) -> f64 {
+        micros(self.cpu) / self.answers as f64
+    }
+
+    fn rate(&self) -> f64 {
+        self.answers as f64 / self.elapsed.as_secs_f64()
+    }
 }
 
 /// Milliseconds.
@@ -280,6 +319,10 @@ impl Times {
     fn of(times: Vec<Duration>) -> Self {
         let times: Vec<f64> = times.into_iter().map(millis).collect();
         Self { p50: quantile(&times, 0.5), p99: quantile(&times, 0.99) }
+    }
+
+    fn beyond(&self, direct: &Self) -> Self {
+        Self { p50: self.p50 - direct.p50, p99: self.p99 - direct.p99 }
     }
 }
 

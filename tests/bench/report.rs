@@ -50,7 +50,7 @@ impl Row {
         match self.aim {
             Aim::TimesAtMost(most) => format!("at most {most} x"),
             Aim::TimesAtLeast(least) => format!("at least {least} x"),
-            Aim::AtMost(most) => format!("at most {}", amount(most, self.unit)),
+            Aim::AtMost(most) => format!("at most {most} {}", self.unit),
         }
     }
 }
@@ -96,12 +96,13 @@ fn cells(row: &Row) -> [String; 7] {
     ]
 }
 
-/// Three figures are all that such a measurement is good for.
+/// Three digits are all that such a measurement is good for.
 fn amount(value: f64, unit: &str) -> String {
     let decimals = match value.abs() {
         large if large >= 100.0 => 0,
         middle if middle >= 10.0 => 1,
-        _ => 2,
+        small if small >= 1.0 => 2,
+        _ => 3,
     };
     format!("{value:.decimals$} {unit}")
 }
