@@ -215,9 +215,7 @@ impl Bench {
         Ok(vec![row(name, "ms", aim, &rounds, |times| times.p50)])
     }
 
-    /// What each side adds to the time that the mock takes when asked directly.
-    ///
-    /// It takes its turns with the two.
+    /// What each side adds to the time that the mock takes when asked directly, which is a third taker of turns.
     fn added(&self, body: &str, rate: u32, mark: Mark) -> io::Result<Rounds<Times>> {
         let [nginx, gateway] = &self.sides;
         let addresses = [self.mock, nginx.proxy.address, gateway.proxy.address];
