@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::wire::json::{self, Kind, Value};
 use bytes::{Bytes, BytesMut};
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::ops::Range;
 
 /// More outermost members than any real request has; the bound keeps the search for duplicates cheap.
@@ -204,15 +205,39 @@ impl<'a> Edits<'a> {
         self.inserted.push((name, json.into()));
     }
 
-    /// The changed body; the same bytes, uncopied, when nothing changes.
-    pub fn apply(mut self, envelope: &Envelope) -> Bytes {
+    /// The changed body in one piece; the same bytes, uncopied, when nothing changes.
+    pub fn apply(self, envelope: &Envelope) -> Bytes {
         if self.is_empty() {
             return envelope.bytes.clone();
         }
+        splice(&envelope.bytes, &self.changes(envelope))
+    }
+
+    /// The changed body as it is sent: what does not change is not copied where that is worth a piece of its own.
+    pub fn pieces(self, envelope: &Envelope) -> Pieces {
+        if self.is_empty() || envelope.bytes.len() < Pieces::LARGE {
+            return Pieces::from(self.apply(envelope));
+        }
+        let bytes = &envelope.bytes;
+        let mut pieces = Pieces::default();
+        let mut small = BytesMut::new();
+        let mut at = 0;
+        for (span, text) in self.changes(envelope) {
+            pieces.add(bytes.slice(at..span.start), &mut small);
+            small.extend_from_slice(&text);
+            at = span.end;
+        }
+        pieces.add(bytes.slice(at..), &mut small);
+        pieces.push(small.freeze());
+        pieces
+    }
+
+    /// The spans that are to be different, in order and apart, and what takes their place.
+    fn changes(mut self, envelope: &Envelope) -> Vec<(Range<usize>, Cow<'a, [u8]>)> {
         let members = &envelope.members;
         let kept = |i: &usize| !self.removed.contains(i);
         let last_kept = (0..members.len()).rev().find(kept);
-        let mut changes: Vec<(Range<usize>, Cow<'_, [u8]>)> =
+        let mut changes: Vec<(Range<usize>, Cow<'a, [u8]>)> =
             Vec::with_capacity(self.splices.len() + self.removed.len() + 1);
         // A member goes with the comma behind it; those after the last kept one go with the comma before them.
         for i in (0..members.len()).filter(|i| !kept(i) && last_kept.is_some_and(|last| *i < last)) {
@@ -236,7 +261,80 @@ impl<'a> Edits<'a> {
         changes.append(&mut self.splices);
         changes.push((tail, Cow::Owned(added)));
         changes.sort_by_key(|(span, _)| (span.start, span.end));
-        splice(&envelope.bytes, &changes)
+        changes
+    }
+}
+
+/// A body in the pieces in which it is sent, one after the other.
+#[derive(Debug, Clone, Default)]
+pub struct Pieces {
+    next: Bytes,
+    rest: VecDeque<Bytes>,
+}
+
+impl Pieces {
+    /// A body below this is cheaper to copy than to keep apart.
+    const LARGE: usize = 16 << 10;
+    /// A stretch below this gets no piece of its own.
+    const WORTH: usize = 4 << 10;
+    /// What a connection has to buffer at once.
+    const MOST: usize = 64 << 10;
+
+    /// Bytes that are left.
+    pub fn len(&self) -> usize {
+        self.next.len() + self.rest.iter().map(Bytes::len).sum::<usize>()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.next.is_empty()
+    }
+
+    /// The next piece, which is never empty.
+    pub fn take(&mut self) -> Option<Bytes> {
+        if self.next.is_empty() {
+            return None;
+        }
+        Some(std::mem::replace(&mut self.next, self.rest.pop_front().unwrap_or_default()))
+    }
+
+    /// Everything in one piece.
+    pub fn join(&self) -> Bytes {
+        if self.rest.is_empty() {
+            return self.next.clone();
+        }
+        let mut whole = BytesMut::with_capacity(self.len());
+        whole.extend_from_slice(&self.next);
+        self.rest.iter().for_each(|piece| whole.extend_from_slice(piece));
+        whole.freeze()
+    }
+
+    /// Adds a stretch of the body behind what is still `small`.
+    fn add(&mut self, stretch: Bytes, small: &mut BytesMut) {
+        if stretch.len() < Self::WORTH {
+            small.extend_from_slice(&stretch);
+            return;
+        }
+        self.push(small.split().freeze());
+        self.push(stretch);
+    }
+
+    fn push(&mut self, mut piece: Bytes) {
+        while !piece.is_empty() {
+            let part = piece.split_to(piece.len().min(Self::MOST));
+            if self.next.is_empty() {
+                self.next = part;
+            } else {
+                self.rest.push_back(part);
+            }
+        }
+    }
+}
+
+impl From<Bytes> for Pieces {
+    fn from(whole: Bytes) -> Self {
+        let mut pieces = Pieces::default();
+        pieces.push(whole);
+        pieces
     }
 }
 
@@ -316,6 +414,29 @@ mod tests {
             for name in &["x", "y", "z"][..add] { edits.insert(name, b"null".as_slice()); expected.insert((*name).into(), serde_json::Value::Null); }
             let after: serde_json::Value = serde_json::from_slice(&edits.apply(&envelope)).unwrap();
             prop_assert_eq!(after, serde_json::Value::Object(expected));
+        }
+
+        #[test]
+        fn pieces_are_the_changed_body(lengths in prop::collection::vec(0usize..100_000, 1..5), gone in any::<prop::sample::Index>(), other in any::<prop::sample::Index>()) {
+            let members: Vec<String> = lengths.iter().enumerate().map(|(i, n)| format!("\"k{i}\":\"{}\"", "x".repeat(*n))).collect();
+            let envelope = parse(&format!("{{{}}}", members.join(",")));
+            let edits = || {
+                let mut edits = Edits::default();
+                edits.remove(gone.index(lengths.len()));
+                edits.replace(&envelope.members()[other.index(lengths.len())], b"[9]".as_slice());
+                edits.insert("more", b"1".as_slice());
+                edits
+            };
+            let mut pieces = edits().pieces(&envelope);
+            let whole = edits().apply(&envelope);
+            prop_assert_eq!(&pieces.join(), &whole);
+            prop_assert_eq!(pieces.len(), whole.len());
+            let mut sent = Vec::new();
+            while let Some(piece) = pieces.take() {
+                prop_assert!(!piece.is_empty() && piece.len() <= Pieces::MOST);
+                sent.extend_from_slice(&piece);
+            }
+            prop_assert_eq!(sent, whole);
         }
     }
 }

@@ -6,8 +6,10 @@
 mod connect;
 pub mod tls;
 
+use crate::envelope::Pieces;
 use crate::error::{Error, Kind, Result, from_upstream};
 use crate::route::{Deployment, Target, Transport};
+use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use awc::error::{ConnectError, SendRequestError};
@@ -17,8 +19,11 @@ use futures_util::StreamExt;
 use secrecy::ExposeSecret;
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tls::TlsConfigs;
 
@@ -51,14 +56,14 @@ impl Upstream {
     ///
     /// # Errors
     /// What the upstream answered instead, or why it could not be asked.
-    pub async fn send(&self, generation: u64, target: &Target, body: Bytes) -> Result<ClientResponse> {
+    pub async fn send(&self, generation: u64, target: &Target, body: Pieces) -> Result<ClientResponse> {
         let deployment = &*target.deployment;
         let turn = match deployment.keys.len() {
             0 | 1 => 0,
             many => deployment.next_key.fetch_add(1, Ordering::Relaxed) % many,
         };
         let request = self.ready(generation, deployment, turn)?;
-        let response = request.send_body(body).await.map_err(|e| unsent(deployment, &e))?;
+        let response = request.send_body(Sent(body)).await.map_err(|e| unsent(deployment, &e))?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -123,6 +128,21 @@ impl Upstream {
         let client = connect::client(transport, &self.tls, IDLE, LIFETIME)?;
         clients.insert(transport.clone(), client.clone());
         Ok(client)
+    }
+}
+
+/// The body of a request on its way.
+struct Sent(Pieces);
+
+impl MessageBody for Sent {
+    type Error = Infallible;
+
+    fn size(&self) -> BodySize {
+        BodySize::Sized(self.0.len() as u64)
+    }
+
+    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
+        Poll::Ready(self.get_mut().0.take().map(Ok))
     }
 }
 

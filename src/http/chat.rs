@@ -16,7 +16,6 @@ use actix_web::{HttpRequest, HttpResponse};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use uuid::Uuid;
 
 /// A call that is checked and routed, and not sent yet.
 pub struct Call {
@@ -30,7 +29,7 @@ pub struct Call {
 }
 
 pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let mut meter = Meter::new(Uuid::now_v7(), Instant::now());
+    let mut meter = Meter::new(meter::new_id(), Instant::now());
     let id = meter.id;
     let answer = match begin(&request, payload, &mut meter).await {
         Ok((call, true)) => stream::answer(call, meter).await,

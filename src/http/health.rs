@@ -36,7 +36,7 @@ pub async fn ready(request: HttpRequest) -> HttpResponse {
             "success_callbacks": [],
         }))
     });
-    result.unwrap_or_else(|e| super::reply::error(&e, &uuid::Uuid::now_v7()))
+    result.unwrap_or_else(|e| super::reply::error(&e, &crate::meter::new_id()))
 }
 
 /// `GET /health`: calls every deployment for real, or those of `?model=NAME`.

@@ -134,7 +134,7 @@ pub fn fit(request: &HttpRequest, mut answer: HttpResponse) -> HttpResponse {
 
 /// The answer of a route that is not a call, with its line in the log.
 pub fn plain(request: &HttpRequest, started: Instant, result: Result<HttpResponse>) -> HttpResponse {
-    let id = Uuid::now_v7();
+    let id = crate::meter::new_id();
     let response = result.unwrap_or_else(|e| error(&e, &id));
     tracing::info!(
         target: "gateway::request",

@@ -3,11 +3,10 @@
 //! Pure: an [`Envelope`] and the [`Shape`] of a deployment in, bytes out.
 
 use super::{Metadata, ModelQuirks, Provider, StreamUsage};
-use crate::envelope::{Edits, Envelope, Member};
+use crate::envelope::{Edits, Envelope, Member, Pieces};
 use crate::error::Error;
 use crate::pattern;
 use crate::wire::json::{self, Kind};
-use bytes::Bytes;
 
 /// Everything about a deployment that decides what its requests look like; made once, when the configuration is read.
 #[derive(Debug, Clone)]
@@ -83,7 +82,7 @@ fn rule_for(provider: &Provider, model: &str) -> Option<&'static ModelQuirks> {
 /// A body made for an upstream.
 #[derive(Debug)]
 pub struct Prepared {
-    pub body: Bytes,
+    pub body: Pieces,
     /// The caller asked to see usage in the stream.
     pub shows_usage: bool,
 }
@@ -178,7 +177,7 @@ pub fn prepare(envelope: &Envelope, shape: &Shape, upstream_model: &str, streams
     for (name, json) in &shape.force {
         edits.insert(name, &**json);
     }
-    Ok(Prepared { body: edits.apply(envelope), shows_usage })
+    Ok(Prepared { body: edits.pieces(envelope), shows_usage })
 }
 
 /// Members that speak to the gateway and never go upstream.
@@ -315,6 +314,7 @@ fn developer_to_system<'a>(envelope: &'a Envelope, messages: &'a Member, edits: 
 mod tests {
     use super::*;
     use crate::provider::{Auth, KeyNeed, ModelQuirks, Quirks};
+    use bytes::Bytes;
 
     static PLAIN: Provider = Provider {
         name: "plain",
@@ -346,7 +346,7 @@ mod tests {
         let envelope = Envelope::parse(Bytes::copy_from_slice(body.as_bytes()), 32)?;
         let shape = Shape::new(provider, model, wishes);
         let prepared = prepare(&envelope, &shape, model, envelope.flag("stream"))?;
-        Ok(String::from_utf8(prepared.body.to_vec()).unwrap())
+        Ok(String::from_utf8(prepared.body.join().to_vec()).unwrap())
     }
 
     fn plain(body: &str) -> String {

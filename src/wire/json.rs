@@ -3,6 +3,8 @@
 //! The gateway forwards bodies it does not own, so it looks at them without building a tree: every byte is checked
 //! against RFC 8259 (UTF-8 included), nothing is copied, and what was not asked for is only skipped. Depth is bounded.
 
+mod block;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -85,10 +87,11 @@ impl std::fmt::Display for What {
 /// # Errors
 /// The first fault, with its offset; members before it have been seen by then.
 pub fn object(bytes: &[u8], max_depth: usize, see: impl FnMut(Member)) -> Result<(), Fault> {
-    if let Err(e) = std::str::from_utf8(bytes) {
-        return Err(Fault { at: e.valid_up_to(), what: What::Encoding });
+    if simdutf8::basic::from_utf8(bytes).is_err() {
+        let at = std::str::from_utf8(bytes).map_or_else(|e| e.valid_up_to(), |_| bytes.len());
+        return Err(Fault { at, what: What::Encoding });
     }
-    let mut scan = Scan { bytes, at: 0, max_depth };
+    let mut scan = Scan::new(bytes, max_depth);
     scan.space();
     scan.members(see)?;
     scan.space();
@@ -100,7 +103,7 @@ pub fn object(bytes: &[u8], max_depth: usize, see: impl FnMut(Member)) -> Result
 /// # Errors
 /// As [`object`].
 pub fn array(bytes: &[u8], max_depth: usize, mut see: impl FnMut(Value)) -> Result<(), Fault> {
-    let mut scan = Scan { bytes, at: 0, max_depth };
+    let mut scan = Scan::new(bytes, max_depth);
     scan.space();
     scan.elements(max_depth, &mut see)
 }
@@ -121,9 +124,14 @@ struct Scan<'a> {
     bytes: &'a [u8],
     at: usize,
     max_depth: usize,
+    block: Block,
 }
 
-impl Scan<'_> {
+impl<'a> Scan<'a> {
+    fn new(bytes: &'a [u8], max_depth: usize) -> Self {
+        Scan { bytes, at: 0, max_depth, block: Block::NONE }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.at).copied()
     }
@@ -313,9 +321,10 @@ impl Scan<'_> {
     }
 
     /// The rest of a string, its closing quote included.
+    #[inline]
     fn string(&mut self) -> Result<(), Fault> {
         loop {
-            self.at += plain_len(&self.bytes[self.at..]);
+            self.plain();
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -327,6 +336,32 @@ impl Scan<'_> {
         }
     }
 
+    /// Goes on to the next quote, backslash or control character, or to the end.
+    ///
+    /// Written text is full of escapes, so runs are short: the marks of a whole block are found at once and kept, and
+    /// the next run in it costs a shift.
+    #[inline]
+    fn plain(&mut self) {
+        loop {
+            let into = self.at.wrapping_sub(self.block.start);
+            if into < block::SIZE {
+                let ahead = self.block.marks >> into;
+                if ahead != 0 {
+                    self.at += ahead.trailing_zeros() as usize;
+                    return;
+                }
+                self.at = self.block.start + block::SIZE;
+            }
+            let Some(bytes) = self.bytes[self.at..].first_chunk() else {
+                let rest = &self.bytes[self.at..];
+                self.at += rest.iter().position(|&b| block::is_special(b)).unwrap_or(rest.len());
+                return;
+            };
+            self.block = Block { start: self.at, marks: block::marks(bytes) };
+        }
+    }
+
+    #[inline]
     fn escape(&mut self) -> Result<(), Fault> {
         self.at += 1;
         match self.peek() {
@@ -346,28 +381,16 @@ impl Scan<'_> {
     }
 }
 
-/// How many bytes from the start are neither a quote, a backslash nor a control character.
-#[inline]
-fn plain_len(bytes: &[u8]) -> usize {
-    fn special(b: u8) -> bool {
-        b == b'"' || b == b'\\' || b < 0x20
-    }
-    let mut at = 0;
-    // Most strings of a body are short names: a few single steps first, blocks (which the compiler turns into vector
-    // instructions) for long text.
-    for &b in bytes.iter().take(16) {
-        if special(b) {
-            return at;
-        }
-        at += 1;
-    }
-    for block in bytes[at..].chunks_exact(32) {
-        if block.iter().fold(false, |any, &b| any | special(b)) {
-            break;
-        }
-        at += 32;
-    }
-    at + bytes[at..].iter().position(|&b| special(b)).unwrap_or(bytes.len() - at)
+/// The block of bytes that was looked at last.
+struct Block {
+    start: usize,
+    /// A bit for each byte that ends a run of plain characters.
+    marks: u64,
+}
+
+impl Block {
+    /// No place in any text is inside of it.
+    const NONE: Block = Block { start: usize::MAX - block::SIZE, marks: 0 };
 }
 
 #[cfg(test)]
