@@ -5,6 +5,7 @@
 
 mod block;
 
+use block::Block;
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -321,77 +322,56 @@ impl<'a> Scan<'a> {
     }
 
     /// The rest of a string, its closing quote included.
-    #[inline]
     fn string(&mut self) -> Result<(), Fault> {
-        loop {
-            self.plain();
-            match self.peek() {
-                Some(b'"') => {
-                    self.at += 1;
-                    return Ok(());
+        let bytes = self.bytes;
+        // What changes with every escape stays out of memory.
+        let (mut at, mut block) = (self.at, self.block);
+        let closed = loop {
+            at = block.next_mark(bytes, at);
+            match bytes.get(at) {
+                Some(b'"') => break true,
+                Some(b'\\') if bytes.get(at + 1).is_some_and(|&b| SIMPLE_ESCAPES[usize::from(b)]) => at += 2,
+                Some(b'\\') => {
+                    self.at = at + 1;
+                    self.code_escape()?;
+                    at = self.at;
                 }
-                Some(b'\\') => self.escape()?,
-                _ => return Err(self.expected("a character that may stand in a string")),
+                _ => break false,
             }
-        }
+        };
+        self.block = block;
+        self.at = at + usize::from(closed);
+        if closed { Ok(()) } else { Err(self.expected("a character that may stand in a string")) }
     }
 
-    /// Goes on to the next quote, backslash or control character, or to the end.
-    ///
-    /// Written text is full of escapes, so runs are short: the marks of a whole block are found at once and kept, and
-    /// the next run in it costs a shift.
-    #[inline]
-    fn plain(&mut self) {
-        loop {
-            let into = self.at.wrapping_sub(self.block.start);
-            if into < block::SIZE {
-                let ahead = self.block.marks >> into;
-                if ahead != 0 {
-                    self.at += ahead.trailing_zeros() as usize;
-                    return;
-                }
-                self.at = self.block.start + block::SIZE;
-            }
-            let Some(bytes) = self.bytes[self.at..].first_chunk() else {
-                let rest = &self.bytes[self.at..];
-                self.at += rest.iter().position(|&b| block::is_special(b)).unwrap_or(rest.len());
-                return;
-            };
-            self.block = Block { start: self.at, marks: block::marks(bytes) };
+    /// The escape of four hexadecimal digits, behind its backslash.
+    #[cold]
+    fn code_escape(&mut self) -> Result<(), Fault> {
+        if self.peek() != Some(b'u') {
+            return Err(self.expected("an escape sequence"));
         }
-    }
-
-    #[inline]
-    fn escape(&mut self) -> Result<(), Fault> {
+        for _ in 0..4 {
+            self.at += 1;
+            if !self.peek().is_some_and(|b| b.is_ascii_hexdigit()) {
+                return Err(self.expected("four hexadecimal digits"));
+            }
+        }
         self.at += 1;
-        match self.peek() {
-            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => self.at += 1,
-            Some(b'u') => {
-                for _ in 0..4 {
-                    self.at += 1;
-                    if !self.peek().is_some_and(|b| b.is_ascii_hexdigit()) {
-                        return Err(self.expected("four hexadecimal digits"));
-                    }
-                }
-                self.at += 1;
-            }
-            _ => return Err(self.expected("an escape sequence")),
-        }
         Ok(())
     }
 }
 
-/// The block of bytes that was looked at last.
-struct Block {
-    start: usize,
-    /// A bit for each byte that ends a run of plain characters.
-    marks: u64,
-}
-
-impl Block {
-    /// No place in any text is inside of it.
-    const NONE: Block = Block { start: usize::MAX - block::SIZE, marks: 0 };
-}
+/// What may follow a backslash and is one byte long.
+const SIMPLE_ESCAPES: [bool; 256] = {
+    let mut table = [false; 256];
+    let simple = b"\"\\/bfnrt";
+    let mut i = 0;
+    while i < simple.len() {
+        table[simple[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,17 +1,51 @@
 //! Which bytes of a block end a run of plain string characters: quotes, backslashes and control characters.
 
 /// Bytes that are looked at in one step.
-pub const SIZE: usize = 64;
+const SIZE: usize = 64;
 
-/// Whether a string cannot simply go on with this byte.
-#[inline]
-pub fn is_special(byte: u8) -> bool {
-    byte == b'"' || byte == b'\\' || byte < 0x20
+/// The block that was looked at last. Written text is full of escapes, so runs are short: the marks of a whole block
+/// are found at once and kept, and the next run in it costs a shift.
+#[derive(Debug, Clone, Copy)]
+pub struct Block {
+    start: usize,
+    /// A bit for each byte that ends a run.
+    marks: u64,
+}
+
+impl Block {
+    /// No place in any text is inside of it.
+    pub const NONE: Block = Block { start: usize::MAX - SIZE, marks: 0 };
+
+    /// The place of the next quote, backslash or control character at or after `at`, or the end of the text.
+    #[inline]
+    pub fn next_mark(&mut self, text: &[u8], mut at: usize) -> usize {
+        loop {
+            let into = at.wrapping_sub(self.start);
+            if into < SIZE {
+                let ahead = self.marks >> into;
+                if ahead != 0 {
+                    return at + ahead.trailing_zeros() as usize;
+                }
+                at = self.start + SIZE;
+            }
+            let rest = text.get(at..).unwrap_or_default();
+            let marks = match rest.first_chunk() {
+                Some(whole) => marks(whole),
+                None => {
+                    // The zeros behind the end are marks, so that no run goes on beyond it.
+                    let mut padded = [0; SIZE];
+                    padded[..rest.len()].copy_from_slice(rest);
+                    marks(&padded)
+                }
+            };
+            *self = Block { start: at, marks };
+        }
+    }
 }
 
 /// A bit for each special byte, the first byte lowest.
 #[inline]
-pub fn marks(block: &[u8; SIZE]) -> u64 {
+fn marks(block: &[u8; SIZE]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     #[expect(unsafe_code, reason = "SSE2 is part of every x86-64 processor")]
     // SAFETY: the feature that is asked for is there.
@@ -70,6 +104,10 @@ fn portable(block: &[u8; SIZE]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn is_special(byte: u8) -> bool {
+        byte == b'"' || byte == b'\\' || byte < 0x20
+    }
     use proptest::prelude::*;
 
     proptest! {
@@ -79,6 +117,17 @@ mod tests {
             let expected = block.iter().enumerate().fold(0, |marks, (i, &b)| marks | u64::from(is_special(b)) << i);
             prop_assert_eq!(marks(&block), expected);
             prop_assert_eq!(portable(&block), expected);
+        }
+
+        #[test]
+        fn the_next_mark_is_where_a_plain_search_finds_it(text in prop::collection::vec(prop_oneof![8 => 0x20u8..0xff, 1 => Just(b'"'), 1 => 0u8..0x22], 0..300), steps in prop::collection::vec(0usize..9, 0..40)) {
+            let (mut block, mut at) = (Block::NONE, 0);
+            for step in steps {
+                at = (at + step).min(text.len());
+                let plain = text[at..].iter().position(|&b| is_special(b)).map_or(text.len(), |n| at + n);
+                at = block.next_mark(&text, at);
+                prop_assert_eq!(at, plain);
+            }
         }
     }
 }
