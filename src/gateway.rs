@@ -1,15 +1,16 @@
 //! What all workers share: the configuration in force, and the end of the process.
 
 use crate::auth::Auth;
+use crate::clock::Clock;
 use crate::config::{Config, Mode, Sources, load};
 use crate::route::Routes;
 use crate::upstream::Upstream;
 use crate::upstream::tls::TlsConfigs;
 use arc_swap::ArcSwap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
-use tokio::sync::watch;
 
 /// A configuration in force. Calls keep the one they began with.
 pub struct Live {
@@ -124,12 +125,12 @@ impl Gateway {
 /// The end of the process, in two steps: no new work, then no work at all.
 pub struct Ending {
     draining: AtomicBool,
-    cut: watch::Sender<bool>,
+    cut: AtomicBool,
 }
 
 impl Ending {
     fn new() -> Self {
-        Ending { draining: AtomicBool::new(false), cut: watch::channel(false).0 }
+        Ending { draining: AtomicBool::new(false), cut: AtomicBool::new(false) }
     }
 
     /// From now on connections are closed after their answer.
@@ -141,18 +142,13 @@ impl Ending {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// What is still open ends now.
+    /// What is still open ends within a tick of the workers' clocks.
     pub fn cut(&self) {
-        self.cut.send_replace(true);
+        self.cut.store(true, Ordering::Release);
     }
 
-    /// Resolves when what is still open must end.
-    pub fn cutting(&self) -> impl Future<Output = ()> + use<> {
-        let mut cut = self.cut.subscribe();
-        async move {
-            // An error means that the sender is gone, and with it the process.
-            let _ = cut.wait_for(|cut| *cut).await;
-        }
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
     }
 }
 
@@ -160,4 +156,5 @@ impl Ending {
 pub struct Worker {
     pub gateway: Arc<Gateway>,
     pub upstream: Upstream,
+    pub clock: Rc<Clock>,
 }

@@ -4,7 +4,7 @@
 //!
 //! - [`cli`] reads the command line; [`serve`], [`demo`] and [`control`] carry it out
 //! - [`config`] what was written, checked and given its meaning; [`secret`] where secrets are looked up
-//! - [`gateway`] what all workers share
+//! - [`gateway`] what all workers share; [`clock`] the time limits of a worker's calls
 //! - [`http`] the routes; [`auth`] who calls
 //! - [`envelope`] the body as it came, and changes to it
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
@@ -17,6 +17,7 @@
 
 pub mod auth;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control;
 pub mod demo;

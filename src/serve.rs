@@ -1,5 +1,6 @@
 //! The daemon: sockets, workers, signals, and an end that loses nothing.
 
+use crate::clock::Clock;
 use crate::config::{Config, Listen, Mode, Sources, load};
 use crate::gateway::{Gateway, Worker};
 use crate::systemd::{self, Listener};
@@ -130,7 +131,11 @@ fn workers(
     let shared = gateway.clone();
     let (origins, root) = (settings.cors_origins.clone(), settings.root_path.clone());
     let mut server = HttpServer::new(move || {
-        let worker = Rc::new(Worker { gateway: shared.clone(), upstream: Upstream::new(shared.tls.clone()) });
+        let worker = Rc::new(Worker {
+            gateway: shared.clone(),
+            upstream: Upstream::new(shared.tls.clone()),
+            clock: Clock::start(shared.clone()),
+        });
         if let Some(beats) = &beats {
             actix_web::rt::spawn(beats.clone().keep());
         }

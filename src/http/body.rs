@@ -1,5 +1,7 @@
 //! Reading a request body: bounded in size and in patience, copied as little as possible.
 
+use super::chat::stopping;
+use crate::clock::{Alarm, Clock, Ring};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::content_length;
 use actix_web::HttpRequest;
@@ -7,16 +9,22 @@ use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use actix_web::web::Payload;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use std::time::Duration;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 /// A body that stands still for longer is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A body that is not there after so long is given up, however steadily it drips.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// The whole JSON body.
 ///
 /// # Errors
-/// 413 over `limit`, 408 when it stops coming, 400 when it is not plain JSON or breaks off.
-pub async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> Result<Bytes> {
+/// 413 over `limit`, 408 when it stops coming or takes too long, 400 when it is not plain JSON or breaks off.
+pub async fn read(request: &HttpRequest, mut payload: Payload, limit: usize, clock: &Rc<Clock>) -> Result<Bytes> {
     check_type(request)?;
     let announced = content_length(request.headers());
     let too_large = || {
@@ -30,11 +38,26 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> 
     }
     let mut whole = Bytes::new();
     let mut pieces = BytesMut::new();
+    let mut wait: Option<(Alarm, Instant)> = None;
     loop {
-        let next = tokio::time::timeout(PATIENCE, payload.next()).await;
-        let next = next
-            .map_err(|_| Error::new(Kind::SlowRequest, "The request body stopped coming; send it without pauses."))?;
-        let Some(chunk) = next else { break };
+        let next = poll_fn(|cx| match payload.poll_next_unpin(cx) {
+            Poll::Ready(next) => Poll::Ready(Ok(next)),
+            Poll::Pending => {
+                let (alarm, _) = wait.get_or_insert_with(|| (clock.after(PATIENCE), Instant::now() + LONGEST));
+                Pin::new(alarm).poll(cx).map(|ring| {
+                    Err(match ring {
+                        Ring::Late => {
+                            Error::new(Kind::SlowRequest, "The request body stopped coming; send it without pauses.")
+                        }
+                        Ring::Ending => stopping(),
+                    })
+                })
+            }
+        });
+        let Some(chunk) = next.await? else { break };
+        if let Some((alarm, last)) = &mut wait {
+            alarm.set(Some(*last.min(&mut (Instant::now() + PATIENCE))));
+        }
         let chunk = chunk.map_err(|e| Error::invalid(format!("The request body could not be read: {e}.")))?;
         if whole.len() + pieces.len() + chunk.len() > limit {
             return Err(too_large());

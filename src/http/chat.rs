@@ -1,6 +1,7 @@
 //! `POST /v1/chat/completions` and its aliases: the way of a call from its key to its answer.
 
 use super::{body, reply, stream};
+use crate::clock::Ring;
 use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result, from_upstream};
 use crate::gateway::{Live, Worker};
@@ -47,7 +48,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let worker = reply::worker(request)?.clone();
     let live = worker.gateway.live();
     meter.called_by(live.auth.caller(request.headers())?);
-    let bytes = body::read(request, payload, live.config.server.body_limit).await?;
+    let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
     let size = bytes.len();
     let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
     check(&envelope)?;
@@ -80,11 +81,13 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         let body = upstream::gather(response, call.live.config.server.answer_limit, deployment).await?;
         Ok((headers, body))
     };
-    let bounded = tokio::time::timeout(call.timeouts.whole, exchange);
     let result = tokio::select! {
         biased;
-        result = bounded => result.unwrap_or_else(|_| Err(late(&call))),
-        () = call.worker.gateway.ending.cutting() => Err(stopping()),
+        result = exchange => result,
+        ring = call.worker.clock.after(call.timeouts.whole) => Err(match ring {
+            Ring::Late => late(&call),
+            Ring::Ending => stopping(),
+        }),
     };
     let checked = result.and_then(|(headers, body)| {
         let seen = meter::whole(&body).map_err(|_| {
@@ -173,28 +176,24 @@ fn timeouts(envelope: &Envelope, headers: &HeaderMap, limits: Timeouts) -> Resul
 }
 
 /// What a member must be, where it is there and not null.
-const TYPES: &[(&str, json::Kind)] = &[
-    ("model", json::Kind::String),
-    ("messages", json::Kind::Array),
-    ("stream", json::Kind::Bool),
-    ("stream_options", json::Kind::Object),
-    ("temperature", json::Kind::Number),
-    ("top_p", json::Kind::Number),
-    ("n", json::Kind::Number),
-    ("max_tokens", json::Kind::Number),
-    ("max_completion_tokens", json::Kind::Number),
-    ("presence_penalty", json::Kind::Number),
-    ("frequency_penalty", json::Kind::Number),
-    ("seed", json::Kind::Number),
-    ("top_logprobs", json::Kind::Number),
-    ("parallel_tool_calls", json::Kind::Bool),
-    ("tools", json::Kind::Array),
-    ("functions", json::Kind::Array),
-    ("logit_bias", json::Kind::Object),
-    ("response_format", json::Kind::Object),
-    ("user", json::Kind::String),
-    ("drop_params", json::Kind::Bool),
-];
+fn type_of(name: &[u8]) -> Option<json::Kind> {
+    Some(match name {
+        b"model" | b"user" => json::Kind::String,
+        b"messages" | b"tools" | b"functions" => json::Kind::Array,
+        b"stream" | b"parallel_tool_calls" | b"drop_params" => json::Kind::Bool,
+        b"stream_options" | b"logit_bias" | b"response_format" => json::Kind::Object,
+        b"temperature"
+        | b"top_p"
+        | b"n"
+        | b"max_tokens"
+        | b"max_completion_tokens"
+        | b"presence_penalty"
+        | b"frequency_penalty"
+        | b"seed"
+        | b"top_logprobs" => json::Kind::Number,
+        _ => return None,
+    })
+}
 
 /// Where a request would be dialled, and with which key, is the operator's to say.
 const NOT_FROM_CALLERS: &[&str] = &["api_base", "base_url", "api_key", "api_version", "custom_llm_provider"];
@@ -202,15 +201,14 @@ const NOT_FROM_CALLERS: &[&str] = &["api_base", "base_url", "api_key", "api_vers
 /// # Errors
 /// A 400 that names the member at fault.
 fn check(envelope: &Envelope) -> Result<()> {
-    for (name, kind) in TYPES {
-        if let Some(member) = envelope.get(name)
-            && member.value.kind != *kind
+    for member in envelope.members().iter().filter(|m| m.value.kind != json::Kind::Null) {
+        let name = envelope.name(member);
+        if let Some(kind) = type_of(name)
+            && member.value.kind != kind
         {
-            return Err(wrong_type(name, kind.with_article()));
+            return Err(wrong_type(&String::from_utf8_lossy(name), kind.with_article()));
         }
-    }
-    for name in NOT_FROM_CALLERS {
-        if envelope.get(name).is_some() {
+        if let Some(name) = NOT_FROM_CALLERS.iter().find(|n| n.as_bytes() == name) {
             return Err(Error::invalid(format!(
                 "'{name}' cannot be set by a request; it belongs to the gateway's configuration."
             ))

@@ -9,6 +9,8 @@ use actix_web::http::Version;
 use actix_web::http::header::{ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::io::Write;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -99,8 +101,28 @@ pub fn upstream_headers(builder: &mut HttpResponseBuilder, upstream: &HeaderMap)
             }
             _ => (),
         }
-        builder.append_header((format!("llm_provider-{name}"), value.clone()));
+        if let Some(name) = prefixed(name) {
+            builder.append_header((name, value.clone()));
+        }
     }
+}
+
+/// `llm_provider-` and the name. Upstreams send the same few names again and again.
+fn prefixed(name: &HeaderName) -> Option<HeaderName> {
+    const MOST: usize = 256;
+    thread_local! {
+        static KNOWN: RefCell<HashMap<HeaderName, HeaderName>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(prefixed) = known.get(name) {
+            return Some(prefixed.clone());
+        }
+        let prefixed = HeaderName::try_from(format!("llm_provider-{name}")).ok()?;
+        if known.len() < MOST {
+            known.insert(name.clone(), prefixed.clone());
+        }
+        Some(prefixed)
+    })
 }
 
 /// The answer to a call that failed before anything was sent.

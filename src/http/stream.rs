@@ -6,6 +6,7 @@
 
 use super::chat::{Call, late, stopping};
 use super::reply;
+use crate::clock::{Alarm, Ring};
 use crate::error::{Error, Kind, Result};
 use crate::meter::Meter;
 use crate::tap::{Step, Tap};
@@ -20,7 +21,6 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
-use tokio::time::{Sleep, sleep_until};
 
 const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
@@ -45,20 +45,16 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     let (early_commit, keep_alive) = (settings.early_commit, settings.keep_alive);
     let deployment = call.target.deployment.clone();
     let (group, silence) = (call.group.clone(), call.timeouts.silence);
-    let mut ending: Pin<Box<dyn Future<Output = ()>>> = Box::pin(call.worker.gateway.ending.cutting());
+    let mut alarm = call.worker.clock.alarm(early_commit.and_then(|limit| asked.checked_add(limit)));
     let mut opening: Opening = Box::pin(open(call));
 
-    let patience = async {
-        match early_commit {
-            Some(limit) => tokio::time::sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     let opened = tokio::select! {
         biased;
         opened = &mut opening => Some(opened),
-        () = patience => None,
-        () = &mut ending => Some(Err(stopping())),
+        ring = &mut alarm => match ring {
+            Ring::Late => None,
+            Ring::Ending => Some(Err(stopping())),
+        },
     };
     let state = match opened {
         Some(Ok(open)) => State::Open(Box::new(open)),
@@ -80,7 +76,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         reply::upstream_headers(&mut builder, open.response.headers());
     }
     let now = Instant::now();
-    Ok(builder.body(ChatStream { state, meter, ending, silence, keep_alive, heard: now, sent: now, timer: None }))
+    Ok(builder.body(ChatStream { state, meter, alarm, silence, keep_alive, heard: now, sent: now }))
 }
 
 /// Calls the upstream and waits for the first event that says something.
@@ -112,9 +108,13 @@ async fn open(call: Call) -> Result<Open> {
             }
         }
     };
-    match tokio::time::timeout(call.timeouts.silence, first).await {
-        Ok(opened) => opened,
-        Err(_) => Err(late_stream(&call)),
+    tokio::select! {
+        biased;
+        opened = first => opened,
+        ring = call.worker.clock.after(call.timeouts.silence) => Err(match ring {
+            Ring::Late => late_stream(&call),
+            Ring::Ending => stopping(),
+        }),
     }
 }
 
@@ -178,15 +178,13 @@ enum State {
 struct ChatStream {
     state: State,
     meter: Meter,
-    ending: Pin<Box<dyn Future<Output = ()>>>,
+    alarm: Alarm,
     silence: Duration,
     keep_alive: Duration,
     /// When the upstream last sent something.
     heard: Instant,
     /// When the caller was last sent something.
     sent: Instant,
-    /// Made at the first pause, and moved only when it has run out: events cost no timer.
-    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl ChatStream {
@@ -198,33 +196,23 @@ impl ChatStream {
 
     /// Nothing is there: waits for a limit of time, or for the end of the process.
     fn pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
-        if self.ending.as_mut().poll(cx).is_ready() {
+        // While the upstream has not begun, its own limit of time is at work.
+        let stalled = self.heard + self.silence;
+        let next = match self.state {
+            State::Open(_) => stalled.min(self.sent + self.keep_alive),
+            _ => self.sent + self.keep_alive,
+        };
+        self.alarm.set(Some(next));
+        if ready!(Pin::new(&mut self.alarm).poll(cx)) == Ring::Ending {
             return self.fail(&stopping());
         }
-        loop {
-            // While the upstream has not begun, its own limit of time is at work.
-            let stalled = self.heard + self.silence;
-            let next = match self.state {
-                State::Open(_) => stalled.min(self.sent + self.keep_alive),
-                _ => self.sent + self.keep_alive,
-            };
-            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(next.into())));
-            if timer.deadline() > next.into() {
-                timer.as_mut().reset(next.into());
-            }
-            ready!(timer.as_mut().poll(cx));
-            let now = Instant::now();
-            if now < next {
-                timer.as_mut().reset(next.into());
-                continue;
-            }
-            if matches!(self.state, State::Open(_)) && now >= stalled {
-                let error = Error::new(Kind::Timeout, format!("The upstream sent nothing for {:?}.", self.silence));
-                return self.fail(&error);
-            }
-            self.sent = now;
-            return Poll::Ready(Some(Ok(KEEP_ALIVE)));
+        let now = Instant::now();
+        if matches!(self.state, State::Open(_)) && now >= stalled {
+            let error = Error::new(Kind::Timeout, format!("The upstream sent nothing for {:?}.", self.silence));
+            return self.fail(&error);
         }
+        self.sent = now;
+        Poll::Ready(Some(Ok(KEEP_ALIVE)))
     }
 }
 

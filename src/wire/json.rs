@@ -322,31 +322,41 @@ impl<'a> Scan<'a> {
     }
 
     /// The rest of a string, its closing quote included.
+    #[inline]
     fn string(&mut self) -> Result<(), Fault> {
-        let bytes = self.bytes;
-        // What changes with every escape stays out of memory.
-        let (mut at, mut block) = (self.at, self.block);
-        let closed = loop {
-            at = block.next_mark(bytes, at);
-            match bytes.get(at) {
-                Some(b'"') => break true,
-                Some(b'\\') if bytes.get(at + 1).is_some_and(|&b| SIMPLE_ESCAPES[usize::from(b)]) => at += 2,
-                Some(b'\\') => {
-                    self.at = at + 1;
-                    self.code_escape()?;
-                    at = self.at;
-                }
-                _ => break false,
-            }
-        };
-        self.block = block;
-        self.at = at + usize::from(closed);
-        if closed { Ok(()) } else { Err(self.expected("a character that may stand in a string")) }
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            #[expect(unsafe_code, reason = "the processor has what the function is made for")]
+            // SAFETY: as just found out.
+            return unsafe { self.string_wide() };
+        }
+        self.string_by(block::portable)
     }
 
-    /// The escape of four hexadecimal digits, behind its backslash.
-    #[cold]
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2")]
+    fn string_wide(&mut self) -> Result<(), Fault> {
+        self.string_by(|block| block::wide(block))
+    }
+
+    #[inline(always)]
+    fn string_by(&mut self, look: impl Fn(&[u8; block::SIZE]) -> block::Look) -> Result<(), Fault> {
+        loop {
+            self.at = self.block.next_mark(self.bytes, self.at, &look);
+            match self.peek() {
+                Some(b'"') => {
+                    self.at += 1;
+                    return Ok(());
+                }
+                Some(b'\\') => self.code_escape()?,
+                _ => return Err(self.expected("a character that may stand in a string")),
+            }
+        }
+    }
+
+    /// The escape of four hexadecimal digits.
     fn code_escape(&mut self) -> Result<(), Fault> {
+        self.at += 1;
         if self.peek() != Some(b'u') {
             return Err(self.expected("an escape sequence"));
         }
@@ -360,18 +370,6 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 }
-
-/// What may follow a backslash and is one byte long.
-const SIMPLE_ESCAPES: [bool; 256] = {
-    let mut table = [false; 256];
-    let simple = b"\"\\/bfnrt";
-    let mut i = 0;
-    while i < simple.len() {
-        table[simple[i] as usize] = true;
-        i += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {
