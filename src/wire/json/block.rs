@@ -71,11 +71,19 @@ impl Look {
         let second = escaped(self.backslashes);
         let first = self.backslashes & !second;
         // An escape that is cut by the end of the block belongs to the next one.
-        let len = SIZE - (first >> (SIZE - 1)) as usize;
+        let len = if first >> (SIZE - 1) == 0 { SIZE } else { cut() };
         let whole = first & (u64::MAX >> 1);
         let odd = whole & !(self.simple >> 1);
         Block { start, len, marks: (self.quotes & !second) | self.controls | odd }
     }
+}
+
+/// The length of a block whose last byte is left to the next one. A branch, so that the processor goes on to the next
+/// block before this one is understood: computing the length would chain all blocks to each other.
+#[cold]
+#[inline(never)]
+fn cut() -> usize {
+    SIZE - 1
 }
 
 /// The bytes behind backslashes that are not themselves behind one.
@@ -99,12 +107,11 @@ fn escaped(backslashes: u64) -> u64 {
 pub fn wide(block: &[u8; SIZE]) -> Look {
     use std::arch::x86_64::{
         __m256i, _mm_setr_epi8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8, _mm256_max_epu8,
-        _mm256_movemask_epi8, _mm256_set_epi64x, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8,
-        _mm256_srli_epi16,
+        _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
     };
-    let word = |at: usize| -> i64 { i64::from_le_bytes(block.as_chunks::<8>().0[at]) };
-    // Four words of the block in a row: one load.
-    let parts: [__m256i; 2] = [0, 4].map(|at| _mm256_set_epi64x(word(at + 3), word(at + 2), word(at + 1), word(at)));
+    #[expect(unsafe_code, reason = "bytes are loaded")]
+    // SAFETY: both are 64 bytes that mean nothing but themselves.
+    let parts: [__m256i; 2] = unsafe { std::mem::transmute(*block) };
     let bits = |found: [__m256i; 2]| -> u64 {
         let half = |part| u64::from(_mm256_movemask_epi8(part) as u32);
         half(found[0]) | half(found[1]) << 32
