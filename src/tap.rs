@@ -8,7 +8,8 @@ use crate::wire::json::{self, Kind};
 use crate::wire::sse::{self, Content, Events};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
-use std::sync::Arc;
+use memchr::memmem::Finder;
+use std::sync::{Arc, LazyLock};
 
 /// No single event is larger; images in deltas stay below this.
 const MAX_EVENT: usize = 16 << 20;
@@ -117,14 +118,14 @@ impl Tap {
         if data.trim_ascii_start().starts_with(b"[DONE]") {
             return Some(self.finish(event.clone()));
         }
+        if is_plain_delta(&data) {
+            self.saw_delta(&event, data.len());
+            return Some(Step::Forward(event));
+        }
         let (mut usage, mut choices, mut error) = (None, 0, false);
-        let mut choice_bytes = 0;
         let read = json::object(&data, MAX_DEPTH, |m| match &data[m.key] {
             b"usage" if m.value.kind == Kind::Object => usage = Some(m.value.span),
-            b"choices" => {
-                choices = m.value.items;
-                choice_bytes = m.value.span.len();
-            }
+            b"choices" => choices = m.value.items,
             b"error" => {
                 error = m.value.kind != Kind::Null && !matches!(&data[m.value.span], b"false" | b"\"\"" | b"{}" | b"0")
             }
@@ -137,10 +138,7 @@ impl Tap {
             return Some(Step::Fail(from_upstream(&self.origin, StatusCode::OK, &data)));
         }
         if choices > 0 {
-            self.last = event.clone();
-            self.deltas += 1;
-            self.delta_bytes += choice_bytes;
-            self.smallest_delta = self.smallest_delta.min(choice_bytes);
+            self.saw_delta(&event, data.len());
         }
         if let Some(span) = usage {
             self.usage = Usage::read(&data[span]).or(self.usage);
@@ -153,6 +151,13 @@ impl Tap {
             }
         }
         Some(Step::Forward(event))
+    }
+
+    fn saw_delta(&mut self, event: &Bytes, size: usize) {
+        self.last = event.clone();
+        self.deltas += 1;
+        self.delta_bytes += size;
+        self.smallest_delta = self.smallest_delta.min(size);
     }
 
     fn finish(&mut self, event: Bytes) -> Step {
@@ -175,6 +180,22 @@ impl Tap {
             format!("The answer of '{}' makes no sense: {what}.", self.origin.provider),
         ))
     }
+}
+
+/// Whether an event is one more piece of the answer and nothing else, told without reading all of it. Inside a string a
+/// quote has a backslash before it, so none of these texts can be a part of what the model says.
+fn is_plain_delta(data: &[u8]) -> bool {
+    static CHOICES: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"choices\":[{"));
+    static USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+    static ERROR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"error\""));
+    let is_null = |behind: &[u8]| {
+        behind.trim_ascii_start().strip_prefix(b":").is_some_and(|v| v.trim_ascii_start().starts_with(b"null"))
+    };
+    data.first() == Some(&b'{')
+        && data.last() == Some(&b'}')
+        && CHOICES.find(data).is_some()
+        && ERROR.find(data).is_none()
+        && USAGE.find_iter(data).all(|at| is_null(&data[at + b"\"usage\"".len()..]))
 }
 
 fn parse(event: &[u8]) -> Option<serde_json::Value> {
