@@ -1,8 +1,10 @@
 //! The command line.
 
+use crate::config::units::count;
 use crate::config::{Mode, Sources, load};
 use crate::{control, demo, serve};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -124,10 +126,17 @@ pub fn run() -> ExitCode {
         Command::Import(Import::Litellm { file }) => import(&file),
         Command::Demo(args) => demo::run(args.port, args.state_dir),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "gateway", &mut std::io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "gateway", &mut script);
+            print(&script)
         }
-        Command::Man => clap_mangen::Man::new(Cli::command()).render(&mut std::io::stdout()).map_err(|e| e.to_string()),
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Cli::command())
+                .render(&mut page)
+                .map_err(|e| e.to_string())
+                .and_then(|()| print(&page))
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -135,6 +144,14 @@ pub fn run() -> ExitCode {
             eprintln!("gateway: {message}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Writes to standard output; a reader that has seen enough is no failure.
+fn print(bytes: &[u8]) -> Result<(), String> {
+    match std::io::stdout().write_all(bytes) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.to_string()),
+        _ => Ok(()),
     }
 }
 
@@ -158,8 +175,8 @@ fn check(sources: &Sources, mode: Mode) -> Result<(), String> {
         eprintln!("warning: {warning}");
     }
     let name = sources.config.as_deref().unwrap_or(Path::new("-")).display();
-    println!("{name} is valid: {} models, {} warnings", config.deployments.len(), config.warnings.len());
-    Ok(())
+    let (models, warnings) = (config.deployments.len(), config.warnings.len());
+    print(format!("{name} is valid: {}, {}\n", count(models, "model"), count(warnings, "warning")).as_bytes())
 }
 
 fn reload(args: Reload) -> Result<(), String> {
@@ -187,9 +204,7 @@ fn import(file: &Path) -> Result<(), String> {
     for note in &converted.notes {
         eprintln!("not carried over: {note}");
     }
-    print!(
-        "{}",
-        toml::to_string_pretty(&converted.file).map_err(|e| format!("the result cannot be written as TOML: {e}"))?
-    );
-    Ok(())
+    let text =
+        toml::to_string_pretty(&converted.file).map_err(|e| format!("the result cannot be written as TOML: {e}"))?;
+    print(text.as_bytes())
 }

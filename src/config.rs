@@ -155,6 +155,8 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
 
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
     let state_dir = sources.state_dir.clone().or(file.state_dir).unwrap_or_else(default_state_dir);
+    let level = file.log.level.unwrap_or_else(|| "info".to_owned());
+    errors.extend(crate::telemetry::filter(&level).err());
     if !errors.is_empty() {
         return Err(errors.join("\n"));
     }
@@ -163,10 +165,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         allow_anonymous: file.allow_anonymous,
         state_dir,
         server,
-        log: Log {
-            level: file.log.level.unwrap_or_else(|| "info".to_owned()),
-            format: file.log.format.unwrap_or(LogFormat::Auto),
-        },
+        log: Log { level, format: file.log.format.unwrap_or(LogFormat::Auto) },
         health: Health {
             timeout: file.health.timeout.map_or(Duration::from_secs(60), |d| d.0),
             concurrency: file.health.concurrency.unwrap_or(8).clamp(1, 64),

@@ -2,6 +2,7 @@
 //!
 //! One line each way: `reload`, then one line of JSON. Only the gateway's own user and root may ask.
 
+use crate::config::units::count;
 use crate::gateway::Gateway;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -82,7 +83,7 @@ pub async fn reload(gateway: &Gateway) -> Reply {
             for warning in &done.warnings {
                 tracing::warn!("configuration: {warning}");
             }
-            let mut message = format!("reloaded: {} models", done.models);
+            let mut message = format!("reloaded: {}", count(done.models, "model"));
             if !done.needs_restart.is_empty() {
                 message.push_str(&format!("; a restart is needed for {}", done.needs_restart.join(", ")));
             }

@@ -104,6 +104,9 @@ impl Gateway {
         if old.config.state_dir != config.state_dir {
             needs_restart.push("state_dir");
         }
+        if old.config.allow_anonymous != config.allow_anonymous {
+            needs_restart.push("allow_anonymous");
+        }
         if config.master_key.is_none() && old.config.master_key.is_some() {
             // Whether callers without a key may be served depends on the addresses, which are checked at the start.
             needs_restart.push("master_key (it is gone; the old one stays in force until then)");

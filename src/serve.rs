@@ -1,6 +1,7 @@
 //! The daemon: sockets, workers, signals, and an end that loses nothing.
 
 use crate::clock::Clock;
+use crate::config::units::count;
 use crate::config::{Config, Listen, Mode, Sources, load};
 use crate::gateway::{Gateway, Worker};
 use crate::systemd::{self, Listener};
@@ -58,7 +59,7 @@ where
 /// One line for `systemctl status`.
 pub fn status(gateway: &Gateway) -> String {
     let models = gateway.live().routes.names().len();
-    format!("serving {models} model{}", if models == 1 { "" } else { "s" })
+    format!("serving {}", count(models, "model"))
 }
 
 async fn daemon<F, R>(gateway: Arc<Gateway>, listeners: Vec<(String, Listener)>, then: F) -> Result<(), String>

@@ -13,9 +13,7 @@ use tracing_subscriber::{EnvFilter, Layer, fmt};
 /// # Errors
 /// A text for the operator when `log.level` is no filter.
 pub fn start(log: &config::Log) -> Result<(), String> {
-    // The server library tells of its own start and stop what our lines tell better.
-    let filter =
-        EnvFilter::try_new(format!("actix_server=warn,{}", log.level)).map_err(|e| format!("log.level: {e}"))?;
+    let filter = filter(&log.level)?;
     let journal = match log.format {
         LogFormat::Journald => true,
         LogFormat::Auto => stderr_is_the_journal(),
@@ -34,6 +32,15 @@ pub fn start(log: &config::Log) -> Result<(), String> {
     // Only a second start in one process fails here.
     let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
     Ok(())
+}
+
+/// The filter that `log.level` means.
+///
+/// # Errors
+/// A text for the operator when it is none.
+pub fn filter(level: &str) -> Result<EnvFilter, String> {
+    // The server library tells of its own start and stop what our lines tell better.
+    EnvFilter::try_new(format!("actix_server=warn,{level}")).map_err(|e| format!("log.level: {e}"))
 }
 
 /// Fields arrive as `GATEWAY_REQUEST_ID` and so on.

@@ -75,6 +75,8 @@ impl Upstream {
         let mut ready = self.ready.borrow_mut();
         if ready.0 != generation {
             *ready = (generation, HashMap::new());
+            // An authority's file may hold another certificate now.
+            self.clients.borrow_mut().retain(|transport, _| transport.ca_file.is_none());
         }
         if let Some(request) = ready.1.get(&place) {
             return Ok(request.clone());

@@ -182,6 +182,11 @@ impl Serialize for Size {
     }
 }
 
+/// A number with its noun: `1 model`, `2 models`.
+pub fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,7 +1,7 @@
 //! `model_list`: one entry, one [`Model`] of the written form.
 
 use super::keys::{self, Fate};
-use super::values::Report;
+use super::values::{Report, without_nulls};
 use super::{shown, survey, survey_one};
 use crate::config::file::{Model, OneOrMany};
 use crate::secret::Written;
@@ -56,7 +56,7 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
     model.allowed_openai_params = report.texts(&path("allowed_openai_params"), params.get("allowed_openai_params"));
     model.extra_headers = report.scalars(&path("extra_headers"), params.get("extra_headers")).into_iter().collect();
     if let Some(body) = report.map(&path("extra_body"), params.get("extra_body")) {
-        model.extra_body = free(body.iter(), &format!("{}.extra_body", keys::PARAMS), report);
+        model.extra_body = free(body.iter());
     }
     let (known, members): (Vec<_>, Vec<_>) =
         params.iter().partition(|(key, _)| keys::fate(keys::PARAMS, key).is_some());
@@ -69,7 +69,7 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
             report.note(path, format!("unknown; did you mean `{meant}`? Sent upstream as it stands"));
         }
     }
-    model.params = free(members.into_iter(), keys::PARAMS, report);
+    model.params = free(members.into_iter());
 }
 
 fn apply_info(model: &mut Model, at: &str, info: &Map<String, Value>, report: &mut Report) {
@@ -91,15 +91,9 @@ fn apply_info(model: &mut Model, at: &str, info: &Map<String, Value>, report: &m
             }
         }
     }
-    model.info = free(info.iter().filter(|(key, _)| *key != "id"), keys::INFO, report);
+    model.info = free(info.iter().filter(|(key, _)| *key != "id"));
 }
 
-fn free<'a, T: FromIterator<(String, Value)>>(
-    members: impl Iterator<Item = (&'a String, &'a Value)>,
-    at: &str,
-    report: &mut Report,
-) -> T {
-    members
-        .filter_map(|(key, value)| Some((key.clone(), report.free(&format!("{at}.{}", shown(key)), value)?)))
-        .collect()
+fn free<'a, T: FromIterator<(String, Value)>>(members: impl Iterator<Item = (&'a String, &'a Value)>) -> T {
+    members.filter_map(|(key, value)| Some((key.clone(), without_nulls(value)?))).collect()
 }

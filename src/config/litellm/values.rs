@@ -161,14 +161,6 @@ impl Report {
         Some(number as usize)
     }
 
-    /// A free value without its nulls, which our written form cannot hold.
-    pub fn free(&mut self, path: &str, value: &Value) -> Option<Json> {
-        if refers(value) {
-            self.note(path, "`os.environ/NAME` inside request members is not looked up: it stands as it is");
-        }
-        without_nulls(value)
-    }
-
     /// The value, unless it is null or a reference, which only texts may be.
     fn settled<'a>(&mut self, path: &str, value: &'a Value) -> Option<&'a Value> {
         match value {
@@ -194,16 +186,8 @@ fn refer(text: &str) -> String {
     }
 }
 
-fn refers(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.starts_with(REFERENCE),
-        Value::Array(list) => list.iter().any(refers),
-        Value::Object(map) => map.values().any(refers),
-        _ => false,
-    }
-}
-
-fn without_nulls(value: &Value) -> Option<Json> {
+/// A free value without its nulls, which our written form cannot hold.
+pub fn without_nulls(value: &Value) -> Option<Json> {
     match value {
         Value::Null => None,
         Value::Array(list) => Some(list.iter().filter_map(without_nulls).collect()),
