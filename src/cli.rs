@@ -34,6 +34,9 @@ enum Command {
     Import(Import),
     /// Run with a built-in model, without configuration, keys or network
     Demo(Demo),
+    /// Look after the built-in prices
+    #[command(subcommand, hide = true)]
+    Prices(PriceTable),
     /// Print a completion script for a shell
     #[command(hide = true)]
     Completions { shell: clap_complete::Shell },
@@ -93,6 +96,19 @@ enum Import {
     Litellm { file: PathBuf },
 }
 
+#[derive(Subcommand)]
+enum PriceTable {
+    /// Print the table of prices that these files make; what was left out goes to standard error
+    Build {
+        /// Facts as .csv, or a LiteLLM price map as .json; later files win
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// The day as of which the prices hold
+        #[arg(long, value_name = "YYYY-MM-DD")]
+        date: String,
+    },
+}
+
 #[derive(Args)]
 struct Demo {
     /// Port on 127.0.0.1
@@ -124,6 +140,7 @@ pub fn run() -> ExitCode {
         }
         Command::Reload(args) => reload(args),
         Command::Import(Import::Litellm { file }) => import(&file),
+        Command::Prices(PriceTable::Build { files, date }) => build_prices(&files, &date),
         Command::Demo(args) => demo::run(args.port, args.state_dir),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -207,4 +224,13 @@ fn import(file: &Path) -> Result<(), String> {
     let text =
         toml::to_string_pretty(&converted.file).map_err(|e| format!("the result cannot be written as TOML: {e}"))?;
     print(text.as_bytes())
+}
+
+fn build_prices(files: &[PathBuf], date: &str) -> Result<(), String> {
+    let built = crate::price::build(files, date)?;
+    for line in &built.report {
+        eprintln!("{line}");
+    }
+    print!("{}", built.text);
+    Ok(())
 }

@@ -11,6 +11,7 @@
 //! - [`provider`] the upstream APIs, and the body each of them wants
 //! - [`upstream`] the only connections to them
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call
+//! - [`price`] what a call costs
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told
 //! - [`systemd`] and [`telemetry`] the process and its log
@@ -27,6 +28,7 @@ pub mod gateway;
 pub mod http;
 pub mod meter;
 pub mod pattern;
+pub mod price;
 pub mod provider;
 pub mod route;
 pub mod secret;
