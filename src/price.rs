@@ -17,10 +17,11 @@ mod reported;
 mod schedule;
 mod table;
 
-pub use build::build;
+pub use build::{Built, build};
 pub use charge::{Charge, Tokens};
 pub use decimal::{usd_number, usd_text};
 pub use facts::Facts;
+pub use overrides::not_charged;
 pub use rates::{Price, Service};
 pub use reported::provider_reported;
 

@@ -247,3 +247,58 @@ fn row(cells: &BTreeMap<&str, &str>, notes: &mut Vec<String>) -> Result<Row, Str
     }
     Ok(Row { provider: names::provider(provider), model: model.to_owned(), price })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CSV: &str = include_str!("../../tests/fixtures/prices/facts.csv");
+    const MAP: &str = include_str!("../../tests/fixtures/prices/map.json");
+    const TABLE: &str = include_str!("../../tests/fixtures/prices/table.tsv");
+
+    fn built(files: &[(&str, &str)], date: &str) -> Result<Built, String> {
+        let files: Vec<_> = files.iter().map(|(name, text)| (Path::new(*name), (*text).to_owned())).collect();
+        table(&files, date)
+    }
+
+    #[test]
+    fn facts_become_a_table() {
+        let built = built(&[("facts.csv", CSV), ("map.json", MAP)], "2026-11-20").unwrap();
+        assert_eq!(built.text, TABLE);
+        assert_eq!(
+            built.report,
+            [
+                "12 rows read, 9 carried, 8 of them with a price",
+                "1 left out: a later row is of the same provider, model and mode",
+                "1 left out: neither price nor limit: acme/empty",
+                "1 left out: the name is a pattern, and no model has it: bedrock/*/1-month-commitment/x",
+                "acme/dear: input_usd_per_mtok is more than 1000 dollars per million tokens",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_announced_is_left_out_once_it_holds() {
+        let later = built(&[("facts.csv", CSV)], "2026-12-01").unwrap();
+        assert!(!later.text.contains("^2026-12-01"), "{}", later.text);
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_said_with_its_place() {
+        for (name, text, named) in [
+            ("a.txt", "", "a.txt: only .csv and .json"),
+            ("a.csv", "provider,model,colour\n", "a.csv: line 1: the column 'colour'"),
+            ("a.csv", "provider,model\na\n", "a.csv: line 2: 2 plain columns"),
+            ("a.csv", "provider,model\n\"a\",b\n", "a.csv: line 2: 2 plain columns"),
+            ("a.csv", "provider,model\na,\n", "a.csv: line 2: a row needs a provider"),
+            ("a.csv", "provider,model,input_usd_per_mtok\na,b,x\n", "line 2: input_usd_per_mtok is not a number: x"),
+            ("a.csv", "provider,model,tiers\na,b,x\n", "line 2: tiers: not a range: x"),
+            ("a.json", "{", "a.json: the price map is not a JSON object"),
+        ] {
+            let error = built(&[(name, text)], "2026-11-20").unwrap_err();
+            assert!(error.contains(named), "{error}");
+        }
+        assert!(built(&[], "20.11.2026").unwrap_err().contains("YYYY-MM-DD"));
+        assert!(build(&["/nowhere.csv".into()], "2026-11-20").unwrap_err().starts_with("/nowhere.csv: "));
+    }
+}

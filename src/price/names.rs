@@ -80,8 +80,13 @@ pub fn names(provider: &str, model: &str) -> Vec<String> {
     if provider == "fireworks_ai" && !model.contains('/') {
         all.push(format!("accounts/fireworks/models/{model}"));
     }
-    if provider == "vertex_ai" && !model.contains('@') {
-        all.push(format!("{model}@default"));
+    if provider == "vertex_ai" {
+        let base = whole.split('@').next().unwrap_or(whole);
+        all.push(format!("{base}@default"));
+    }
+    // Some names hold the provider once more, in a spelling of its own: `amazon-nova/nova-pro-v1`.
+    if provider.contains('_') && !whole.contains('/') {
+        all.push(format!("{}/{whole}", provider.replace('_', "-")));
     }
     all
 }
@@ -187,7 +192,11 @@ mod tests {
             ),
             ("openrouter", "a/b:free", &["a/b:free"]),
             ("openrouter", "a/b:nitro", &["a/b:nitro", "a/b"]),
-            ("vertex_ai", "claude-x@20250929", &["claude-x@20250929", "claude-x"]),
+            (
+                "vertex_ai",
+                "claude-x@20250929",
+                &["claude-x@20250929", "claude-x", "claude-x@default", "vertex-ai/claude-x@20250929"],
+            ),
             ("azure", "eu/gpt-4o", &["eu/gpt-4o", "gpt-4o"]),
             ("openai", "eu/gpt-4o", &["eu/gpt-4o"]),
             ("cloudflare", "@cf/meta/x", &["@cf/meta/x"]),

@@ -79,6 +79,12 @@ impl Price {
     }
 }
 
+/// Members of a deployment that look like prices and mean nothing here: a slip of the pen, or a unit that is not
+/// counted. They are for a warning.
+pub fn not_charged(overrides: &Map<String, Value>) -> Vec<String> {
+    fields::read(overrides).map(|read| read.unknown).unwrap_or_default()
+}
+
 fn is_search(rate: Rate) -> bool {
     matches!(rate, Rate::SearchLow | Rate::SearchMedium | Rate::SearchHigh)
 }
@@ -142,6 +148,8 @@ mod tests {
         let tokens = Tokens { prompt: 1000, completion: 100, cached: 500, ..Tokens::default() };
         // 1000 x 2.5 + 100 x 10 millionths of a dollar; cached ones cost what the others do.
         assert_eq!(price.charge(&tokens, SystemTime::UNIX_EPOCH).nanos, 3_500_000);
+        let slip = json!({"input_cost_per_tokens": 1e-6, "input_cost_per_token": 1e-6, "api_key": "x"});
+        assert_eq!(not_charged(slip.as_object().unwrap()), ["input_cost_per_tokens"]);
         assert!(own(json!({"output_cost_per_token": "much"})).unwrap_err().contains("'output_cost_per_token'"));
     }
 

@@ -244,8 +244,8 @@ fn lower(text: &str) -> impl Iterator<Item = u8> {
 mod tests {
     use super::*;
 
-    const LINE: &str = "acme\tModel-X\tchat\tin=2.5;in>200000=5;in~=1.25;out=10;out@priority>272000=45;\
-                        out^2026-12-01=20;picture_out=0.04;off_peak=16:30-00:30/12345;context=200000;\
+    const LINE: &str = "acme\tModel-X\tchat\tin=2.5;in~=1.25;in>200000=5;out=10;out^2026-12-01=20;\
+                        out@priority>272000=45;picture_out=0.04;off_peak=16:30-00:30/12345;context=200000;\
                         max_output=64000;dimensions=3072;ends=2027-01-01;can=rV;supports=-audio_input,web_search";
 
     #[test]
