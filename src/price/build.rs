@@ -162,7 +162,7 @@ const FACTS: &[(&str, &str)] = &[
     ("supports_prompt_caching", "supports_prompt_caching"),
 ];
 
-/// Columns that say where a row is from, and the names of the others that are not prices.
+/// Columns that are read by name, and those that only say where a row is from.
 const OTHERS: &[&str] = &["provider", "model", "tier_above_tokens", "tiers", "source", "price_map_key"];
 
 /// Reads a table of facts: a line of column names, then rows without quotes.

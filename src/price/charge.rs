@@ -180,7 +180,7 @@ impl Sheet<'_> {
 
     /// Whether the model has a price by something other than tokens: then tokens without a rate are not charged.
     fn is_by_unit(&self) -> bool {
-        self.price.rates.iter().any(|e| !e.rate.spec().per_token)
+        self.price.rates.iter().any(|e| !e.rate.spec().per_token && !e.rate.is_search())
     }
 
     /// Of a call without any cost: whether it used a unit that has no rate at all, and nothing else.

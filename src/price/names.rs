@@ -64,8 +64,8 @@ pub fn names(provider: &str, model: &str) -> Vec<String> {
         names.extend(whole.strip_prefix("models/"));
     }
     let mut place = whole;
-    // A route of Bedrock and a region may stand before one another; more than these two never do.
-    for _ in 0..2 {
+    // Bedrock's names may have a route, a place and a group of places in front: `converse/us-east-1/us.`.
+    for _ in 0..3 {
         let Some(rest) = without_place(provider, place) else { break };
         names.push(rest);
         place = rest;

@@ -22,13 +22,13 @@ impl Price {
         let own = fields::read(overrides)?.price;
         let mut price = base.cloned().unwrap_or_default();
         let states = |rate: Rate| own.rates.iter().any(|e| e.rate == rate && e.when.is_plain());
-        let by_unit = own.rates.iter().any(|e| !e.rate.spec().per_token && !is_search(e.rate));
+        let by_unit = own.rates.iter().any(|e| !e.rate.spec().per_token && !e.rate.is_search());
         if by_unit {
             price.rates.clear();
         }
         price
             .rates
-            .retain(|e| is_search(e.rate) || !states(if e.rate.is_output() { Rate::Output } else { Rate::Input }));
+            .retain(|e| e.rate.is_search() || !states(if e.rate.is_output() { Rate::Output } else { Rate::Input }));
         // Rates of the night and of dates to come are the list's, not the operator's.
         price.rates.retain(|e| {
             !own.rates.iter().any(|o| o.rate == e.rate && o.when.is_plain() && (e.when.off_peak || e.when.from > 0))
@@ -83,10 +83,6 @@ impl Price {
 /// counted. They are for a warning.
 pub fn not_charged(overrides: &Map<String, Value>) -> Vec<String> {
     fields::read(overrides).map(|read| read.unknown).unwrap_or_default()
-}
-
-fn is_search(rate: Rate) -> bool {
-    matches!(rate, Rate::SearchLow | Rate::SearchMedium | Rate::SearchHigh)
 }
 
 #[cfg(test)]

@@ -83,7 +83,12 @@ impl Rate {
         &SPECS[self as usize]
     }
 
-    /// A token of either side, or one of its special kinds.
+    /// A web search, which comes on top of whatever else is charged.
+    pub fn is_search(self) -> bool {
+        matches!(self, Rate::SearchLow | Rate::SearchMedium | Rate::SearchHigh)
+    }
+
+    /// Whether the unit is one of the answer.
     pub fn is_output(self) -> bool {
         matches!(
             self,

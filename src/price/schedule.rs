@@ -129,7 +129,7 @@ const fn doubles(models: &'static [&'static str], input: u64, from: &'static str
     Announced { providers: GOOGLE, models, input, from, factor: 2 }
 }
 
-/// Introductory prices that end, from Google's price pages as of November 2026.
+/// Introductory prices of Google's that end, as was known in November 2026.
 pub const ANNOUNCED: &[Announced] = &[
     doubles(&["gemini-4-argon"], 2_000_000, "2026-12-01"),
     doubles(&["gemini-3.6-flash", "gemini-3.7-flash", "gemini-3.8-flash"], 750_000, "2027-01-01"),

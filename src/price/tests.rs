@@ -145,6 +145,7 @@ fn what_has_no_price_is_said() {
         ("out=1", used(1, 1, 0), true),
         ("in=1;out=1", used(1, 1, 1), true),
         ("picture_out=1", used(9, 0, 0), false),
+        ("search_medium=1", used(9, 0, 1), true),
         ("in=1;out=1", Tokens { pictures_out: 1, ..Tokens::default() }, true),
         ("in=0;out=0", Tokens { pictures_out: 1, ..Tokens::default() }, false),
     ] {
