@@ -4,6 +4,7 @@
 //! Nothing here does I/O, reads a clock or the environment: a provider is a description, and [`prepare`] is a pure
 //! function from the caller's bytes to the upstream's.
 
+pub mod anthropic;
 pub mod compatible;
 mod prepare;
 
