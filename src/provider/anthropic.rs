@@ -19,6 +19,9 @@ mod thinking;
 mod tools;
 mod usage;
 
+#[cfg(test)]
+mod tests;
+
 pub use answer::answer;
 pub use errors::error;
 pub use names::ToolNames;
