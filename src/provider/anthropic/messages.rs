@@ -135,10 +135,13 @@ impl Prompt {
         Ok(prompt)
     }
 
-    /// Whether the last turns are a loop of calls and results that began without signed thinking. To go on thinking
-    /// in such a loop is refused.
+    /// Whether the last turns are a loop of calls and results that began without signed thinking, or a text to be
+    /// continued. To think on from there is refused.
     pub(super) fn lost_its_thinking(&self) -> bool {
         let Some(last) = self.turns.iter().rposition(|turn| turn.role == "assistant") else { return false };
+        if last + 1 == self.turns.len() {
+            return !self.turns[last].content.iter().any(Block::is_thinking);
+        }
         let answers = |at: usize| {
             self.turns.get(at).is_some_and(|turn| turn.content.iter().any(|block| block.kind() == "tool_result"))
         };
@@ -241,6 +244,7 @@ fn assistant(
         Some(Value::Array(given)) => Some(given),
         _ => message.get("provider_specific_fields").and_then(|fields| fields["thinking_blocks"].as_array()),
     };
+    // Bare `reasoning_content` has no signature, and is not taken back.
     let thinking: Vec<Value> = given.into_iter().flatten().filter_map(content::thinking_block).collect();
     let has_thinking = !thinking.is_empty();
     let mut turn = plain(thinking);

@@ -27,8 +27,7 @@ const NATIVE: &[&str] = &[
 ];
 
 /// Members that change nothing about the answer: hints for a cache, labels, and what the gateway itself sees to.
-const HINTS: &[&str] =
-    &["stream_options", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention", "safety_identifier"];
+const HINTS: &[&str] = &["stream_options", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"];
 
 #[derive(Serialize)]
 struct Body {
@@ -58,6 +57,7 @@ pub fn request(hub: &[u8], facts: &Facts<'_>) -> Result<Foreign, Error> {
         betas: Betas::default(),
         members: Map::new(),
         context: Context { names, ..Context::default() },
+        one_call: false,
     };
     making.make(facts)
 }
@@ -71,6 +71,8 @@ struct Making {
     betas: Betas,
     members: Map<String, Value>,
     context: Context,
+    /// Several calls at once are forbidden in Anthropic's own words.
+    one_call: bool,
 }
 
 impl Making {
@@ -83,7 +85,7 @@ impl Making {
         let mut prompt = Prompt::read(messages, &setting, &mut self.betas)?;
 
         let mut plan = self.thinking()?;
-        if plan.is_on() && prompt.lost_its_thinking() {
+        if plan.is_on() && !self.traits.always_thinks && prompt.lost_its_thinking() {
             plan = Plan::off(self.traits);
         }
         let (mut tools, mut choice) = self.tools()?;
@@ -188,9 +190,17 @@ impl Making {
             Some(choice) => Some(choice),
             None => tools::function_call(&function_call, &self.context.names)?,
         };
+        // Behind the choice, which may take tools away, but not this one.
         if search.is_object() {
             list.push(tools::web_search(&search));
         }
+        if let (true, Some(forced)) = (list.is_empty(), &chosen)
+            && forced.is_forced()
+        {
+            let message = "'tool_choice' demands a call, and there are no 'tools' to call.";
+            return Err(Error::invalid(message).at_param("tool_choice"));
+        }
+        self.one_call = choice["disable_parallel_tool_use"] == true;
         self.context.legacy_functions = legacy;
         Ok((list, chosen))
     }
@@ -234,7 +244,8 @@ impl Making {
             output.insert("format".to_owned(), json!({"type": "json_schema", "schema": strict}));
             return Ok(output);
         }
-        let may_force = self.traits.forced_tool && !plan.has_budget() && !self.context.legacy_functions;
+        let taken = tools.iter().any(|tool| tool["name"] == JSON_TOOL);
+        let may_force = self.traits.forced_tool && !plan.has_budget() && !self.context.legacy_functions && !taken;
         match choice {
             // A call is demanded anyway, and its input has a schema of its own.
             Some(Choice::Named(_) | Choice::Any) => (),
@@ -308,7 +319,7 @@ impl Making {
         }
         // An older client has room for one call, and an answer in JSON is one.
         let alone = matches!(&choice, Some(Choice::Named(name)) if name == JSON_TOOL);
-        let one = parallel == false || self.context.legacy_functions || alone;
+        let one = parallel == false || self.one_call || self.context.legacy_functions || alone;
         self.members.insert("tools".to_owned(), tools.into());
         if choice.is_some() || one {
             self.members.insert("tool_choice".to_owned(), choice.unwrap_or(Choice::Auto).written(one));

@@ -11,7 +11,6 @@ const STRICT: &[&str] = &[
     "properties",
     "required",
     "items",
-    "prefixItems",
     "enum",
     "const",
     "anyOf",
@@ -26,7 +25,6 @@ const STRICT: &[&str] = &[
     "pattern",
     "additionalProperties",
     "minItems",
-    "examples",
 ];
 
 const FORMATS: &[&str] = &["date-time", "time", "date", "duration", "email", "hostname", "uri", "ipv4", "ipv6", "uuid"];

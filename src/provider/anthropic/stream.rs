@@ -18,7 +18,7 @@ const MAX_CALLS: usize = 4096;
 
 #[derive(Deserialize)]
 struct Event<'a> {
-    #[serde(borrow, rename = "type")]
+    #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
     #[serde(default)]
     index: u64,
@@ -48,7 +48,7 @@ struct Start<'a> {
 #[derive(Deserialize)]
 struct Piece<'a> {
     #[serde(borrow, default, rename = "type")]
-    kind: Option<Cow<'a, str>>,
+    kind: Cow<'a, str>,
     #[serde(borrow, default)]
     text: Option<&'a RawValue>,
     #[serde(borrow, default)]
@@ -146,7 +146,7 @@ impl Stream {
             }
             "content_block_delta" => {
                 let delta = event.delta.map(piece).transpose()?;
-                if let Some(delta) = delta.filter(|delta| is_known(delta.kind.as_deref().unwrap_or_default())) {
+                if let Some(delta) = delta.filter(|delta| is_known(&delta.kind)) {
                     self.block_delta(event.index, &delta, out);
                 }
             }
@@ -173,8 +173,9 @@ impl Stream {
                 }
             }
             "message_stop" => self.finish(out),
-            "error" => {
-                let Some(error) = event.error else { return Err("it holds an error that says nothing") };
+            // An error without a type is a proxy's on the way.
+            "error" | "" => {
+                let Some(error) = event.error else { return Err("an event of it has no meaning") };
                 self.fail(&error.in_a_stream(), out);
             }
             // Pings, and whatever will be invented.
@@ -213,7 +214,7 @@ impl Stream {
         raw: &RawValue,
         out: &mut BytesMut,
     ) -> Result<(), &'static str> {
-        match block.kind.as_deref().unwrap_or_default() {
+        match block.kind.as_ref() {
             "text" | "thinking" => self.block_delta(index, block, out),
             "redacted_thinking" => {
                 if let Some(data) = text_of(block.data) {

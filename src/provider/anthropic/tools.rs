@@ -52,7 +52,7 @@ impl Choice {
 pub(super) fn all_names(hub: &Map<String, Value>) -> Vec<&str> {
     let list = |name: &str| hub.get(name).and_then(Value::as_array).into_iter().flatten();
     let mut names: Vec<&str> = Vec::new();
-    names.extend(list("tools").filter_map(|tool| tool["function"]["name"].as_str()));
+    names.extend(list("tools").filter_map(|tool| tool["function"]["name"].as_str().or(tool["name"].as_str())));
     names.extend(list("functions").filter_map(|function| function["name"].as_str()));
     for message in list("messages") {
         let calls = message["tool_calls"].as_array().into_iter().flatten();
@@ -92,7 +92,13 @@ fn one(tool: Value, place: &str, setting: &Setting<'_>, betas: &mut Betas) -> Re
             made
         }
         // A tool in Anthropic's own shape.
-        "" | "custom" if tool["input_schema"].is_object() => tool,
+        "" | "custom" if tool["input_schema"].is_object() => {
+            let mut own = tool;
+            if let Some(name) = own["name"].as_str().map(|name| setting.names.sent(name).to_owned()) {
+                own["name"] = name.into();
+            }
+            own
+        }
         "web_search" | "web_search_preview" => web_search(&tool),
         // Hosted tools carry the date of their version.
         _ if is_hosted(&kind) => hosted(tool),
@@ -168,10 +174,10 @@ pub(super) fn web_search(options: &Value) -> Value {
         Some("high") => tool["max_uses"] = 10.into(),
         _ => (),
     }
-    for (from, to) in [("allowed_domains", "allowed_domains"), ("blocked_domains", "blocked_domains")] {
-        let list = [&options[from], &options["filters"][from]].into_iter().find(|list| list.is_array());
+    for name in ["allowed_domains", "blocked_domains"] {
+        let list = [&options[name], &options["filters"][name]].into_iter().find(|list| list.is_array());
         if let Some(list) = list {
-            tool[to] = list.clone();
+            tool[name] = list.clone();
         }
     }
     tool
@@ -206,9 +212,6 @@ pub(super) fn choice(given: &Value, tools: &mut Vec<Value>, names: &ToolNames) -
         }
         _ => return Err(bad("must be 'auto', 'none', 'required', or name a function")),
     };
-    if tools.is_empty() && choice.is_forced() {
-        return Err(bad("demands a call, and there are no 'tools' to call"));
-    }
     Ok(Some(choice))
 }
 
