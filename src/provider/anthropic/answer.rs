@@ -118,6 +118,8 @@ pub(super) fn finish_reason(stop_reason: Option<&str>, calls: usize, context: &C
 #[derive(Default)]
 struct Said {
     text: String,
+    /// Length of the text so far, in characters.
+    chars: usize,
     has_text: bool,
     reasoning: String,
     thinking: Vec<Value>,
@@ -135,11 +137,11 @@ impl Said {
         let owned = |text: Option<Cow<'_, str>>| text.unwrap_or_default().into_owned();
         match block.kind.as_ref() {
             "text" => {
-                let start = self.text.chars().count();
-                self.text.push_str(&block.text.unwrap_or_default());
-                self.has_text = true;
+                let text = block.text.unwrap_or_default();
+                let start = self.chars;
+                self.say(&text);
                 if let Some(citations) = block.citations.filter(|citations| !citations.is_empty()) {
-                    let end = self.text.chars().count();
+                    let end = self.chars;
                     self.annotations.extend(citations.iter().filter_map(|citation| annotation(citation, start, end)));
                     self.citations.push(citations.into());
                 }
@@ -157,8 +159,7 @@ impl Said {
                 let name = block.name.unwrap_or_default();
                 let arguments = block.input.map_or("{}", RawValue::get);
                 if context.json_tool && name == JSON_TOOL {
-                    self.text.push_str(arguments);
-                    self.has_text = true;
+                    self.say(arguments);
                 } else {
                     self.calls.push(json!({
                         "id": block.id.unwrap_or_default(),
@@ -177,6 +178,12 @@ impl Said {
             }
         }
         Ok(())
+    }
+
+    fn say(&mut self, text: &str) {
+        self.text.push_str(text);
+        self.chars += text.chars().count();
+        self.has_text = true;
     }
 
     fn message(mut self, context: &Context) -> Value {

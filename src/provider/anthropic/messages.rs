@@ -60,6 +60,15 @@ impl Block {
 pub(super) struct Turn {
     role: &'static str,
     content: Vec<Block>,
+    /// Results of calls, until all are known; then they go in front of the content.
+    #[serde(skip)]
+    results: Vec<Block>,
+}
+
+impl Turn {
+    fn new(role: &'static str, content: Vec<Block>) -> Self {
+        Turn { role, content, results: Vec::new() }
+    }
 }
 
 /// The whole conversation.
@@ -67,6 +76,7 @@ pub(super) struct Turn {
 pub(super) struct Prompt {
     pub system: Vec<Value>,
     pub turns: Vec<Turn>,
+    last_assistant: Option<usize>,
 }
 
 /// What the translation of messages needs to know.
@@ -175,7 +185,10 @@ impl Prompt {
         }
         match self.turns.last_mut() {
             Some(turn) if turn.role == role => turn.content.extend(blocks),
-            _ => self.turns.push(Turn { role, content: blocks }),
+            _ => self.turns.push(Turn::new(role, blocks)),
+        }
+        if role == "assistant" {
+            self.last_assistant = Some(self.turns.len() - 1);
         }
     }
 
@@ -195,22 +208,27 @@ impl Prompt {
 
     /// Puts a result behind the other results of the turn that follows the calls.
     fn result(&mut self, block: Value) {
-        let at = self.turns.iter().rposition(|turn| turn.role == "assistant").map_or(0, |last| last + 1);
+        let at = self.last_assistant.map_or(0, |last| last + 1);
         if self.turns.get(at).is_none_or(|turn| turn.role != "user") {
-            self.turns.insert(at, Turn { role: "user", content: Vec::new() });
+            self.turns.insert(at, Turn::new("user", Vec::new()));
         }
-        let content = &mut self.turns[at].content;
-        let place = content.iter().position(|block| block.kind() != "tool_result").unwrap_or(content.len());
-        content.insert(place, Block::Plain(block));
+        self.turns[at].results.push(Block::Plain(block));
     }
 
     /// The demands on the whole: a user turn at the start, no blank at the end of a text that is to be continued.
     fn round_off(&mut self) {
+        for turn in &mut self.turns {
+            if !turn.results.is_empty() {
+                let content = std::mem::take(&mut turn.content);
+                turn.content = std::mem::take(&mut turn.results);
+                turn.content.extend(content);
+            }
+        }
         if self.turns.first().is_none_or(|turn| turn.role != "user") {
             let content = vec![Block::Plain(content::text_block(PLACEHOLDER))];
-            self.turns.insert(0, Turn { role: "user", content });
+            self.turns.insert(0, Turn::new("user", content));
         }
-        if let Some(Turn { role: "assistant", content }) = self.turns.last_mut()
+        if let Some(Turn { role: "assistant", content, .. }) = self.turns.last_mut()
             && let Some(Block::Plain(block)) = content.last_mut()
             && let Some(text) = block["text"].as_str()
         {

@@ -152,6 +152,14 @@ impl Making {
         }
     }
 
+    fn object(&mut self, name: &str) -> Result<Option<Map<String, Value>>, Error> {
+        match self.take(name) {
+            Value::Object(object) => Ok(Some(object)),
+            Value::Null => Ok(None),
+            _ => Err(Error::invalid(format!("'{name}' must be an object.")).at_param(name)),
+        }
+    }
+
     /// What has no twin: left out if the operator or the caller says so, else refused.
     fn refuse(&self, name: &str, why: &str) -> Result<(), Error> {
         if self.drop_params {
@@ -165,7 +173,7 @@ impl Making {
 
     fn thinking(&mut self) -> Result<Plan, Error> {
         let effort = self.take("reasoning_effort");
-        let native = Some(self.take("thinking")).filter(Value::is_object);
+        let native = self.object("thinking")?.map(Value::Object);
         match Plan::read(&effort, native, self.traits)? {
             Some(plan) => Ok(plan),
             None => {
@@ -178,7 +186,7 @@ impl Making {
     fn tools(&mut self) -> Result<(Vec<Value>, Option<Choice>), Error> {
         let (tools, functions) = (self.array("tools")?, self.array("functions")?);
         let (choice, function_call) = (self.take("tool_choice"), self.take("function_call"));
-        let search = self.take("web_search_options");
+        let search = self.object("web_search_options")?;
         let setting = tools::Setting { names: &self.context.names, traits: self.traits };
         let mut list = tools::tools(tools.unwrap_or_default(), &setting, &mut self.betas)?;
         let mut legacy = false;
@@ -191,8 +199,8 @@ impl Making {
             None => tools::function_call(&function_call, &self.context.names)?,
         };
         // Behind the choice, which may take tools away, but not this one.
-        if search.is_object() {
-            list.push(tools::web_search(&search));
+        if let Some(search) = search {
+            list.push(tools::web_search(&search.into()));
         }
         if let (true, Some(forced)) = (list.is_empty(), &chosen)
             && forced.is_forced()
@@ -214,10 +222,7 @@ impl Making {
         choice: &mut Option<Choice>,
         instructions: &mut Vec<String>,
     ) -> Result<Map<String, Value>, Error> {
-        let mut output = match self.take("output_config") {
-            Value::Object(output) => output,
-            _ => Map::new(),
-        };
+        let mut output = self.object("output_config")?.unwrap_or_default();
         if output.contains_key("effort") && self.traits.effort_is_beta {
             self.betas.add(betas::EFFORT);
         }
@@ -367,10 +372,10 @@ impl Making {
     fn service_tier(&mut self) -> Result<(), Error> {
         let tier = self.take("service_tier");
         let sent = match tier.as_str() {
-            None => return Ok(()),
+            None if tier.is_null() => return Ok(()),
             Some("auto" | "priority") => "auto",
             Some("default" | "standard_only") => "standard_only",
-            Some(_) => return self.refuse("service_tier", " with this value"),
+            _ => return self.refuse("service_tier", " with this value"),
         };
         self.members.insert("service_tier".to_owned(), sent.into());
         Ok(())

@@ -4,6 +4,7 @@
 //! object at its root, without `oneOf`, `anyOf` or `allOf` there).
 
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
 /// Keywords of the subset that output can be held to.
 const STRICT: &[&str] = &[
@@ -49,8 +50,8 @@ pub(super) fn of_tool(schema: &Value) -> Value {
 
 /// Joins the properties of several object schemas; required is what each of them requires, or any if `all_hold`.
 fn merge(schema: &mut Map<String, Value>, parts: &[Value], all_hold: bool) {
-    fn required(part: &Value) -> Vec<&Value> {
-        part["required"].as_array().into_iter().flatten().collect()
+    fn required(part: &Value) -> HashSet<&str> {
+        part["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
     }
     let mut properties = match schema.remove("properties") {
         Some(Value::Object(properties)) => properties,
@@ -61,13 +62,20 @@ fn merge(schema: &mut Map<String, Value>, parts: &[Value], all_hold: bool) {
             properties.entry(name.clone()).or_insert_with(|| property.clone());
         }
     }
-    let mut needed: Vec<Value> = schema.get("required").and_then(Value::as_array).cloned().unwrap_or_default();
-    for name in parts.iter().flat_map(required) {
-        let holds = all_hold || parts.iter().all(|part| required(part).contains(&name));
-        if holds && !needed.contains(name) {
-            needed.push(name.clone());
-        }
-    }
+    let mut needed: Vec<String> = match schema.get("required") {
+        Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => Vec::new(),
+    };
+    let mut sets = parts.iter().map(required);
+    let first = sets.next().unwrap_or_default();
+    let more = match all_hold {
+        true => sets.fold(first, |all, set| &all | &set),
+        false => sets.fold(first, |all, set| &all & &set),
+    };
+    let known: HashSet<String> = needed.iter().cloned().collect();
+    // In the order of the properties, so that equal schemas are spelled equally.
+    let more = properties.keys().filter(|name| more.contains(name.as_str()) && !known.contains(*name));
+    needed.extend(more.cloned());
     if !needed.is_empty() {
         schema.insert("required".to_owned(), needed.into());
     }

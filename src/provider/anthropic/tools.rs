@@ -8,6 +8,7 @@ use super::names::ToolNames;
 use super::schema;
 use crate::error::Error;
 use serde_json::{Map, Value, json};
+use std::collections::HashSet;
 
 /// Which tools may or must be called.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,11 +204,11 @@ pub(super) fn choice(given: &Value, tools: &mut Vec<Value>, names: &ToolNames) -
         Some("allowed_tools") => {
             let allowed = if given["allowed_tools"].is_object() { &given["allowed_tools"] } else { given };
             let list = allowed["tools"].as_array().into_iter().flatten();
-            let wanted: Vec<&str> = list
+            let wanted: HashSet<&str> = list
                 .filter_map(|tool| tool["function"]["name"].as_str().or(tool["name"].as_str()))
                 .map(|name| names.sent(name))
                 .collect();
-            tools.retain(|tool| tool["name"].as_str().is_some_and(|name| wanted.contains(&name)));
+            tools.retain(|tool| tool["name"].as_str().is_some_and(|name| wanted.contains(name)));
             if allowed["mode"] == "required" { Choice::Any } else { Choice::Auto }
         }
         _ => return Err(bad("must be 'auto', 'none', 'required', or name a function")),
