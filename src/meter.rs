@@ -29,23 +29,37 @@ pub struct Usage {
     pub prompt_tokens: u64,
     /// Reasoning included.
     pub completion_tokens: u64,
+    /// Read from the upstream's cache; a part of `prompt_tokens`.
     pub cached_tokens: u64,
+    /// Written into the upstream's cache, for however long; a part of `prompt_tokens`.
+    pub cache_write_tokens: u64,
+    /// Those of `cache_write_tokens` that are kept for an hour, at a price of their own.
+    pub cache_write_1h_tokens: u64,
     pub reasoning_tokens: u64,
 }
 
 impl Usage {
-    /// Reads an OpenAI `usage` object; numbers may be floats, and members may be missing.
+    /// Reads an OpenAI `usage` object; numbers may be floats, and members may be missing. Tokens written into a cache are
+    /// no part of OpenAI's own shape: LiteLLM and OpenRouter each have names for them, and all of them are known.
     pub fn read(json: &[u8]) -> Option<Usage> {
         #[derive(Deserialize)]
         struct Written {
             prompt_tokens: Option<f64>,
             completion_tokens: Option<f64>,
+            cache_creation_input_tokens: Option<f64>,
             prompt_tokens_details: Option<Prompt>,
             completion_tokens_details: Option<Completion>,
         }
-        #[derive(Deserialize)]
+        #[derive(Deserialize, Default)]
         struct Prompt {
             cached_tokens: Option<f64>,
+            cache_creation_tokens: Option<f64>,
+            cache_write_tokens: Option<f64>,
+            cache_creation_token_details: Option<Creation>,
+        }
+        #[derive(Deserialize)]
+        struct Creation {
+            ephemeral_1h_input_tokens: Option<f64>,
         }
         #[derive(Deserialize)]
         struct Completion {
@@ -56,10 +70,16 @@ impl Usage {
         if written.prompt_tokens.is_none() && written.completion_tokens.is_none() {
             return None;
         }
+        let prompt = written.prompt_tokens_details.unwrap_or_default();
+        let one_hour = count(prompt.cache_creation_token_details.and_then(|d| d.ephemeral_1h_input_tokens));
+        let writes = [prompt.cache_creation_tokens, prompt.cache_write_tokens, written.cache_creation_input_tokens];
         Some(Usage {
             prompt_tokens: count(written.prompt_tokens),
             completion_tokens: count(written.completion_tokens),
-            cached_tokens: count(written.prompt_tokens_details.and_then(|d| d.cached_tokens)),
+            cached_tokens: count(prompt.cached_tokens),
+            // Where several names are given they say the same; one of them may be a zero that says nothing.
+            cache_write_tokens: writes.into_iter().map(count).fold(one_hour, u64::max),
+            cache_write_1h_tokens: one_hour,
             reasoning_tokens: count(written.completion_tokens_details.and_then(|d| d.reasoning_tokens)),
         })
     }

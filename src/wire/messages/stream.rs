@@ -1,0 +1,276 @@
+//! Streamed chat completions as Anthropic's events.
+//!
+//! The order of Anthropic's events is strict: one block at a time, with rising indexes; OpenAI's deltas may come mixed.
+//! Texts are copied from one format into the other as they were escaped.
+
+mod blocks;
+mod calls;
+
+use super::hub::{self, Call, Function, Piece};
+use super::problem::error_event;
+use super::usage;
+use super::write::{Object, quote};
+use crate::error::{Error, Kind, Origin, from_upstream};
+use crate::meter::{self, Usage};
+use actix_web::http::StatusCode;
+use blocks::Blocks;
+use bytes::BytesMut;
+use calls::Calls;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The event that keeps a quiet connection open. It may stand anywhere in a stream.
+pub const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
+
+/// Translates one stream.
+#[derive(Debug)]
+pub struct Stream {
+    model: String,
+    id: String,
+    estimated_input: u64,
+    stage: Stage,
+    blocks: Blocks,
+    calls: Calls,
+    /// Why the answer ended, once the upstream has said it.
+    finish: Option<Box<str>>,
+    refused: bool,
+    usage: Option<Usage>,
+    deltas: u64,
+    delta_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Waiting,
+    Started,
+    Done,
+}
+
+#[derive(Deserialize)]
+struct Chunk<'a> {
+    #[serde(borrow)]
+    choices: Option<Vec<Choice<'a>>>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    x_groq: Option<Groq<'a>>,
+}
+
+/// Groq's place for usage.
+#[derive(Deserialize)]
+struct Groq<'a> {
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Choice<'a> {
+    #[serde(borrow)]
+    index: Option<&'a RawValue>,
+    #[serde(borrow)]
+    delta: Option<Delta<'a>>,
+    #[serde(borrow)]
+    finish_reason: Option<&'a RawValue>,
+    /// Moonshot's place for usage.
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow)]
+    content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    refusal: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning_content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    reasoning: Option<&'a RawValue>,
+    #[serde(borrow)]
+    thinking_blocks: Option<&'a RawValue>,
+    #[serde(borrow)]
+    tool_calls: Option<Vec<Call<'a>>>,
+    #[serde(borrow)]
+    function_call: Option<Function<'a>>,
+}
+
+impl Stream {
+    /// A stream of the message of that id, made by that model as the client calls it. `estimated_input` is shown until
+    /// the upstream tells its own count, and for good if it never does.
+    pub fn new(model: &str, id: &str, estimated_input: u64) -> Self {
+        Stream {
+            model: model.to_owned(),
+            id: id.to_owned(),
+            estimated_input,
+            stage: Stage::Waiting,
+            blocks: Blocks::default(),
+            calls: Calls::default(),
+            finish: None,
+            refused: false,
+            usage: None,
+            deltas: 0,
+            delta_bytes: 0,
+        }
+    }
+
+    /// Takes the joined data of one event, and adds what the client gets for it. What follows the end is ignored. A
+    /// chunk that holds an error, or makes no sense, ends the stream with an error event.
+    pub fn chunk(&mut self, data: &[u8], out: &mut BytesMut) {
+        if self.stage == Stage::Done {
+            return;
+        }
+        if data.trim_ascii_start().starts_with(b"[DONE]") {
+            self.start(out);
+            return self.finish(out);
+        }
+        let chunk: Chunk<'_> = match serde_json::from_slice(data) {
+            Ok(chunk) => chunk,
+            Err(e) => return self.fail(&crate::envelope::shorten(&e.to_string()), out),
+        };
+        if hub::is_error(chunk.error) {
+            let error = from_upstream(&Origin::default(), StatusCode::OK, data);
+            return self.stop(&error, out);
+        }
+        self.start(out);
+        let mut used = chunk.usage.or(chunk.x_groq.and_then(|groq| groq.usage));
+        for choice in chunk.choices.into_iter().flatten() {
+            // Nobody asked for others.
+            if hub::number(choice.index).unwrap_or(0) > 0 {
+                continue;
+            }
+            used = used.or(choice.usage);
+            if let Some(delta) = choice.delta
+                && let Err(what) = self.delta(&delta, out)
+            {
+                return self.fail(what, out);
+            }
+            if let Some(reason) = hub::string(choice.finish_reason) {
+                self.finish = Some(reason.into());
+            }
+        }
+        let used = used.and_then(|usage| Usage::read(usage.get().as_bytes()));
+        self.usage = used.or(self.usage);
+        // Usage comes with the last chunk or behind it; before that it is a running count.
+        if used.is_some() && self.finish.is_some() {
+            self.finish(out);
+        }
+    }
+
+    /// The upstream has ended the stream: what it has left out is added, if it had come to an end. An answer that
+    /// breaks off before that ends with an error event.
+    pub fn end(&mut self, out: &mut BytesMut) {
+        if self.stage == Stage::Done {
+            return;
+        }
+        if self.finish.is_some() {
+            return self.finish(out);
+        }
+        let error = Error::new(Kind::Garbled, "The answer of the upstream broke off before it was complete.");
+        self.stop(&error, out);
+    }
+
+    fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), &'static str> {
+        let before = out.len();
+        let (blocks, calls, id) = (&mut self.blocks, &mut self.calls, &*self.id);
+        let mut reasoning = hub::string(delta.reasoning_content).or(hub::string(delta.reasoning));
+        for block in hub::thinking_blocks(delta.thinking_blocks) {
+            // The same text stands in `reasoning_content` where there is one.
+            let data = hub::string(block.data);
+            let text = if data.is_none() { reasoning.take().or(hub::string(block.thinking)) } else { None };
+            let signature = hub::string(block.signature);
+            if data.or(text).or(signature).is_some() {
+                calls.leave(blocks, id, out);
+            }
+            if let Some(data) = data {
+                blocks.redacted(data, out);
+                continue;
+            }
+            if let Some(text) = text {
+                blocks.thinking(text, out);
+            }
+            if let Some(signature) = signature {
+                blocks.signature(signature, out);
+            }
+        }
+        if let Some(text) = reasoning {
+            calls.leave(blocks, id, out);
+            blocks.thinking(text, out);
+        }
+        hub::pieces(delta.content, &mut |piece| {
+            calls.leave(blocks, id, out);
+            match piece {
+                Piece::Thinking(text) => blocks.thinking(text, out),
+                Piece::Text(text) => blocks.text(text, out),
+            }
+        });
+        if let Some(text) = hub::string(delta.refusal) {
+            self.refused = true;
+            calls.leave(blocks, id, out);
+            blocks.text(text, out);
+        }
+        for call in delta.tool_calls.iter().flatten() {
+            calls.piece(call, blocks, id, out)?;
+        }
+        if let Some(function) = &delta.function_call {
+            calls.legacy(function, blocks, id, out)?;
+        }
+        if out.len() > before {
+            self.deltas += 1;
+        }
+        self.delta_bytes = self.blocks.written() + self.calls.held();
+        Ok(())
+    }
+
+    fn start(&mut self, out: &mut BytesMut) {
+        if self.stage != Stage::Waiting {
+            return;
+        }
+        self.stage = Stage::Started;
+        out.extend_from_slice(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":");
+        quote(out, &self.id);
+        out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
+        quote(out, &self.model);
+        out.extend_from_slice(b",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":");
+        let mut json = Vec::new();
+        usage::write(&Usage { prompt_tokens: self.estimated_input, ..Usage::default() }, &mut json);
+        out.extend_from_slice(&json);
+        out.extend_from_slice(b"}}\n\n");
+    }
+
+    fn finish(&mut self, out: &mut BytesMut) {
+        if let Err(what) = self.calls.finish(&mut self.blocks, &self.id, out) {
+            return self.fail(what, out);
+        }
+        self.blocks.finish(out);
+        let used = self.usage.unwrap_or(Usage {
+            prompt_tokens: self.estimated_input,
+            completion_tokens: self.deltas.max(meter::estimate(self.delta_bytes)),
+            ..Usage::default()
+        });
+        let mut json = Vec::new();
+        let mut event = Object::open(&mut json);
+        event.text("type", "message_delta");
+        let mut delta = Object::open(event.slot("delta"));
+        delta.text("stop_reason", hub::stop_reason(self.finish.as_deref(), self.calls.any(), self.refused));
+        delta.json("stop_sequence", "null");
+        delta.close();
+        usage::write(&used, event.slot("usage"));
+        event.close();
+        out.extend_from_slice(b"event: message_delta\ndata: ");
+        out.extend_from_slice(&json);
+        out.extend_from_slice(b"\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+        self.stage = Stage::Done;
+    }
+
+    fn fail(&mut self, what: &str, out: &mut BytesMut) {
+        let error = Error::new(Kind::Garbled, format!("The answer of the upstream makes no sense: {what}."));
+        self.stop(&error, out);
+    }
+
+    fn stop(&mut self, error: &Error, out: &mut BytesMut) {
+        self.stage = Stage::Done;
+        out.extend_from_slice(&error_event(error, ""));
+    }
+}
