@@ -252,3 +252,27 @@ impl Drop for Meter {
         self.settle(499, "cancelled", None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_written_into_a_cache_are_known_by_all_their_names() {
+        for (told, written, one_hour) in [
+            (r#"{"prompt_tokens":9,"cache_creation_input_tokens":5}"#, 5, 0),
+            (r#"{"prompt_tokens":9,"prompt_tokens_details":{"cache_write_tokens":4}}"#, 4, 0),
+            (
+                r#"{"prompt_tokens":9,"cache_creation_input_tokens":0,"prompt_tokens_details":{"cached_tokens":1,
+                    "cache_creation_tokens":6,"cache_creation_token_details":{"ephemeral_1h_input_tokens":2}}}"#,
+                6,
+                2,
+            ),
+            (r#"{"prompt_tokens":9,"prompt_tokens_details":null}"#, 0, 0),
+        ] {
+            let usage = Usage::read(told.as_bytes()).unwrap();
+            let found = (usage.prompt_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens);
+            assert_eq!(found, (9, written, one_hour), "{told}");
+        }
+    }
+}

@@ -134,17 +134,9 @@ mod tests {
             (format!(r#"{{"system":[{{"text":"a"}}, {BLOCK}], "n":1.0}}"#), r#"{"system":[{"text":"a"}], "n":1.0}"#),
             (format!(r#"{{"system":[{BLOCK},{{"text":"a"}},{BLOCK},{BLOCK}]}}"#), r#"{"system":[{"text":"a"}]}"#),
             (format!(r#"{{"system":[{BLOCK},{BLOCK}]}}"#), r#"{"system":[]}"#),
+            (r#"{"system":"x-anthropic-billing-header: a\n\nBe brief."}"#.into(), r#"{"system":"Be brief."}"#),
             (
-                r#"{"system":"x-anthropic-billing-header: a\n
-
-Be brief."}"#
-                    .into(),
-                r#"{"system":"Be brief."}"#,
-            ),
-            (
-                r#"{"system":[{"text":"x-anthropic-billing-header: a
-Be brief.","type":"text"}]}"#
-                    .into(),
+                r#"{"system":[{"text":"x-anthropic-billing-header: a\nBe brief.","type":"text"}]}"#.into(),
                 r#"{"system":[{"text":"Be brief.","type":"text"}]}"#,
             ),
         ] {

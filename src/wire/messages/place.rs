@@ -135,6 +135,20 @@ impl<'a> Val<'a> {
         Ok(items)
     }
 
+    /// The elements of a `content` that is no string.
+    ///
+    /// # Errors
+    /// A 400 when this is neither.
+    pub fn blocks(self, at: &Place<'_>) -> Result<Vec<Val<'a>>, Error> {
+        match self.kind {
+            Kind::Array => self.items(at),
+            other => {
+                let other = other.with_article();
+                Err(at.wrong(format_args!("a string or an array of blocks is expected here, not {other}")))
+            }
+        }
+    }
+
     /// The string as it was written, with its quotes.
     ///
     /// # Errors

@@ -105,7 +105,7 @@ mod tests {
             {"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"abcd"}]}]}]}"#;
         assert_eq!(count(image), 1605);
         let tools = r#"{"messages":[],"tools":[{"name":"a","input_schema":{"type":"object"}}]}"#;
-        assert_eq!(count(tools), 12 + 11);
+        assert_eq!(count(tools), 12 + 12);
         let pdf = r#"{"messages":[{"content":[{"type":"document","source":{"type":"base64","data":""}}]}]}"#;
         assert_eq!(count(pdf), 2004);
         assert_eq!(estimate_tokens(b"{}").unwrap_err().body()["error"]["param"], "messages");

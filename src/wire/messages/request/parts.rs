@@ -81,7 +81,7 @@ impl<'a> Parts<'a> {
             parts.push_text(inner(value.json), None);
             return Ok(parts);
         }
-        for (i, item) in value.items(at)?.into_iter().enumerate() {
+        for (i, item) in value.blocks(at)?.into_iter().enumerate() {
             let at = at.index(i);
             let block = item.members(&at)?;
             match &*block.text("type", &at)? {
@@ -195,7 +195,7 @@ impl<'a> Parts<'a> {
             self.push_text(inner(content.json), cache);
             return Ok(());
         }
-        let items = content.items(at)?;
+        let items = content.blocks(at)?;
         let last = items.len().saturating_sub(1);
         for (i, item) in items.into_iter().enumerate() {
             let at = at.index(i);

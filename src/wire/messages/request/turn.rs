@@ -48,7 +48,11 @@ pub fn messages(request: &Members<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
         }
     }
     let at = root.name("messages");
-    for (i, item) in request.need("messages", &root)?.items(&at)?.into_iter().enumerate() {
+    let items = request.need("messages", &root)?.items(&at)?;
+    if items.is_empty() {
+        return Err(at.wrong("at least one message is required"));
+    }
+    for (i, item) in items.into_iter().enumerate() {
         let at = at.index(i);
         let message = item.members(&at)?;
         let content = message.need("content", &at)?;
@@ -92,7 +96,7 @@ fn user(content: Val<'_>, at: &Place<'_>, messages: &mut Messages<'_>) -> Result
     }
     let (mut moved, mut own) = (Parts::default(), Parts::default());
     let mut answered = false;
-    for (i, item) in content.items(at)?.into_iter().enumerate() {
+    for (i, item) in content.blocks(at)?.into_iter().enumerate() {
         let at = at.index(i);
         let block = item.members(&at)?;
         let kind = block.text("type", &at)?;
@@ -126,7 +130,7 @@ fn tool_result<'a>(
             parts.0.push(Part::Text { raw: inner(content.json).into(), cache: None });
         }
         Some(content) => {
-            for (i, item) in content.items(&content_at)?.into_iter().enumerate() {
+            for (i, item) in content.blocks(&content_at)?.into_iter().enumerate() {
                 let at = content_at.index(i);
                 let block = item.members(&at)?;
                 let kind = block.text("type", &at)?;
@@ -154,7 +158,7 @@ fn tool_result<'a>(
     }
     // OpenAI has no mark for failures: the model must read it.
     if block.get("is_error").is_some_and(Val::is_true) && !text.starts_with("Error") {
-        text.insert_str(0, "Error: ");
+        text.insert_str(0, if text.is_empty() { "Error" } else { "Error: " });
     }
     if !others.is_empty() {
         if text.is_empty() {
@@ -196,7 +200,7 @@ fn assistant(content: Val<'_>, at: &Place<'_>, messages: &mut Messages<'_>) -> R
         return Ok(());
     }
     let mut turn = Turn::default();
-    for (i, item) in content.items(at)?.into_iter().enumerate() {
+    for (i, item) in content.blocks(at)?.into_iter().enumerate() {
         let at = at.index(i);
         turn.block(item, &at)?;
     }
@@ -239,7 +243,7 @@ impl<'a> Turn<'a> {
                 }
                 self.reasoning.push_str(text);
                 // Without a signature it did not come from Anthropic, which would refuse it.
-                if block.get("signature").is_some_and(|signature| inner(signature.json) != "") {
+                if block.get("signature").is_some_and(|signature| !inner(signature.json).is_empty()) {
                     self.signed.push(item.json);
                 }
             }
