@@ -25,6 +25,14 @@ impl Messages<'_> {
         message
     }
 
+    /// Adds what was moved out of results, as a user's message.
+    fn flush(&mut self, moved: &mut Parts<'_>) {
+        if !moved.is_empty() {
+            self.add("user", moved, None);
+            moved.0.clear();
+        }
+    }
+
     fn add(&mut self, role: &str, content: &Parts<'_>, joint: Option<&str>) {
         let mut message = self.open(role);
         content.write(message.slot("content"), joint);
@@ -52,13 +60,20 @@ pub fn messages(request: &Members<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
     if items.is_empty() {
         return Err(at.wrong("at least one message is required"));
     }
+    // All results of one turn's calls must stand together, also when each of them is a message of its own; what was
+    // moved out of them comes behind.
+    let mut moved = Parts::default();
     for (i, item) in items.into_iter().enumerate() {
         let at = at.index(i);
         let message = item.members(&at)?;
         let content = message.need("content", &at)?;
         let content_at = at.name("content");
-        match &*message.text("role", &at)? {
-            "user" => user(content, &content_at, &mut messages)?,
+        let role = message.text("role", &at)?;
+        if role != "user" {
+            messages.flush(&mut moved);
+        }
+        match &*role {
+            "user" => user(content, &content_at, &mut moved, &mut messages)?,
             "assistant" => assistant(content, &content_at, &mut messages)?,
             "system" => messages.add("system", &Parts::texts(content, &content_at)?, Some(PARAGRAPH)),
             other => {
@@ -68,6 +83,7 @@ pub fn messages(request: &Members<'_>, out: &mut Vec<u8>) -> Result<(), Error> {
             }
         }
     }
+    messages.flush(&mut moved);
     out.push(b']');
     Ok(())
 }
@@ -87,29 +103,34 @@ fn without_billing(system: &mut Parts<'_>) {
 }
 
 /// A user's turn: first the results of tools, as OpenAI demands, then all the rest as one message.
-fn user(content: Val<'_>, at: &Place<'_>, messages: &mut Messages<'_>) -> Result<(), Error> {
-    if content.kind == Kind::String {
+fn user<'a>(content: Val<'a>, at: &Place<'_>, moved: &mut Parts<'a>, messages: &mut Messages<'_>) -> Result<(), Error> {
+    if content.kind == Kind::String && moved.is_empty() {
         let mut message = messages.open("user");
         message.json("content", content.json);
         message.close();
         return Ok(());
     }
-    let (mut moved, mut own) = (Parts::default(), Parts::default());
+    let mut own = Parts::default();
     let mut answered = false;
-    for (i, item) in content.blocks(at)?.into_iter().enumerate() {
-        let at = at.index(i);
-        let block = item.members(&at)?;
-        let kind = block.text("type", &at)?;
-        if kind == "tool_result" {
-            answered = true;
-            tool_result(&block, &at, &mut moved, messages)?;
-        } else if !own.block(&kind, &block, &at)? {
-            return Err(unknown(&kind, &at));
+    if content.kind == Kind::String {
+        own.0.push(Part::Text { raw: inner(content.json).into(), cache: None });
+    } else {
+        for (i, item) in content.blocks(at)?.into_iter().enumerate() {
+            let at = at.index(i);
+            let block = item.members(&at)?;
+            let kind = block.text("type", &at)?;
+            if kind == "tool_result" {
+                answered = true;
+                tool_result(&block, &at, moved, messages)?;
+            } else if !own.block(&kind, &block, &at)? {
+                return Err(unknown(&kind, &at));
+            }
         }
     }
-    moved.0.append(&mut own.0);
-    if !moved.is_empty() || !answered {
-        messages.add("user", &moved, None);
+    if !own.is_empty() || !answered {
+        moved.0.append(&mut own.0);
+        messages.add("user", moved, None);
+        moved.0.clear();
     }
     Ok(())
 }

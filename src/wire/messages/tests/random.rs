@@ -86,6 +86,40 @@ proptest! {
     }
 
     #[test]
+    fn nothing_that_was_said_is_lost(said in prop::collection::vec((any::<bool>(), "[a-z\"\\\\\n é😀]{1,6}"), 0..8), pieces in prop::collection::vec((0usize..4, "x[a-z\"\\\\]{0,4}"), 0..20)) {
+        let mut stream = Stream::new(MODEL, ID, 7);
+        let mut out = BytesMut::new();
+        let mut put = |delta: Value| stream.chunk(json!({"choices": [{"delta": delta}]}).to_string().as_bytes(), &mut out);
+        let (mut text, mut thinking, mut calls) = (String::new(), String::new(), Vec::<(usize, String)>::new());
+        for (is_text, more) in &said {
+            let (name, all) = if *is_text { ("content", &mut text) } else { ("reasoning_content", &mut thinking) };
+            all.push_str(more);
+            put(json!({name: more}));
+        }
+        for (index, more) in &pieces {
+            let mut call = json!({"index": index, "function": {"arguments": more}});
+            match calls.iter_mut().find(|(known, _)| known == index) {
+                Some((_, all)) => all.push_str(more),
+                None => {
+                    calls.push((*index, more.clone()));
+                    call["id"] = format!("call_{index}").into();
+                    call["function"]["name"] = "f".into();
+                }
+            }
+            put(json!({"tool_calls": [call]}));
+        }
+        stream.chunk(b"[DONE]", &mut out);
+        let told = order::check(std::str::from_utf8(&out).unwrap()).unwrap();
+        let all = |kind: &str| told.content.iter().map(|block| block[kind].as_str().unwrap_or_default()).collect::<String>();
+        prop_assert_eq!(all("text"), text);
+        prop_assert_eq!(all("thinking"), thinking);
+        let of_calls = told.content.iter().filter(|block| block["type"] == "tool_use");
+        let told: Vec<_> = of_calls.map(|block| (block["id"].clone(), block["input"].clone())).collect();
+        let expected: Vec<_> = calls.into_iter().map(|(i, all)| (json!(format!("call_{i}")), json!(all))).collect();
+        prop_assert_eq!(told, expected);
+    }
+
+    #[test]
     fn any_chunking_gives_the_same_events(which in any::<Index>(), cuts in prop::collection::vec(1usize..90, 0..60)) {
         let cases = cases("chat.sse");
         let stream = read(which.get::<PathBuf>(&cases), "chat.sse");
