@@ -9,6 +9,7 @@ pub mod litellm;
 pub mod units;
 mod written;
 
+use crate::price::Prices;
 use crate::route::Deployment;
 use crate::secret::{Secrets, Written};
 use file::{File, LogFormat};
@@ -48,6 +49,7 @@ pub struct Config {
     pub log: Log,
     pub health: Health,
     pub deployments: Vec<Arc<Deployment>>,
+    pub prices: Prices,
     /// For the operator: what was not carried over or looks wrong, and is no error.
     pub warnings: Vec<String>,
 }
@@ -139,8 +141,10 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         warnings.push("database_url: the store is not served yet; nothing is written to the database".to_owned());
     }
 
+    let prices = prices(&file, sources, secrets, mode, &mut errors, &mut warnings);
     let mut deployments = Vec::new();
-    let context = deployment::Context { defaults: &file.defaults, secrets, mode, ids: Default::default() };
+    let context =
+        deployment::Context { defaults: &file.defaults, secrets, mode, prices: &prices, ids: Default::default() };
     for (place, model) in file.models.iter().enumerate() {
         match deployment::resolve(&context, model, deployments.len()) {
             Ok(resolved) => {
@@ -171,8 +175,51 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
             concurrency: file.health.concurrency.unwrap_or(8).clamp(1, 64),
         },
         deployments,
+        prices,
         warnings,
     })
+}
+
+/// The built-in prices, under those of a LiteLLM price map where there is one.
+fn prices(
+    file: &File,
+    sources: &Sources,
+    secrets: &Secrets,
+    mode: Mode,
+    errors: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Prices {
+    const VARIABLE: &str = "LITELLM_MODEL_COST_MAP_URL";
+    let (setting, path) = match &file.price_map {
+        Some(path) => {
+            let beside = sources.config.as_deref().and_then(Path::parent);
+            ("price_map", beside.map_or_else(|| path.clone(), |directory| directory.join(path)))
+        }
+        None => match secrets.get(VARIABLE).map(|url| secrecy::ExposeSecret::expose_secret(&url).to_owned()) {
+            Some(url) if url.starts_with("http://") || url.starts_with("https://") => {
+                warnings.push(format!(
+                    "{VARIABLE}: prices are not fetched from the network; download the map and name the file in price_map"
+                ));
+                return Prices::built_in().clone();
+            }
+            Some(path) => (VARIABLE, PathBuf::from(path.strip_prefix("file://").unwrap_or(&path))),
+            None => return Prices::built_in().clone(),
+        },
+    };
+    if mode == Mode::Offline {
+        return Prices::built_in().clone();
+    }
+    let read = std::fs::read_to_string(&path).map_err(|e| e.to_string()).and_then(|json| Prices::with_map(&json));
+    match read {
+        Ok(prices) => {
+            warnings.extend(prices.notes().iter().map(|note| format!("{setting}: {note}")));
+            prices
+        }
+        Err(e) => {
+            errors.push(format!("{setting}: {}: {e}", path.display()));
+            Prices::built_in().clone()
+        }
+    }
 }
 
 /// LiteLLM's variables that mean something the gateway does not do yet.

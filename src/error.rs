@@ -102,12 +102,22 @@ impl Error {
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::SlowRequest => StatusCode::REQUEST_TIMEOUT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            // 529 is known to Anthropic's clients only.
+            Kind::Upstream(status) if status.as_u16() == 529 => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Upstream(status) => status,
             Kind::Unreachable | Kind::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Timeout => StatusCode::GATEWAY_TIMEOUT,
             Kind::Garbled => StatusCode::BAD_GATEWAY,
             Kind::NotServed => StatusCode::NOT_IMPLEMENTED,
             Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The status for a client of Anthropic's API.
+    pub fn status_for_anthropic(&self) -> StatusCode {
+        match self.kind {
+            Kind::Upstream(status) => status,
+            _ => self.status(),
         }
     }
 
@@ -213,8 +223,6 @@ pub fn from_upstream(origin: &Origin, status: StatusCode, body: &[u8]) -> Error 
     // Statuses below 400 never come here but for a 200 that holds an error.
     let is_error = status.is_client_error() || status.is_server_error();
     let status = if is_error { status } else { told.status.unwrap_or(StatusCode::BAD_GATEWAY) };
-    // 529 is known to Anthropic's clients only.
-    let status = if status.as_u16() == 529 { StatusCode::SERVICE_UNAVAILABLE } else { status };
     let mut error = Error::new(Kind::Upstream(status), message);
     error.told.param = told.param.map(clean);
     error.told.code = told.code.map(clean);

@@ -1,8 +1,10 @@
 //! The route table, and nothing else.
 
 pub mod body;
+mod call;
 mod chat;
 mod health;
+mod messages;
 mod models;
 mod reply;
 mod stream;
@@ -17,6 +19,10 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/chat/completions"),
     ("POST", "/openai/deployments/{model}/chat/completions"),
     ("POST", "/engines/{model}/chat/completions"),
+    ("POST", "/v1/messages"),
+    ("POST", "/anthropic/v1/messages"),
+    ("POST", "/v1/messages/count_tokens"),
+    ("POST", "/anthropic/v1/messages/count_tokens"),
     ("GET", "/v1/models"),
     ("GET", "/models"),
     ("GET", "/v1/models/{id}"),
@@ -43,6 +49,10 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     };
     for (_, path) in &ROUTES[..4] {
         serve(path, || post().to(chat::completions));
+    }
+    for path in ["/v1/messages", "/anthropic/v1/messages"] {
+        serve(path, || post().to(messages::create));
+        serve(&format!("{path}/count_tokens"), || post().to(messages::count_tokens));
     }
     for path in ["/v1/models", "/models"] {
         serve(path, || get().to(models::list));

@@ -9,8 +9,9 @@
 //! - [`envelope`] the body as it came, and changes to it
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
 //! - [`provider`] the upstream APIs, and the body each of them wants
+//! - [`exchange`] the upstream's body from the caller's, and the caller's answer from the upstream's
 //! - [`upstream`] the only connections to them
-//! - [`tap`] watches a stream on its way back; [`meter`] settles the call
+//! - [`tap`] watches a stream on its way back; [`meter`] settles the call: its [`usage`], and by the [`price`] its cost
 //! - [`price`] what a call costs
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told
@@ -24,6 +25,7 @@ pub mod control;
 pub mod demo;
 pub mod envelope;
 pub mod error;
+pub mod exchange;
 pub mod gateway;
 pub mod http;
 pub mod meter;
@@ -37,4 +39,5 @@ pub mod systemd;
 pub mod tap;
 pub mod telemetry;
 pub mod upstream;
+pub mod usage;
 pub mod wire;

@@ -6,9 +6,10 @@
 use crate::auth::Caller;
 use crate::envelope::shorten;
 use crate::error::Error;
-use crate::route::Deployment;
+use crate::price::{Service, usd_text};
+use crate::route::{Deployment, Target, Tariff};
+use crate::usage::{self, Usage};
 use crate::wire::json::{self, Kind};
-use serde::Deserialize;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{Level, enabled, info, warn};
@@ -20,69 +21,6 @@ pub fn new_id() -> Uuid {
     // The thread's own generator: a system call for each id would cost as much as reading the request.
     let random: [u8; 10] = rand::random();
     uuid::Builder::from_unix_timestamp_millis(u64::try_from(now.as_millis()).unwrap_or(0), &random).into_uuid()
-}
-
-/// Tokens of a call, as the upstream counts them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Cached ones included.
-    pub prompt_tokens: u64,
-    /// Reasoning included.
-    pub completion_tokens: u64,
-    /// Read from the upstream's cache; a part of `prompt_tokens`.
-    pub cached_tokens: u64,
-    /// Written into the upstream's cache, for however long; a part of `prompt_tokens`.
-    pub cache_write_tokens: u64,
-    /// Those of `cache_write_tokens` that are kept for an hour, at a price of their own.
-    pub cache_write_1h_tokens: u64,
-    pub reasoning_tokens: u64,
-}
-
-impl Usage {
-    /// Reads an OpenAI `usage` object; numbers may be floats, and members may be missing. Tokens written into a cache are
-    /// no part of OpenAI's own shape: LiteLLM and OpenRouter each have names for them, and all of them are known.
-    pub fn read(json: &[u8]) -> Option<Usage> {
-        #[derive(Deserialize)]
-        struct Written {
-            prompt_tokens: Option<f64>,
-            completion_tokens: Option<f64>,
-            cache_creation_input_tokens: Option<f64>,
-            prompt_tokens_details: Option<Prompt>,
-            completion_tokens_details: Option<Completion>,
-        }
-        #[derive(Deserialize, Default)]
-        struct Prompt {
-            cached_tokens: Option<f64>,
-            cache_creation_tokens: Option<f64>,
-            cache_write_tokens: Option<f64>,
-            cache_creation_token_details: Option<Creation>,
-        }
-        #[derive(Deserialize)]
-        struct Creation {
-            ephemeral_1h_input_tokens: Option<f64>,
-        }
-        #[derive(Deserialize)]
-        struct Completion {
-            reasoning_tokens: Option<f64>,
-        }
-        let written: Written = serde_json::from_slice(json).ok()?;
-        let count = |number: Option<f64>| number.map_or(0, |n| n.max(0.0) as u64);
-        if written.prompt_tokens.is_none() && written.completion_tokens.is_none() {
-            return None;
-        }
-        let prompt = written.prompt_tokens_details.unwrap_or_default();
-        let one_hour = count(prompt.cache_creation_token_details.and_then(|d| d.ephemeral_1h_input_tokens));
-        let writes = [prompt.cache_creation_tokens, prompt.cache_write_tokens, written.cache_creation_input_tokens];
-        Some(Usage {
-            prompt_tokens: count(written.prompt_tokens),
-            completion_tokens: count(written.completion_tokens),
-            cached_tokens: count(prompt.cached_tokens),
-            // Where several names are given they say the same; one of them may be a zero that says nothing.
-            cache_write_tokens: writes.into_iter().map(count).fold(one_hour, u64::max),
-            cache_write_1h_tokens: one_hour,
-            reasoning_tokens: count(written.completion_tokens_details.and_then(|d| d.reasoning_tokens)),
-        })
-    }
 }
 
 /// What the gateway must know of a whole answer.
@@ -98,13 +36,16 @@ pub struct Whole {
 /// It is not one JSON object.
 pub fn whole(body: &[u8]) -> Result<Whole, json::Fault> {
     let (mut usage, mut error, mut choices) = (None, false, false);
+    let mut service = Service::Standard;
     json::object(body, MAX_DEPTH, |m| match &body[m.key] {
         b"usage" if m.value.kind == Kind::Object => usage = Usage::read(&body[m.value.span]),
+        b"service_tier" => service = usage::service(&body[m.value.span]),
         b"error" => error = m.value.kind != Kind::Null,
         b"base_resp" => error |= !choices && m.value.kind == Kind::Object,
         b"choices" => choices = m.value.kind == Kind::Array,
         _ => (),
     })?;
+    let usage = usage.map(|usage| Usage { service, ..usage });
     Ok(Whole { usage, is_error: error && !choices })
 }
 
@@ -125,6 +66,7 @@ pub struct Meter {
     model: String,
     stream: bool,
     deployment: Option<Arc<Deployment>>,
+    tariff: Tariff,
     /// For an estimate of the prompt.
     request_bytes: usize,
     first: Option<Duration>,
@@ -143,6 +85,7 @@ impl Meter {
             model: String::new(),
             stream: false,
             deployment: None,
+            tariff: Tariff::default(),
             request_bytes: 0,
             first: None,
             usage: None,
@@ -161,8 +104,20 @@ impl Meter {
         self.request_bytes = request_bytes;
     }
 
-    pub fn sent_to(&mut self, deployment: &Arc<Deployment>) {
-        self.deployment = Some(deployment.clone());
+    pub fn sent_to(&mut self, target: &Target) {
+        self.deployment = Some(target.deployment.clone());
+        self.tariff = target.tariff();
+    }
+
+    /// The price of the call.
+    pub fn tariff(&self) -> Tariff {
+        self.tariff.clone()
+    }
+
+    /// What the call costs by what is known of it so far, in nano-dollars; `None` while the usage or the price is not
+    /// known.
+    pub fn cost(&self) -> Option<u64> {
+        self.tariff.cost(&self.usage?)
     }
 
     /// The first bytes of the answer are there.
@@ -203,6 +158,11 @@ impl Meter {
             },
             None => Usage::default(),
         };
+        let used = usage.prompt_tokens > 0 || usage.completion_tokens > 0;
+        let cost = if used { self.tariff.cost(&usage) } else { Some(0) };
+        if let (None, Some(deployment)) = (cost, &self.deployment) {
+            deployment.say_unpriced(&self.model);
+        }
         if !enabled!(target: "gateway::request", Level::WARN) {
             return;
         }
@@ -221,8 +181,10 @@ impl Meter {
                     prompt_tokens = usage.prompt_tokens,
                     completion_tokens = usage.completion_tokens,
                     cached_tokens = usage.cached_tokens,
+                    cache_write_tokens = usage.cache_write_tokens,
                     reasoning_tokens = usage.reasoning_tokens,
                     estimated,
+                    cost_usd = cost.map(usd_text).unwrap_or_default(),
                     first_ms = self.first.map_or(0, millis),
                     duration_ms = millis(self.started.elapsed()),
                     outcome,
@@ -250,29 +212,5 @@ impl Drop for Meter {
     fn drop(&mut self) {
         // 499 is nginx's status for a client that closed the connection.
         self.settle(499, "cancelled", None);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_written_into_a_cache_are_known_by_all_their_names() {
-        for (told, written, one_hour) in [
-            (r#"{"prompt_tokens":9,"cache_creation_input_tokens":5}"#, 5, 0),
-            (r#"{"prompt_tokens":9,"prompt_tokens_details":{"cache_write_tokens":4}}"#, 4, 0),
-            (
-                r#"{"prompt_tokens":9,"cache_creation_input_tokens":0,"prompt_tokens_details":{"cached_tokens":1,
-                    "cache_creation_tokens":6,"cache_creation_token_details":{"ephemeral_1h_input_tokens":2}}}"#,
-                6,
-                2,
-            ),
-            (r#"{"prompt_tokens":9,"prompt_tokens_details":null}"#, 0, 0),
-        ] {
-            let usage = Usage::read(told.as_bytes()).unwrap();
-            let found = (usage.prompt_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens);
-            assert_eq!(found, (9, written, one_hour), "{told}");
-        }
     }
 }

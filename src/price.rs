@@ -33,7 +33,7 @@ use table::{Row, Table};
 const BUILT_IN: &str = include_str!("price/prices.tsv");
 
 /// All prices that are known.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Prices {
     /// In the order in which they are asked.
     tables: Vec<Arc<Table>>,

@@ -1,15 +1,18 @@
 //! Upstream APIs: who they are, where they listen, which key they want, and how they differ from OpenAI.
 //!
-//! This file holds the vocabulary; the OpenAI-like providers themselves are rows of [`compatible::PROVIDERS`].
+//! This file holds the vocabulary; the providers themselves are rows of [`compatible::PROVIDERS`]. Those that speak
+//! another language than OpenAI's have a translation beside it.
 //! Nothing here does I/O, reads a clock or the environment: a provider is a description, and [`prepare`] is a pure
 //! function from the caller's bytes to the upstream's.
 
 pub mod anthropic;
 pub mod compatible;
+mod leave_out;
 mod prepare;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-pub use prepare::{Prepared, Shape, Wishes, prepare};
+pub use leave_out::leave_out;
+pub use prepare::{Prepared, Shape, Wishes, prepare, prepare_native};
 
 /// An upstream API, as a row of a table.
 #[derive(Debug)]
@@ -42,6 +45,27 @@ pub enum Auth {
     Scheme(&'static str),
     /// A header of the provider's own that holds the bare key.
     Header(&'static str),
+    /// `x-api-key: KEY`, but `Authorization: Bearer KEY` for a token of Anthropic's OAuth.
+    Anthropic,
+}
+
+/// The wire format that an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// OpenAI's chat completions.
+    OpenAi,
+    /// Anthropic's Messages.
+    Anthropic,
+}
+
+impl Language {
+    /// The path of a call, behind the base URL.
+    pub fn route(self) -> &'static str {
+        match self {
+            Language::OpenAi => "chat/completions",
+            Language::Anthropic => "messages",
+        }
+    }
 }
 
 impl Auth {
@@ -51,6 +75,8 @@ impl Auth {
             Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {key}")),
             Auth::Scheme(word) => (header::AUTHORIZATION, format!("{word} {key}")),
             Auth::Header(name) => (HeaderName::from_static(name), key.to_owned()),
+            Auth::Anthropic if anthropic::is_oauth(key) => return Auth::Bearer.header(key),
+            Auth::Anthropic => return Auth::Header("x-api-key").header(key),
         };
         let mut value = HeaderValue::from_str(&text).ok()?;
         value.set_sensitive(true);
@@ -90,6 +116,7 @@ pub enum Metadata {
 /// Deviations from OpenAI's chat API. All member names are top-level members of the request body.
 #[derive(Debug)]
 pub struct Quirks {
+    pub language: Language,
     /// Members the provider refuses: a 400 that names the member, or dropped under `drop_params`.
     pub unsupported: &'static [&'static str],
     /// `(from, to)`: members the provider knows under another name.
@@ -109,6 +136,7 @@ pub struct Quirks {
     /// Whose business `metadata` is.
     pub metadata: Metadata,
     /// Put behind an operator's base URL that has no path of its own: users write `http://host:11434` for Ollama.
+    /// Anthropic's is put behind any that does not end with it.
     pub base_path: &'static str,
     /// How usage is asked for in a stream.
     pub stream_usage: StreamUsage,
@@ -130,6 +158,7 @@ pub struct ModelQuirks {
 impl Quirks {
     /// An upstream that takes whatever OpenAI's own API takes.
     pub const NONE: Quirks = Quirks {
+        language: Language::OpenAi,
         unsupported: &[],
         rename: &[],
         values: &[],
@@ -147,7 +176,6 @@ impl Quirks {
 
 /// Providers that are known and speak a language of their own, which is not served yet.
 pub const FOREIGN: &[&str] = &[
-    "anthropic",
     "gemini",
     "vertex_ai",
     "vertex_ai_beta",

@@ -2,16 +2,21 @@
 //!
 //! Exact names first, then patterns, the most specific one first. Deployments of one name are served in turn.
 
+mod pricing;
+
 use crate::error::{Error, Kind, Origin, Result};
 use crate::pattern;
+use crate::price::{self, Prices};
 use crate::provider::{Provider, Shape};
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderName, HeaderValue};
+pub use pricing::{Known, Pricing, Tariff};
 use secrecy::SecretString;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 /// One configured upstream model, with everything that does not change between calls worked out.
@@ -30,7 +35,8 @@ pub struct Deployment {
     pub model: String,
     /// Shown to operators and in headers.
     pub api_base: String,
-    pub chat: Uri,
+    /// Where calls are sent.
+    pub calls: Uri,
     pub transport: Transport,
     pub timeouts: Timeouts,
     /// Tried in turn; empty where the upstream wants none.
@@ -40,10 +46,26 @@ pub struct Deployment {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub shape: Shape,
     pub labels: Labels,
+    pub pricing: Pricing,
+    /// That the price is not known was said.
+    pub unpriced: AtomicBool,
     /// Facts for `/model/info`.
     pub info: serde_json::Map<String, serde_json::Value>,
     /// Why no call can be served: a provider that is not spoken yet, a key that is not there.
     pub unserved: Option<Error>,
+}
+
+impl Deployment {
+    /// Says once that calls are served whose cost is not known.
+    pub fn say_unpriced(&self, model: &str) {
+        if !self.unpriced.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "no price is known for '{model}' ({}/{}): its calls count tokens and no dollars; set input_cost_per_token and output_cost_per_token in its info",
+                self.provider.name,
+                self.model
+            );
+        }
+    }
 }
 
 /// Response header values of a deployment.
@@ -82,9 +104,19 @@ pub struct Target {
 }
 
 impl Target {
-    /// The deployment, under its own model name.
-    pub fn fixed(deployment: Arc<Deployment>) -> Self {
-        Target { deployment, named: None }
+    /// The deployment, under this upstream name.
+    pub fn named(deployment: Arc<Deployment>, model: String) -> Self {
+        Target { deployment, named: Some(model) }
+    }
+
+    /// What is known of the model.
+    pub fn known(&self) -> Arc<Known> {
+        self.deployment.pricing.known(self.model())
+    }
+
+    /// The price of a call that begins now.
+    pub fn tariff(&self) -> Tariff {
+        Tariff::new(self.known())
     }
 
     /// The upstream's name for the model.
@@ -162,6 +194,34 @@ impl Routes {
     /// The deployments behind a public name, written as in the configuration.
     pub fn group(&self, name: &str) -> Vec<&Arc<Deployment>> {
         self.deployments.iter().filter(|d| d.name == name).collect()
+    }
+
+    /// The provider of the model of that name.
+    pub fn owner(&self, name: &str) -> Option<&'static str> {
+        self.find(name).and_then(|(group, _)| group.deployments.first()).map(|d| d.provider.name)
+    }
+
+    /// Every public name once, wildcards as the chat models that the price tables know behind them; those that nothing
+    /// is known of stand as written. `wildcards` shows all of them as written too.
+    pub fn expanded_names(&self, prices: &Prices, wildcards: bool) -> Vec<Cow<'_, str>> {
+        let mut seen = std::collections::HashSet::new();
+        let mut names: Vec<Cow<'_, str>> = Vec::new();
+        for deployment in &self.deployments {
+            let name = &*deployment.name;
+            let mut found: Vec<Cow<'_, str>> = Vec::new();
+            if name.contains('*') {
+                let models = prices.models(deployment.provider.name);
+                // Fine-tuned models go by ids of their own; what is listed of them are their prices.
+                let models = models.filter(|(name, mode)| price::is_chat(mode) && !name.starts_with("ft:"));
+                let behind = models.filter_map(|(model, _)| pattern::capture(&deployment.model, model));
+                found.extend(behind.map(|part| Cow::Owned(pattern::fill(name, part))));
+            }
+            if found.is_empty() || wildcards {
+                found.push(Cow::Borrowed(name));
+            }
+            names.extend(found.into_iter().filter(|name| seen.insert(name.clone())));
+        }
+        names
     }
 
     /// Every public name once, in the order of the configuration.

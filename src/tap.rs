@@ -3,7 +3,10 @@
 
 use crate::envelope::{Edits, Envelope};
 use crate::error::{Error, Kind as ErrorKind, Origin, from_upstream};
-use crate::meter::{MAX_DEPTH, Usage};
+use crate::meter::MAX_DEPTH;
+use crate::price::{Service, usd_text};
+use crate::route::Tariff;
+use crate::usage::{self, Usage};
 use crate::wire::json::{self, Kind};
 use crate::wire::sse::{self, Content, Events};
 use actix_web::http::StatusCode;
@@ -34,6 +37,7 @@ pub struct Tap {
     events: Events,
     origin: Arc<Origin>,
     shows_usage: bool,
+    tariff: Tariff,
     pub usage: Option<Usage>,
     /// The last event with choices: tells at the end whether the answer was complete.
     last: Bytes,
@@ -43,11 +47,13 @@ pub struct Tap {
 }
 
 impl Tap {
-    pub fn new(origin: Arc<Origin>, shows_usage: bool) -> Self {
+    /// `tariff` prices the usage that the caller is shown.
+    pub fn new(origin: Arc<Origin>, shows_usage: bool, tariff: Tariff) -> Self {
         Tap {
             events: Events::new(MAX_EVENT),
             origin,
             shows_usage,
+            tariff,
             usage: None,
             last: Bytes::new(),
             deltas: 0,
@@ -123,9 +129,11 @@ impl Tap {
             return Some(Step::Forward(event));
         }
         let (mut usage, mut choices, mut error) = (None, 0, false);
+        let mut service = Service::Standard;
         let read = json::object(&data, MAX_DEPTH, |m| match &data[m.key] {
             b"usage" if m.value.kind == Kind::Object => usage = Some(m.value.span),
             b"choices" => choices = m.value.items,
+            b"service_tier" => service = usage::service(&data[m.value.span]),
             b"error" => {
                 error = m.value.kind != Kind::Null && !matches!(&data[m.value.span], b"false" | b"\"\"" | b"{}" | b"0")
             }
@@ -141,8 +149,15 @@ impl Tap {
             self.saw_delta(&event, data.len());
         }
         if let Some(span) = usage {
-            self.usage = Usage::read(&data[span]).or(self.usage);
-            if !self.shows_usage {
+            let read = Usage::read(&data[span.clone()]).map(|usage| Usage { service, ..usage });
+            self.usage = read.or(self.usage);
+            if self.shows_usage {
+                let cost = read.filter(|usage| usage.reported_nanos.is_none()).and_then(|u| self.tariff.cost(&u));
+                return Some(Step::Forward(match cost {
+                    Some(cost) => with_cost(&data, span.end, cost),
+                    None => event.clone(),
+                }));
+            } else {
                 return if choices == 0 {
                     None
                 } else {
@@ -212,6 +227,12 @@ fn usage_elsewhere(event: &[u8]) -> Option<Usage> {
     Usage::read(usage.to_string().as_bytes())
 }
 
+/// The event with the cost as the last member of its usage, which ends at that place and is not empty.
+fn with_cost(data: &[u8], end: usize, cost: u64) -> Bytes {
+    let cost = format!(",\"cost\":{}", usd_text(cost));
+    Bytes::from([b"data: ", &data[..end - 1], cost.as_bytes(), &data[end - 1..], b"\n\n"].concat())
+}
+
 /// The event without its `usage`, which the caller did not ask for.
 fn without_usage(data: &[u8]) -> Option<Bytes> {
     let envelope = Envelope::parse(Bytes::copy_from_slice(data), MAX_DEPTH).ok()?;
@@ -236,7 +257,7 @@ mod tests {
 
     /// Everything the caller gets, the usage, and how it ended.
     fn run(chunks: impl IntoIterator<Item = Bytes>, shows_usage: bool) -> (String, Option<Usage>, &'static str) {
-        let mut tap = Tap::new(Arc::default(), shows_usage);
+        let mut tap = Tap::new(Arc::default(), shows_usage, Tariff::default());
         let mut out = Vec::new();
         for chunk in chunks {
             tap.push(chunk);
@@ -311,7 +332,7 @@ mod tests {
         #[test]
         fn foreign_bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), cut in 1usize..50) {
             let chunks: Vec<Bytes> = bytes.chunks(cut).map(Bytes::copy_from_slice).collect();
-            let mut tap = Tap::new(Arc::default(), false);
+            let mut tap = Tap::new(Arc::default(), false, Tariff::default());
             for chunk in chunks {
                 tap.push(chunk);
                 while let Step::Forward(_) = tap.step() {}

@@ -8,6 +8,7 @@ pub mod tls;
 
 use crate::envelope::Pieces;
 use crate::error::{Error, Kind, Result, from_upstream};
+use crate::provider::{Language, anthropic};
 use crate::route::{Deployment, Target, Transport};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
@@ -17,6 +18,7 @@ use awc::{Client, ClientResponse, FrozenClientRequest};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use secrecy::ExposeSecret;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -37,7 +39,37 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 const MAX_CLIENTS: usize = 256;
 
 /// By the places of a deployment and of its key.
-type Requests = HashMap<(usize, usize), FrozenClientRequest>;
+type Requests = HashMap<(usize, usize, Endpoint), FrozenClientRequest>;
+
+/// What an upstream is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// An answer.
+    Call,
+    /// The number of tokens that a call would have (Anthropic's `count_tokens`).
+    Count,
+}
+
+/// A request beyond what is the same for all calls of a deployment.
+#[derive(Debug)]
+pub struct Request {
+    pub endpoint: Endpoint,
+    pub body: Pieces,
+    /// For the `anthropic-beta` header.
+    pub betas: Vec<Cow<'static, str>>,
+    /// Another `anthropic-version` than the usual one.
+    pub version: Option<HeaderValue>,
+}
+
+impl Request {
+    /// A call without anything of its own.
+    pub fn call(body: Pieces) -> Self {
+        Request { endpoint: Endpoint::Call, body, betas: Vec::new(), version: None }
+    }
+}
+
+const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
 /// A worker's connections to all upstreams.
 pub struct Upstream {
@@ -56,22 +88,41 @@ impl Upstream {
     ///
     /// # Errors
     /// What the upstream answered instead, or why it could not be asked.
-    pub async fn send(&self, generation: u64, target: &Target, body: Pieces) -> Result<ClientResponse> {
+    pub async fn send(&self, generation: u64, target: &Target, request: Request) -> Result<ClientResponse> {
         let deployment = &*target.deployment;
         let turn = match deployment.keys.len() {
             0 | 1 => 0,
             many => deployment.next_key.fetch_add(1, Ordering::Relaxed) % many,
         };
-        let request = self.ready(generation, deployment, turn)?;
-        let response = request.send_body(Sent(body)).await.map_err(|e| unsent(deployment, &e))?;
+        let ready = self.ready(generation, deployment, turn, request.endpoint)?;
+        let betas = betas(deployment, turn, request.betas);
+        let is_anthropic = deployment.provider.quirks.language == Language::Anthropic;
+        let version = request.version.filter(|_| is_anthropic);
+        let sending = if betas.is_none() && version.is_none() {
+            ready.send_body(Sent(request.body))
+        } else {
+            let mut headers = HeaderMap::new();
+            let given = [(BETA, betas), (VERSION, version)];
+            given.into_iter().for_each(|(name, value)| {
+                value.map(|value| headers.insert(name, value));
+            });
+            ready.extra_headers(headers).send_body(Sent(request.body))
+        };
+        let response = sending.await.map_err(|e| unsent(deployment, &e))?;
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
         Err(refused(deployment, response).await)
     }
 
-    fn ready(&self, generation: u64, deployment: &Deployment, turn: usize) -> Result<FrozenClientRequest> {
-        let place = (deployment.index, turn);
+    fn ready(
+        &self,
+        generation: u64,
+        deployment: &Deployment,
+        turn: usize,
+        endpoint: Endpoint,
+    ) -> Result<FrozenClientRequest> {
+        let place = (deployment.index, turn, endpoint);
         let mut ready = self.ready.borrow_mut();
         if ready.0 != generation {
             *ready = (generation, HashMap::new());
@@ -81,16 +132,20 @@ impl Upstream {
         if let Some(request) = ready.1.get(&place) {
             return Ok(request.clone());
         }
-        let request = self.build(deployment, turn)?;
+        let request = self.build(deployment, turn, endpoint)?;
         ready.1.insert(place, request.clone());
         Ok(request)
     }
 
-    fn build(&self, deployment: &Deployment, turn: usize) -> Result<FrozenClientRequest> {
+    fn build(&self, deployment: &Deployment, turn: usize, endpoint: Endpoint) -> Result<FrozenClientRequest> {
         let client = self.client(&deployment.transport).map_err(|e| Error::new(Kind::Internal, e))?;
-        let mut request = client.post(deployment.chat.clone()).no_decompress();
+        let mut request = match endpoint {
+            Endpoint::Call => client.post(deployment.calls.clone()),
+            Endpoint::Count => client.post(format!("{}/count_tokens", deployment.calls)),
+        }
+        .no_decompress();
         let headers = request.headers_mut();
-        if let Some(host) = deployment.chat.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
+        if let Some(host) = deployment.calls.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
             headers.insert(header::HOST, host);
         }
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("gateway/", env!("CARGO_PKG_VERSION"))));
@@ -131,6 +186,28 @@ impl Upstream {
         clients.insert(transport.clone(), client.clone());
         Ok(client)
     }
+}
+
+/// The `anthropic-beta` header: what the operator sets, what the key needs, and what the call needs.
+fn betas(deployment: &Deployment, turn: usize, of_call: Vec<Cow<'static, str>>) -> Option<HeaderValue> {
+    if deployment.provider.quirks.language != Language::Anthropic {
+        return None;
+    }
+    let is_oauth = deployment.keys.get(turn).is_some_and(|key| anthropic::is_oauth(key.expose_secret()));
+    if of_call.is_empty() && !is_oauth {
+        return None;
+    }
+    let operators =
+        deployment.headers.iter().find(|(name, _)| *name == BETA).and_then(|(_, value)| value.to_str().ok());
+    let mut all: Vec<&str> = Vec::new();
+    let of_key = is_oauth.then_some(anthropic::OAUTH_BETA);
+    let lists = operators.into_iter().chain(of_key).chain(of_call.iter().map(|beta| &**beta));
+    for beta in lists.flat_map(|list| list.split(',')).map(str::trim).filter(|beta| !beta.is_empty()) {
+        if !all.contains(&beta) {
+            all.push(beta);
+        }
+    }
+    HeaderValue::from_str(&all.join(",")).ok()
 }
 
 /// The body of a request on its way.
@@ -223,6 +300,10 @@ async fn refused(deployment: &Deployment, mut response: ClientResponse) -> Error
         );
         return Error::new(Kind::Garbled, message);
     }
+    let body = match deployment.provider.quirks.language {
+        Language::OpenAi => Cow::Borrowed(&body[..]),
+        Language::Anthropic => anthropic::error(&body),
+    };
     from_upstream(&deployment.origin, status, &body).with_headers(headers)
 }
 

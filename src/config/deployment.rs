@@ -3,8 +3,9 @@
 use super::{Mode, file, look_up};
 use crate::error::{Error, Kind, Origin};
 use crate::pattern;
-use crate::provider::{self, KeyNeed, Provider, Shape, Wishes, compatible};
-use crate::route::{Deployment, Labels, Timeouts, Transport};
+use crate::price::Prices;
+use crate::provider::{self, KeyNeed, Language, Provider, Quirks, Shape, Wishes, compatible};
+use crate::route::{Deployment, Known, Labels, Pricing, Timeouts, Transport};
 use crate::secret::{Secrets, Written};
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -14,7 +15,7 @@ use std::cell::RefCell;
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 /// What every model of a file shares.
@@ -22,6 +23,7 @@ pub struct Context<'a> {
     pub defaults: &'a file::Defaults,
     pub secrets: &'a Secrets,
     pub mode: Mode,
+    pub prices: &'a Prices,
     /// Ids given so far.
     pub ids: RefCell<HashSet<String>>,
 }
@@ -126,7 +128,7 @@ fn one(
     let base = base.or_else(|| {
         provider.base_env.iter().find_map(|name| context.secrets.get(name)).map(|s| s.expose_secret().to_owned())
     });
-    let base = base.map(|base| with_path(base, provider.quirks.base_path));
+    let base = base.map(|base| with_path(base, &provider.quirks));
     let base = match base.or_else(|| provider.base_url.map(str::to_owned)) {
         Some(base) => fill_names(&base, context.secrets),
         None if unserved.is_some() => Ok("http://localhost".to_owned()),
@@ -151,7 +153,7 @@ fn one(
         }
         "http://localhost".to_owned()
     });
-    let (socket, chat) = match parse_base(&base, "chat/completions") {
+    let (socket, calls) = match parse_base(&base, provider.quirks.language.route()) {
         Ok(parsed) => parsed,
         Err(e) => {
             errors.push(format!("api_base: {e}"));
@@ -204,6 +206,15 @@ fn one(
         return Err(errors);
     }
 
+    let pricing = match pricing(context.prices, model, provider, &upstream) {
+        Ok((pricing, slips)) => {
+            let slip =
+                |name| format!("model '{}': info.{name} looks like a price, but is none that is charged", model.name);
+            warnings.extend(slips.into_iter().map(slip));
+            pricing
+        }
+        Err(e) => return Err(vec![format!("info: {e}")]),
+    };
     let timeout = |own: Option<file::Duration>, shared: Option<file::Duration>| {
         own.or(shared).map(|d| d.0).filter(|d| !d.is_zero())
     };
@@ -222,7 +233,7 @@ fn one(
         labels: Labels { id: label(&id), group: label(&model.name), api_base: label(&api_base) },
         info: info(model, provider, &upstream, &api_base),
         transport: Transport {
-            tls: chat.scheme_str() == Some("https"),
+            tls: calls.scheme_str() == Some("https"),
             socket,
             ca_file,
             connect_timeout: timeout(model.connect_timeout, context.defaults.connect_timeout)
@@ -239,12 +250,41 @@ fn one(
         provider,
         model: upstream,
         api_base,
-        chat,
+        calls,
         keys,
         next_key: AtomicUsize::new(0),
         headers,
         unserved,
+        pricing,
+        unpriced: AtomicBool::new(false),
     })
+}
+
+/// The price by what the tables and the operator say, and the names in `info` that are no prices and look like some.
+///
+/// # Errors
+/// A price is not one.
+fn pricing(
+    prices: &Prices,
+    model: &file::Model,
+    provider: &'static Provider,
+    upstream: &str,
+) -> Result<(Pricing, Vec<String>), String> {
+    let own: serde_json::Map<_, _> = model.info.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    let slips = crate::price::not_charged(&own);
+    // A name of the operator's own may stand for a model that is in the tables.
+    let base = own.get("base_model").and_then(|name| name.as_str());
+    let listed = match base.map(|name| name.split_once('/').filter(|(prefix, _)| compatible::find(prefix).is_some())) {
+        Some(Some((prefix, model))) => (prefix, model),
+        Some(None) => (provider.name, base.unwrap_or(upstream)),
+        None => (provider.name, upstream),
+    };
+    let known = Known::find(prices, listed.0, listed.1, &own)?;
+    let pricing = match upstream.contains('*') && base.is_none() {
+        true => Pricing::ByName { prices: prices.clone(), provider: provider.name, own },
+        false => Pricing::Fixed(Arc::new(known)),
+    };
+    Ok((pricing, slips))
 }
 
 /// A text that may be a reference to something that is no secret.
@@ -326,8 +366,13 @@ fn unknown_provider(name: &str) -> String {
 }
 
 /// An operator's base URL that has no path gets the provider's.
-fn with_path(base: String, path: &str) -> String {
+fn with_path(base: String, quirks: &Quirks) -> String {
+    let path = quirks.base_path;
     let bare = base.trim_end_matches('/');
+    if quirks.language == Language::Anthropic {
+        let bare = bare.strip_suffix("/messages").unwrap_or(bare);
+        return if bare.ends_with(path) { bare.to_owned() } else { format!("{bare}{path}") };
+    }
     match bare.split_once("://") {
         Some((_, host)) if !host.contains('/') => format!("{bare}{path}"),
         _ => base,

@@ -28,6 +28,9 @@ pub struct File {
     /// Postgres, `postgres://...` or `env:NAME`; unset means the embedded store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database_url: Option<Written>,
+    /// A copy of LiteLLM's price map (JSON), whose prices go before the built-in ones; beside this file if not absolute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub price_map: Option<PathBuf>,
     #[serde(skip_serializing_if = "is_default")]
     pub server: Server,
     #[serde(skip_serializing_if = "is_default")]

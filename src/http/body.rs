@@ -1,6 +1,6 @@
 //! Reading a request body: bounded in size and in patience, copied as little as possible.
 
-use super::chat::stopping;
+use super::call::stopping;
 use crate::clock::{Alarm, Clock, Ring};
 use crate::error::{Error, Kind, Result};
 use crate::upstream::content_length;

@@ -3,11 +3,10 @@
 use super::reply::{plain, worker};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
+use crate::exchange::{self, Ask, Face};
 use crate::gateway::{Live, Worker};
-use crate::meter;
-use crate::provider::prepare;
 use crate::route::{Deployment, Target};
-use crate::upstream;
+use crate::upstream::{self, Request};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -114,12 +113,18 @@ async fn ask(worker: &Worker, live: &Live, deployment: &Arc<Deployment>) -> Resu
     let body =
         json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": tokens}).to_string();
     let envelope = Envelope::parse(Bytes::from(body), 8)?;
-    let prepared = prepare(&envelope, &deployment.shape, &model, false)?;
-    let target = Target::fixed(deployment.clone());
-    let response = worker.upstream.send(live.generation, &target, prepared.body).await?;
+    let target = Target::named(deployment.clone(), model);
+    let ask = Ask {
+        face: Face::Chat,
+        envelope: &envelope,
+        streams: false,
+        model: target.model(),
+        id: "",
+        created: 0,
+        max_nesting: 8,
+    };
+    let outbound = exchange::outbound(&ask, &target)?;
+    let response = worker.upstream.send(live.generation, &target, Request::call(outbound.body)).await?;
     let body = upstream::gather(response, live.config.server.answer_limit, deployment).await?;
-    match meter::whole(&body) {
-        Ok(seen) if !seen.is_error => Ok(()),
-        _ => Err(crate::error::from_upstream(&deployment.origin, actix_web::http::StatusCode::OK, &body)),
-    }
+    exchange::whole(&outbound.back, body, &deployment.origin).map(drop)
 }

@@ -1,17 +1,18 @@
 //! What is served: models in OpenAI's form, deployments in LiteLLM's, and the routes themselves.
 
-use super::reply::{path_part, plain, worker};
+use super::reply::{self, path_part, plain, worker};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Live;
 use crate::pattern;
 use crate::route::Deployment;
+use crate::wire::messages::models_page;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 /// The configuration in force, for a caller who shows a key.
-fn admitted(request: &HttpRequest) -> Result<Arc<Live>> {
+pub fn admitted(request: &HttpRequest) -> Result<Arc<Live>> {
     let live = worker(request)?.gateway.live();
     live.auth.caller(request.headers())?;
     Ok(live)
@@ -21,25 +22,44 @@ fn admitted(request: &HttpRequest) -> Result<Arc<Live>> {
 const CREATED: u64 = 1_677_610_602;
 
 fn model(live: &Live, name: &str) -> Value {
-    let owner = live.routes.group(name).first().map_or("openai", |d| d.provider.name);
+    let owner = live.routes.owner(name).unwrap_or("openai");
     json!({"id": name, "object": "model", "created": CREATED, "owned_by": owner})
 }
 
+/// Whether the caller reads Anthropic's form.
+fn wants_anthropics(request: &HttpRequest) -> bool {
+    request.headers().contains_key("anthropic-version")
+}
+
+/// `GET /v1/models`: every name once, wildcards as the chat models that are known behind them
+/// (`?return_wildcard_routes=true` shows the wildcards themselves too).
 pub async fn list(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
     let result = admitted(&request).map(|live| {
-        let models: Vec<Value> = live.routes.names().into_iter().map(|name| model(&live, name)).collect();
+        let wildcards = query(&request, "return_wildcard_routes").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        let names = live.routes.expanded_names(&live.config.prices, wildcards);
+        if wants_anthropics(&request) {
+            let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+            let limit = query(&request, "limit").and_then(|limit| limit.parse().ok());
+            let (after, before) = (query(&request, "after_id"), query(&request, "before_id"));
+            return HttpResponse::Ok().json(models_page(&names, limit, after.as_deref(), before.as_deref()));
+        }
+        let models: Vec<Value> = names.iter().map(|name| model(&live, name)).collect();
         HttpResponse::Ok().json(json!({"object": "list", "data": models}))
     });
-    plain(&request, started, result)
+    answered(&request, started, result)
 }
 
+/// `GET /v1/models/{id}`
 pub async fn one(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
     let result = admitted(&request).and_then(|live| {
         let id = &*path_part(&request, "id").unwrap_or_default();
         if live.routes.serves(id) {
-            return Ok(HttpResponse::Ok().json(model(&live, id)));
+            return Ok(HttpResponse::Ok().json(match wants_anthropics(&request) {
+                true => models_page(&[id], None, None, None)["data"][0].clone(),
+                false => model(&live, id),
+            }));
         }
         let hint =
             pattern::nearest(id, live.routes.names()).map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
@@ -47,7 +67,18 @@ pub async fn one(request: HttpRequest) -> HttpResponse {
             format!("The model '{}' does not exist, or your key may not use it.{hint}", crate::envelope::shorten(id));
         Err(Error::new(Kind::NotFound, message).at_param("model"))
     });
-    plain(&request, started, result)
+    answered(&request, started, result)
+}
+
+/// Errors in the form that the caller reads.
+fn answered(request: &HttpRequest, started: Instant, result: Result<HttpResponse>) -> HttpResponse {
+    let id = crate::meter::new_id();
+    let anthropics = wants_anthropics(request);
+    let answer = result.unwrap_or_else(|error| match anthropics {
+        true => reply::anthropic_error(&error, &id),
+        false => reply::error(&error, &id),
+    });
+    reply::plain_as(request, started, id, answer)
 }
 
 /// `GET /model/info`, `?litellm_model_id=ID` for one deployment.
@@ -73,12 +104,26 @@ pub async fn info(request: HttpRequest) -> HttpResponse {
     plain(&request, started, result)
 }
 
+/// What is known of the deployment's model, under what the operator says of it, as LiteLLM's `model_info`.
+fn facts(deployment: &Deployment) -> Map<String, Value> {
+    let known = deployment.pricing.known(&deployment.model);
+    let mut facts = match &known.price {
+        Some(price) => price.to_model_info(SystemTime::now()),
+        None => known.facts.to_model_info(),
+    };
+    if let Some(Value::Object(own)) = deployment.info.get("model_info") {
+        facts.extend(own.iter().map(|(name, value)| (name.clone(), value.clone())));
+    }
+    facts
+}
+
 fn deployment(deployment: &Deployment) -> Value {
     let mut shown = Map::new();
     shown.insert("model_name".into(), deployment.name.as_str().into());
     for (name, value) in &deployment.info {
         shown.insert(name.clone(), value.clone());
     }
+    shown.insert("model_info".into(), facts(deployment).into());
     if let Some(Value::Object(facts)) = shown.get_mut("model_info") {
         facts.insert("id".into(), deployment.id.as_str().into());
         facts.insert("db_model".into(), false.into());
@@ -111,17 +156,23 @@ fn group(live: &Live, name: &str) -> Value {
             providers.push(deployment.provider.name);
         }
     }
-    let fact = |name: &str| deployments.iter().filter_map(|d| d.info.get("model_info")?.get(name)).next().cloned();
-    let largest = |name: &str| deployments.iter().filter_map(|d| d.info.get("model_info")?.get(name)?.as_u64()).max();
-    let supports = |name: &str| {
-        deployments.iter().any(|d| d.info.get("model_info").and_then(|i| i.get(name)) == Some(&Value::Bool(true)))
+    let all: Vec<Map<String, Value>> = deployments.iter().map(|d| facts(d)).collect();
+    let fact = |name: &str| all.iter().find_map(|facts| facts.get(name)).cloned();
+    let largest = |name: &str| all.iter().filter_map(|facts| facts.get(name)?.as_u64()).max();
+    // What a call may cost at most.
+    let highest = |name: &str| {
+        let prices = all.iter().filter_map(|facts| facts.get(name)).filter(|price| price.is_number());
+        prices.max_by(|a, b| a.as_f64().unwrap_or(0.0).total_cmp(&b.as_f64().unwrap_or(0.0))).cloned()
     };
+    let supports = |name: &str| all.iter().any(|facts| facts.get(name) == Some(&Value::Bool(true)));
     json!({
         "model_group": name,
         "providers": providers,
         "mode": fact("mode"),
         "max_input_tokens": largest("max_input_tokens"),
         "max_output_tokens": largest("max_output_tokens"),
+        "input_cost_per_token": highest("input_cost_per_token"),
+        "output_cost_per_token": highest("output_cost_per_token"),
         "supports_vision": supports("supports_vision"),
         "supports_function_calling": supports("supports_function_calling"),
         "supports_parallel_function_calling": supports("supports_parallel_function_calling"),
@@ -144,12 +195,12 @@ pub async fn welcome(request: HttpRequest) -> HttpResponse {
     let text = concat!(
         "Gateway ",
         env!("CARGO_PKG_VERSION"),
-        "\n\nAn OpenAI-compatible gateway to language models.\n\n  POST /v1/chat/completions\n  GET  /v1/models\n  GET  /health/readiness\n  GET  /routes\n"
+        "\n\nA gateway to language models, for clients of OpenAI's and of Anthropic's API.\n\n  POST /v1/chat/completions\n  POST /v1/messages\n  GET  /v1/models\n  GET  /health/readiness\n  GET  /routes\n"
     );
     plain(&request, Instant::now(), Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(text)))
 }
 
-fn query(request: &HttpRequest, name: &str) -> Option<String> {
+pub fn query(request: &HttpRequest, name: &str) -> Option<String> {
     let pairs = actix_web::web::Query::<Vec<(String, String)>>::from_query(request.query_string()).ok()?;
     pairs.into_inner().into_iter().find(|(key, _)| key == name).map(|(_, value)| value)
 }

@@ -1,12 +1,15 @@
 //! Answers: their headers, their errors, and the line in the log for those that are not calls.
 
 use crate::error::{Error, Kind, Result};
+use crate::exchange::Face;
 use crate::gateway::Worker;
+use crate::price::usd_text;
 use crate::route::Deployment;
+use crate::wire::messages;
 use actix_http::ConnectionType;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::Version;
 use actix_web::http::header::{ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{StatusCode, Version};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder};
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -23,6 +26,8 @@ const API_BASE: HeaderName = HeaderName::from_static("x-litellm-model-api-base")
 const VERSION: HeaderName = HeaderName::from_static("x-litellm-version");
 const RESPONSE_MS: HeaderName = HeaderName::from_static("x-litellm-response-duration-ms");
 const OVERHEAD_MS: HeaderName = HeaderName::from_static("x-litellm-overhead-duration-ms");
+const COST: HeaderName = HeaderName::from_static("x-litellm-response-cost");
+const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const RETRIES: HeaderName = HeaderName::from_static("x-litellm-attempted-retries");
 const FALLBACKS: HeaderName = HeaderName::from_static("x-litellm-attempted-fallbacks");
 
@@ -78,6 +83,25 @@ pub fn call_headers(
         .insert_header((FALLBACKS, HeaderValue::from_static("0")));
 }
 
+/// The cost of the call in dollars, where it is known.
+pub fn cost(builder: &mut HttpResponseBuilder, nanos: Option<u64>) {
+    if let Some(value) = nanos.and_then(|nanos| HeaderValue::from_str(&usd_text(nanos)).ok()) {
+        builder.insert_header((COST, value));
+    }
+}
+
+/// The id of a call as Anthropic's clients know it.
+pub fn request_id(id: &Uuid) -> String {
+    format!("req_{}", id.simple())
+}
+
+/// The header by which Anthropic's clients find a call again.
+pub fn anthropic_id(builder: &mut HttpResponseBuilder, face: Face, id: &Uuid) {
+    if face == Face::Messages {
+        builder.insert_header((REQUEST_ID, request_id(id)));
+    }
+}
+
 /// The upstream's own headers, under a prefix so that none of them means anything to the connection.
 pub fn upstream_headers(builder: &mut HttpResponseBuilder, upstream: &HeaderMap) {
     for (name, value) in upstream {
@@ -127,7 +151,19 @@ fn prefixed(name: &HeaderName) -> Option<HeaderName> {
 
 /// The answer to a call that failed before anything was sent.
 pub fn error(error: &Error, id: &Uuid) -> HttpResponse {
-    let mut builder = HttpResponse::build(error.status());
+    error_of(error, id, error.status()).json(error.body())
+}
+
+/// As [`error`], for a client of Anthropic's API.
+pub fn anthropic_error(error: &Error, id: &Uuid) -> HttpResponse {
+    let request_id = request_id(id);
+    let mut builder = error_of(error, id, error.status_for_anthropic());
+    builder.insert_header((REQUEST_ID, request_id.as_str()));
+    builder.json(messages::error_body(error, &request_id))
+}
+
+fn error_of(error: &Error, id: &Uuid, status: StatusCode) -> HttpResponseBuilder {
+    let mut builder = HttpResponse::build(status);
     call_id(&mut builder, id);
     for (name, value) in error.headers() {
         builder.insert_header((name.clone(), value.clone()));
@@ -136,7 +172,7 @@ pub fn error(error: &Error, id: &Uuid) -> HttpResponse {
         // The rest of the body is not read, so the connection cannot go on.
         builder.insert_header((CONNECTION, HeaderValue::from_static("close")));
     }
-    builder.json(error.body())
+    builder
 }
 
 /// Makes an answer fit its connection: while the gateway drains each answer is a connection's last one, and HTTP/1.0
@@ -157,7 +193,11 @@ pub fn fit(request: &HttpRequest, mut answer: HttpResponse) -> HttpResponse {
 /// The answer of a route that is not a call, with its line in the log.
 pub fn plain(request: &HttpRequest, started: Instant, result: Result<HttpResponse>) -> HttpResponse {
     let id = crate::meter::new_id();
-    let response = result.unwrap_or_else(|e| error(&e, &id));
+    plain_as(request, started, id, result.unwrap_or_else(|e| error(&e, &id)))
+}
+
+/// As [`plain`], for an answer that is made already.
+pub fn plain_as(request: &HttpRequest, started: Instant, id: Uuid, response: HttpResponse) -> HttpResponse {
     tracing::info!(
         target: "gateway::request",
         request_id = %id,
@@ -181,7 +221,10 @@ pub async fn wrong_path(request: HttpRequest) -> HttpResponse {
 
 /// The route is there, under other methods.
 pub async fn wrong_method(request: HttpRequest) -> HttpResponse {
-    let is_call = request.match_pattern().is_some_and(|p| p.ends_with("/chat/completions"));
+    let path = request.match_pattern().unwrap_or_default();
+    let is_call = super::ROUTES.iter().any(|(method, route)| {
+        *method == "POST" && path.replace("{id:.+}", "{id}").replace("{model:.+}", "{model}").ends_with(route)
+    });
     let allowed = if is_call { "POST" } else { "GET, HEAD" };
     let message = format!("{} is not served here; this route takes {allowed}.", request.method());
     let mut response = plain(&request, Instant::now(), Err(Error::new(Kind::MethodNotAllowed, message)));

@@ -2,15 +2,18 @@
 //!
 //! The status waits for the first event, so that a failure before it is an ordinary error. After a long silence
 //! (`early_commit`) it goes out all the same and comments keep the connection alive. From then on a failure is a last
-//! `data: {"error": ...}`, never a silent end.
+//! error event, never a silent end.
 
-use super::chat::{Call, late, stopping};
+use super::call::{Call, late, stopping};
 use super::reply;
 use crate::clock::{Alarm, Ring};
 use crate::error::{Error, Kind, Result};
+use crate::exchange::{self, Back, Face, Relay};
 use crate::meter::Meter;
-use crate::tap::{Step, Tap};
-use crate::upstream::broken_off;
+use crate::route::{Deployment, Target, Tariff, Timeouts};
+use crate::tap::Step;
+use crate::upstream::{self, broken_off};
+use crate::wire::messages;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -22,14 +25,20 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-const KEEP_ALIVE: Bytes = Bytes::from_static(b": keep-alive\n\n");
+/// What keeps a silent stream open.
+fn keep_alive_of(face: Face) -> Bytes {
+    match face {
+        Face::Chat => Bytes::from_static(b": keep-alive\n\n"),
+        Face::Messages => Bytes::from_static(messages::PING),
+    }
+}
 
 type Opening = Pin<Box<dyn Future<Output = Result<Open>>>>;
 
 /// A stream whose first event is there.
 struct Open {
     response: ClientResponse,
-    tap: Tap,
+    relay: Relay,
     first: Option<Step>,
     /// The upstream's body has been read to its end, and must not be asked again.
     ended: bool,
@@ -44,9 +53,9 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     let settings = &call.live.config.server;
     let (early_commit, keep_alive) = (settings.early_commit, settings.keep_alive);
     let deployment = call.target.deployment.clone();
-    let (group, silence) = (call.group.clone(), call.timeouts.silence);
+    let (face, group, silence) = (call.face, call.group.clone(), call.timeouts.silence);
     let mut alarm = call.worker.clock.alarm(early_commit.and_then(|limit| asked.checked_add(limit)));
-    let mut opening: Opening = Box::pin(open(call));
+    let mut opening: Opening = Box::pin(open(call, meter.tariff()));
 
     let opened = tokio::select! {
         biased;
@@ -71,39 +80,42 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-cache")))
         .insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
     reply::call_headers(&mut builder, &meter.id, &deployment, group, meter.started.elapsed(), asked.elapsed());
+    reply::anthropic_id(&mut builder, face, &meter.id);
     if let State::Open(open) = &state {
         meter.answered();
         reply::upstream_headers(&mut builder, open.response.headers());
     }
     let now = Instant::now();
-    Ok(builder.body(ChatStream { state, meter, alarm, silence, keep_alive, heard: now, sent: now }))
+    Ok(builder.body(CallStream { face, state, meter, alarm, silence, keep_alive, heard: now, sent: now }))
 }
 
 /// Calls the upstream and waits for the first event that says something.
-async fn open(call: Call) -> Result<Open> {
-    let deployment = &call.target.deployment;
+async fn open(call: Call, tariff: Tariff) -> Result<Open> {
+    let Call { worker, live, target, request, back, timeouts, .. } = call;
+    let deployment = &target.deployment;
+    let answer_limit = live.config.server.answer_limit;
     let first = async {
-        let mut response =
-            call.worker.upstream.send(call.live.generation, &call.target, call.prepared.body.clone()).await?;
-        let mut tap = Tap::new(deployment.origin.clone(), call.prepared.shows_usage);
+        let mut response = worker.upstream.send(live.generation, &target, request).await?;
         if !is_event_stream(response.headers()) {
-            return Err(no_stream(response, &call).await);
+            return Err(no_stream(response, &back, answer_limit, deployment).await);
         }
+        let mut relay = Relay::new(back, deployment.origin.clone(), tariff);
+        let mut ended = false;
         loop {
-            match tap.step() {
+            match relay.step() {
                 Step::Fail(error) => return Err(error),
                 // Comments are the upstream's way to say that it is not there yet.
                 Step::Forward(event) if event.starts_with(b":") => continue,
                 step @ (Step::Forward(_) | Step::Finish(_)) => {
-                    return Ok(Open { response, tap, first: Some(step), ended: false });
+                    return Ok(Open { response, relay, first: Some(step), ended });
                 }
                 Step::More => match response.next().await {
-                    Some(Ok(chunk)) => tap.push(chunk),
+                    Some(Ok(chunk)) => relay.push(chunk),
                     Some(Err(e)) => return Err(broken_off(deployment, &e)),
-                    None => match tap.end() {
-                        Step::Fail(error) => return Err(error),
-                        step => return Ok(Open { response, tap, first: Some(step), ended: false }),
-                    },
+                    None => {
+                        ended = true;
+                        relay.end();
+                    }
                 },
             }
         }
@@ -111,23 +123,23 @@ async fn open(call: Call) -> Result<Open> {
     tokio::select! {
         biased;
         opened = first => opened,
-        ring = call.worker.clock.after(call.timeouts.silence) => Err(match ring {
-            Ring::Late => late_stream(&call),
+        ring = worker.clock.after(timeouts.silence) => Err(match ring {
+            Ring::Late => late_stream(&target, timeouts),
             Ring::Ending => stopping(),
         }),
     }
 }
 
-fn late_stream(call: &Call) -> Error {
-    if call.timeouts.silence == call.timeouts.whole {
-        return late(call);
+fn late_stream(target: &Target, timeouts: Timeouts) -> Error {
+    if timeouts.silence == timeouts.whole {
+        return late(target, timeouts.whole);
     }
-    let deployment = &call.target.deployment;
+    let deployment = &target.deployment;
     Error::new(
         Kind::Timeout,
         format!(
             "'{}' sent nothing within {:?} (stream_timeout of the model '{}').",
-            deployment.provider.name, call.timeouts.silence, deployment.name
+            deployment.provider.name, timeouts.silence, deployment.name
         ),
     )
 }
@@ -138,30 +150,22 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 }
 
 /// An answer of another type than a stream: an error in disguise, or a server that cannot stream.
-async fn no_stream(response: ClientResponse, call: &Call) -> Error {
-    let deployment = &call.target.deployment;
-    let body = match crate::upstream::gather(response, call.live.config.server.answer_limit, deployment).await {
-        Ok(body) => body,
+async fn no_stream(response: ClientResponse, back: &Back, limit: usize, deployment: &Deployment) -> Error {
+    let whole = match upstream::gather(response, limit, deployment).await {
+        Ok(body) => exchange::whole(back, body, &deployment.origin),
         Err(error) => return error,
     };
-    match crate::meter::whole(&body) {
-        Ok(seen) if seen.is_error => {
-            crate::error::from_upstream(&deployment.origin, actix_web::http::StatusCode::OK, &body)
-        }
+    let provider = deployment.provider.name;
+    match whole {
         Ok(_) => Error::new(
             Kind::Garbled,
-            format!(
-                "'{}' was asked for a stream and answered in one piece; ask it without stream.",
-                deployment.provider.name
-            ),
+            format!("'{provider}' was asked for a stream and answered in one piece; ask it without stream."),
         ),
-        Err(_) => Error::new(
+        Err(error) if error.kind == Kind::Garbled => Error::new(
             Kind::Garbled,
-            format!(
-                "'{}' was asked for a stream and answered with something else; check api_base.",
-                deployment.provider.name
-            ),
+            format!("'{provider}' was asked for a stream and answered with something else; check api_base."),
         ),
+        Err(error) => error,
     }
 }
 
@@ -175,7 +179,8 @@ enum State {
 }
 
 /// The body of a streamed answer.
-struct ChatStream {
+struct CallStream {
+    face: Face,
     state: State,
     meter: Meter,
     alarm: Alarm,
@@ -187,11 +192,14 @@ struct ChatStream {
     sent: Instant,
 }
 
-impl ChatStream {
+impl CallStream {
     fn fail(&mut self, error: &Error) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
         self.meter.fail(error);
         self.state = State::Ended;
-        Poll::Ready(Some(Ok(error.event())))
+        Poll::Ready(Some(Ok(match self.face {
+            Face::Chat => error.event(),
+            Face::Messages => messages::error_event(error, &reply::request_id(&self.meter.id)),
+        })))
     }
 
     /// Nothing is there: waits for a limit of time, or for the end of the process.
@@ -212,11 +220,11 @@ impl ChatStream {
             return self.fail(&error);
         }
         self.sent = now;
-        Poll::Ready(Some(Ok(KEEP_ALIVE)))
+        Poll::Ready(Some(Ok(keep_alive_of(self.face))))
     }
 }
 
-impl MessageBody for ChatStream {
+impl MessageBody for CallStream {
     type Error = Infallible;
 
     fn size(&self) -> BodySize {
@@ -237,15 +245,15 @@ impl MessageBody for ChatStream {
                     Poll::Ready(Err(error)) => return this.fail(&error),
                 },
                 State::Open(open) => {
-                    let step = open.first.take().unwrap_or_else(|| open.tap.step());
+                    let step = open.first.take().unwrap_or_else(|| open.relay.step());
                     match step {
                         Step::Forward(event) => {
                             this.sent = Instant::now();
                             return Poll::Ready(Some(Ok(event)));
                         }
                         Step::Finish(event) => {
-                            this.meter.used(open.tap.usage);
-                            this.meter.saw(open.tap.seen_tokens());
+                            this.meter.used(open.relay.usage());
+                            this.meter.saw(open.relay.seen_tokens());
                             this.meter.succeed();
                             if let State::Open(open) = std::mem::replace(&mut this.state, State::Ended)
                                 && !open.ended
@@ -255,26 +263,27 @@ impl MessageBody for ChatStream {
                             return Poll::Ready(Some(Ok(event)));
                         }
                         Step::Fail(error) => {
-                            this.meter.used(open.tap.usage);
-                            this.meter.saw(open.tap.seen_tokens());
+                            this.meter.used(open.relay.usage());
+                            this.meter.saw(open.relay.seen_tokens());
                             return this.fail(&error);
                         }
                         Step::More => match Pin::new(&mut open.response).poll_next(cx) {
                             Poll::Ready(Some(Ok(chunk))) => {
                                 this.heard = Instant::now();
-                                open.tap.push(chunk);
+                                open.relay.push(chunk);
                             }
                             Poll::Ready(Some(Err(e))) => {
                                 tracing::debug!("stream broken off: {e}");
                                 open.ended = true;
-                                open.first = Some(open.tap.end());
+                                open.relay.end();
                             }
                             Poll::Ready(None) => {
                                 open.ended = true;
-                                open.first = Some(open.tap.end());
+                                open.relay.end();
                             }
                             Poll::Pending => {
-                                this.meter.saw(open.tap.seen_tokens());
+                                this.meter.used(open.relay.usage());
+                                this.meter.saw(open.relay.seen_tokens());
                                 return this.pause(cx);
                             }
                         },

@@ -25,6 +25,13 @@ impl Facts {
         self.supports.get(what).copied()
     }
 
+    /// As members of LiteLLM's `model_info`.
+    pub fn to_model_info(&self) -> Map<String, Value> {
+        let mut info = Map::new();
+        self.show(&mut info);
+        info
+    }
+
     pub fn is_known(&self) -> bool {
         *self != Facts { mode: self.mode.clone(), ..Facts::default() }
     }

@@ -320,8 +320,9 @@ prop_compose! {
 
 proptest! {
     #[test]
-    fn more_tokens_never_cost_less(price in any_price(), tokens in any_tokens(), more in 1u64..100_000) {
-        prop_assume!(price.rate(Rate::Input, Moment::default()).is_some());
+    fn more_tokens_never_cost_less(price in any_price(), input in 0u64..100_000_000, tokens in any_tokens(), more in 1u64..100_000) {
+        let mut price = price;
+        price.set(Rate::Input, When::default(), input);
         let cost = |tokens: &Tokens| price.charge(tokens, at(NOW)).nanos;
         let prompt = Tokens { prompt: tokens.prompt.max(1), millis_in: 0, ..tokens };
         let grown = Tokens { prompt: prompt.prompt + more, ..prompt };

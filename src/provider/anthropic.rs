@@ -61,5 +61,13 @@ pub struct Context {
     pub legacy_functions: bool,
 }
 
+/// The beta that calls with a token of Anthropic's OAuth must name.
+pub const OAUTH_BETA: &str = "oauth-2025-04-20";
+
+/// Whether a key is a token of Anthropic's OAuth, which is shown as a bearer.
+pub fn is_oauth(key: &str) -> bool {
+    key.starts_with("sk-ant-oat")
+}
+
 /// The forced tool that stands in for `response_format` on models without structured output; LiteLLM's name for it.
 pub const JSON_TOOL: &str = "json_tool_call";

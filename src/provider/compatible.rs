@@ -1,9 +1,9 @@
-//! The providers that speak OpenAI's own wire format: one row each, and three ways to find a row.
+//! The providers, nearly all of which speak OpenAI's own wire format: one row each, and three ways to find a row.
 //!
 //! An ordinary provider is one line: name, base URL, variables of the key, variables of the base URL, quirks. The rows
 //! are built-in defaults of a world that drifts; configuration overrides any of it for a single deployment.
 
-use super::{Auth, FOREIGN, KeyNeed, Metadata, ModelQuirks, Provider, Quirks, StreamUsage};
+use super::{Auth, FOREIGN, KeyNeed, Language, Metadata, ModelQuirks, Provider, Quirks, StreamUsage};
 use crate::pattern;
 use actix_web::http::Uri;
 use std::cmp::Reverse;
@@ -55,6 +55,16 @@ const GITHUB: Quirks = Quirks {
 /// The escape hatches: what the client sent, its `metadata` too. OpenAI itself is sent none: it refuses `metadata` from
 /// whoever does not also ask it to `store`.
 const AS_SENT: Quirks = Quirks { metadata: Metadata::Theirs, ..Quirks::NONE };
+
+/// Spoken to in its own language; what its models take of OpenAI's parameters is the translation's to know.
+const ANTHROPIC: Quirks = Quirks {
+    language: Language::Anthropic,
+    headers: &[("anthropic-version", "2023-06-01")],
+    metadata: Metadata::Theirs,
+    base_path: "/v1",
+    stream_usage: StreamUsage::Unasked,
+    ..Quirks::NONE
+};
 
 const NEW_LIMIT: &[(&str, &str)] = &[("max_tokens", "max_completion_tokens")];
 
@@ -132,6 +142,9 @@ pub static PROVIDERS: &[Provider] = &[
     hosted("text-completion-openai", "https://api.openai.com/v1", &["OPENAI_API_KEY"], &["OPENAI_BASE_URL", "OPENAI_API_BASE"], Quirks::NONE),
     Provider { base_url: None, synonyms: &["custom_openai"], ..local("openai_like", "", &[], &[], AS_SENT) },
     Provider { base_url: None, ..local("litellm_proxy", "", &["LITELLM_PROXY_API_KEY"], &["LITELLM_PROXY_API_BASE"], AS_SENT) },
+
+    // Its own language.
+    Provider { auth: Auth::Anthropic, ..hosted("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"], ANTHROPIC) },
 
     // Hosted.
     hosted("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"], &["MISTRAL_API_BASE"], MISTRAL),
@@ -469,7 +482,7 @@ mod tests {
     #[test]
     fn only_openai_and_the_escape_hatches_know_the_developer_role() {
         let knowing: Vec<_> = PROVIDERS.iter().filter(|p| p.quirks.developer_role).map(|p| p.name).collect();
-        assert_eq!(knowing, ["openai", "text-completion-openai", "openai_like", "litellm_proxy"]);
+        assert_eq!(knowing, ["openai", "text-completion-openai", "openai_like", "litellm_proxy", "anthropic"]);
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Prepared {
     pub body: Pieces,
     /// The caller asked to see usage in the stream.
     pub shows_usage: bool,
+    /// What cannot be sent is to be left out instead of refused.
+    pub drop_params: bool,
 }
 
 /// Makes the upstream's body: its model name, its parameter names, nothing that is the gateway's own.
@@ -177,7 +179,38 @@ pub fn prepare(envelope: &Envelope, shape: &Shape, upstream_model: &str, streams
     for (name, json) in &shape.force {
         edits.insert(name, &**json);
     }
-    Ok(Prepared { body: edits.pieces(envelope), shows_usage })
+    Ok(Prepared { body: edits.pieces(envelope), shows_usage, drop_params })
+}
+
+/// Makes the body for an upstream that speaks the caller's own format, which is not OpenAI's: its model name, what the
+/// operator adds and takes away, nothing that is the gateway's own, and all the rest as it came.
+pub fn prepare_native(envelope: &Envelope, shape: &Shape, upstream_model: &str) -> Pieces {
+    let mut edits = Edits::default();
+    for (place, member) in envelope.members().iter().enumerate() {
+        let Ok(name) = std::str::from_utf8(envelope.name(member)) else { continue };
+        if name == "model" {
+            if !is_text(envelope.text(&member.value), upstream_model) {
+                edits.replace(member, quote(upstream_model));
+            }
+        } else if shape.force.iter().any(|(forced, _)| forced == name)
+            || shape.drop.iter().any(|dropped| dropped == name)
+            || is_ours(name)
+        {
+            edits.remove(place);
+        }
+    }
+    for (name, json) in &shape.defaults {
+        if envelope.get(name).is_none() && !shape.force.iter().any(|(forced, _)| forced == name) {
+            if let Some(place) = envelope.find(name) {
+                edits.remove(place);
+            }
+            edits.insert(name, &**json);
+        }
+    }
+    for (name, json) in &shape.force {
+        edits.insert(name, &**json);
+    }
+    edits.pieces(envelope)
 }
 
 /// Members that speak to the gateway and never go upstream.

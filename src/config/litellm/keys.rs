@@ -33,7 +33,6 @@ const COOLDOWN: &str = "cooldowns are not served yet: a failing deployment keeps
 const STRATEGY: &str = "deployments of one name are served in turn; other routing is not served yet";
 const RATES: &str = "rate and parallelism limits are not served yet";
 const BUDGETS: &str = "budgets are not served yet";
-const PRICES: &str = "costs are not computed yet";
 const CACHING: &str = "response caching is not served yet";
 const CALLBACKS: &str = "callbacks and exporters are not served yet";
 const REDIS: &str = "shared state between several gateways is not served yet";
@@ -119,7 +118,9 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (PARAMS, "fallbacks", NotYet(FALLBACKS)),
     (PARAMS, "context_window_fallback_dict", NotYet(FALLBACKS)),
     (PARAMS, "tags", NotYet(TAGS)),
-    (PARAMS, "*_cost_per_*", NotYet(PRICES)),
+    (PARAMS, "*_cost_per_*", Carried),
+    (PARAMS, "*_token_cost", Carried),
+    (PARAMS, "*_token_cost_above_*", Carried),
     (PARAMS, "max_budget", NotYet(BUDGETS)),
     (PARAMS, "budget_duration", NotYet(BUDGETS)),
     (PARAMS, "guardrails", NotYet(GUARDRAILS)),
@@ -148,12 +149,14 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (INFO, "max_output_tokens", Carried),
     (INFO, "max_tokens", Carried),
     (INFO, "supports_*", Carried),
-    (INFO, "base_model", NotYet(SHOWN)),
-    (INFO, "*_cost_per_*", NotYet(SHOWN)),
+    (INFO, "base_model", Carried),
+    (INFO, "*_cost_per_*", Carried),
+    (INFO, "*_token_cost", Carried),
+    (INFO, "*_token_cost_above_*", Carried),
     (INFO, "access_groups", NotYet(SHOWN)),
-    (INFO, "health_check_model", NotYet(SHOWN)),
+    (INFO, "health_check_model", Carried),
     (INFO, "health_check_timeout", NotYet(SHOWN)),
-    (INFO, "health_check_max_tokens", NotYet(SHOWN)),
+    (INFO, "health_check_max_tokens", Carried),
     (INFO, "disable_background_health_check", NoNeed("there are no background health checks yet")),
     (INFO, "supported_environments", NotYet(SHOWN)),
     (INFO, "team_id", NotYet(SHOWN)),
@@ -233,9 +236,9 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (LITELLM, "max_end_user_budget_id", NotYet(BUDGETS)),
     (LITELLM, "internal_user_budget_duration", NotYet(BUDGETS)),
     (LITELLM, "timezone", NotYet(BUDGETS)),
-    (LITELLM, "disable_end_user_cost_tracking", NotYet(PRICES)),
-    (LITELLM, "cost_discount_config", NotYet(PRICES)),
-    (LITELLM, "cost_margin_config", NotYet(PRICES)),
+    (LITELLM, "disable_end_user_cost_tracking", NotYet("costs of end users are not kept yet")),
+    (LITELLM, "cost_discount_config", NotYet("discounts are not applied yet")),
+    (LITELLM, "cost_margin_config", NotYet("margins are not applied yet")),
     (LITELLM, "default_key_generate_params", NotYet(KEYS_LATER)),
     (LITELLM, "upperbound_key_generate_params", NotYet(KEYS_LATER)),
     (LITELLM, "key_generation_settings", NotYet(KEYS_LATER)),

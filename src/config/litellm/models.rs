@@ -38,6 +38,8 @@ fn model(index: usize, entry: &Value, report: &mut Report) -> Option<Model> {
     let mut model = Model { name: name?, model: upstream?, ..Model::default() };
     apply_params(&mut model, &path("litellm_params"), params, report);
     apply_info(&mut model, &path("model_info"), info, report);
+    // Prices may stand in either place; those beside the model count more.
+    model.info.extend(free::<Vec<_>>(params.iter().filter(|(key, _)| is_price(key))));
     Some(model)
 }
 
@@ -92,6 +94,11 @@ fn apply_info(model: &mut Model, at: &str, info: &Map<String, Value>, report: &m
         }
     }
     model.info = free(info.iter().filter(|(key, _)| *key != "id"));
+}
+
+/// Whether a parameter is a price of the deployment, by LiteLLM's names.
+fn is_price(key: &str) -> bool {
+    key.contains("_cost_per_") || key.ends_with("_token_cost") || key.contains("_token_cost_above_")
 }
 
 fn free<'a, T: FromIterator<(String, Value)>>(members: impl Iterator<Item = (&'a String, &'a Value)>) -> T {

@@ -259,7 +259,6 @@ fn the_homelab_is_told_what_was_left_behind() {
         "model_list[].litellm_params.rpm (2 models): routing and limits by rpm are not served yet",
         "model_list[].litellm_params.temprature (1 model): unknown; did you mean `temperature`? Sent upstream as it stands",
         "model_list[].litellm_params.max_paralel_requests (1 model): unknown; did you mean `max_parallel_requests`? Sent upstream as it stands",
-        "model_list[].model_info.base_model (1 model): shown in the model's facts, but without effect yet",
         "litellm_settings.num_retires: unknown key; did you mean `num_retries`?",
         "litellm_settings.cache_params.namespce: unknown key; did you mean `namespace`?",
         "general_settings.request_timeout: unknown key here; did you mean `litellm_settings.request_timeout`?",
@@ -458,12 +457,11 @@ fn unknown_members_go_upstream_and_known_ones_stay_here() {
         [
             "model_list[].litellm_params.aws_region_name (1 model)",
             "model_list[].litellm_params.vertex_project (1 model)",
-            "model_list[].litellm_params.input_cost_per_token_above_200k_tokens (1 model)",
             "model_list[].litellm_params.top_q (1 model)",
             "model_list[].litellm_params.api_bse (1 model)",
         ]
     );
-    assert!(all.notes[4].reason.contains("`api_base`"));
+    assert!(all.notes[3].reason.contains("`api_base`"));
 }
 
 #[test]

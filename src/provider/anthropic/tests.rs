@@ -144,7 +144,7 @@ fn every_case_is_as_expected() {
 fn the_reader_of_the_frames_sees_how_a_stream_ended() {
     for case in CASES.iter() {
         let Some(stream) = case.read("stream.sse") else { continue };
-        let mut tap = Tap::new(Arc::default(), true);
+        let mut tap = Tap::new(Arc::default(), true, crate::route::Tariff::default());
         tap.push(run([stream.clone().into()], case.context()).into());
         let last = loop {
             match tap.step() {

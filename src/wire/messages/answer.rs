@@ -6,7 +6,7 @@ use super::write::{Object, comma, quoted};
 use super::{MAX_DEPTH, place};
 use crate::envelope::shorten;
 use crate::error::{Error, Kind};
-use crate::meter::Usage;
+use crate::usage::Usage;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 

@@ -2,7 +2,8 @@
 
 use super::MAX_DEPTH;
 use super::write::Object;
-use crate::meter::Usage;
+use crate::price::Service;
+use crate::usage::Usage;
 use crate::wire::json::{self, Kind};
 use serde::Deserialize;
 
@@ -15,6 +16,8 @@ pub struct Counts {
     cache_write_1h: u64,
     pub output: u64,
     thinking: u64,
+    searches: u64,
+    service: Service,
 }
 
 impl Counts {
@@ -28,6 +31,13 @@ impl Counts {
             cache_creation: Option<Creation>,
             output_tokens: Option<f64>,
             output_tokens_details: Option<Details>,
+            server_tool_use: Option<Hosted>,
+            service_tier: Option<String>,
+            speed: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct Hosted {
+            web_search_requests: Option<f64>,
         }
         #[derive(Deserialize)]
         struct Creation {
@@ -49,6 +59,9 @@ impl Counts {
         take(&mut self.cache_write_1h, written.cache_creation.and_then(|c| c.ephemeral_1h_input_tokens));
         take(&mut self.output, written.output_tokens);
         take(&mut self.thinking, written.output_tokens_details.and_then(|d| d.thinking_tokens));
+        take(&mut self.searches, written.server_tool_use.and_then(|h| h.web_search_requests));
+        let services = [written.service_tier, written.speed].into_iter().flatten().map(|name| Service::named(&name));
+        self.service = services.fold(self.service, |known, told| if told == Service::Standard { known } else { told });
         true
     }
 
@@ -61,6 +74,9 @@ impl Counts {
             cache_write_tokens: self.cache_write,
             cache_write_1h_tokens: self.cache_write_1h.min(self.cache_write),
             reasoning_tokens: self.thinking,
+            searches: self.searches,
+            service: self.service,
+            ..Usage::default()
         }
     }
 }
@@ -121,6 +137,7 @@ mod tests {
             cache_write_tokens: 7,
             cache_write_1h_tokens: 5,
             reasoning_tokens: 18,
+            ..Usage::default()
         };
         assert_eq!(native_usage(body), (Some(usage), false));
         let mut written = Vec::new();

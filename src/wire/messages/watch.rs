@@ -3,8 +3,9 @@
 use super::problem::status_of;
 use super::usage::Counts;
 use crate::error::{Error, Kind as ErrorKind, Origin, from_upstream};
-use crate::meter::{self, MAX_DEPTH, Usage};
+use crate::meter::{self, MAX_DEPTH};
 use crate::tap::Step;
+use crate::usage::Usage;
 use crate::wire::json::{self, Kind};
 use crate::wire::sse::{self, Content, Events};
 use bytes::Bytes;

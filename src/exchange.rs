@@ -1,0 +1,177 @@
+//! What goes upstream for a call, and how the answer becomes the caller's.
+//!
+//! Where caller and upstream speak the same format, bytes go through, edited at most. Else the call is translated by
+//! way of OpenAI chat's wire, the hub: each further format needs two translations, not one for each other format.
+//! Pure: bytes in, bytes out.
+
+mod relay;
+
+use crate::envelope::{Edits, Envelope, Pieces};
+use crate::error::{Error, Kind, Origin, Result, from_upstream};
+use crate::meter;
+use crate::provider::{Language, Prepared, anthropic, leave_out, prepare, prepare_native};
+use crate::route::Target;
+use crate::usage::Usage;
+use crate::wire::messages;
+use actix_web::http::StatusCode;
+use bytes::Bytes;
+pub use relay::Relay;
+use std::sync::Arc;
+
+/// The format that the caller speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Face {
+    /// OpenAI's chat completions.
+    Chat,
+    /// Anthropic's Messages.
+    Messages,
+}
+
+/// What is asked, and under which name the answer is given.
+#[derive(Debug, Clone, Copy)]
+pub struct Ask<'a> {
+    pub face: Face,
+    pub envelope: &'a Envelope,
+    pub streams: bool,
+    /// The model as the caller named it.
+    pub model: &'a str,
+    /// The call's id, for answers that must have one.
+    pub id: &'a str,
+    /// Seconds since 1970, for answers that must say when they were made.
+    pub created: u64,
+    /// Requests nested deeper are refused.
+    pub max_nesting: usize,
+}
+
+/// What is sent, and what is to be done with the answer.
+#[derive(Debug)]
+pub struct Outbound {
+    pub body: Pieces,
+    /// For the `anthropic-beta` header.
+    pub betas: Vec<&'static str>,
+    pub back: Back,
+}
+
+/// The way back of an answer: the caller's format from the upstream's.
+#[derive(Debug, Clone)]
+pub enum Back {
+    /// OpenAI chat as it comes.
+    Chat { shows_usage: bool },
+    /// OpenAI chat, of Anthropic's Messages.
+    ChatFromMessages { context: anthropic::Context, created: u64, shows_usage: bool },
+    /// Anthropic's Messages as they come.
+    Messages,
+    /// Anthropic's Messages, of OpenAI chat.
+    MessagesFromChat { model: String, id: String, estimated_input: u64 },
+}
+
+/// Makes the upstream's request.
+///
+/// # Errors
+/// A 400 that names what the upstream cannot take.
+pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
+    let deployment = &target.deployment;
+    let language = deployment.provider.quirks.language;
+    let prepared = |envelope: &Envelope| prepare(envelope, &deployment.shape, target.model(), ask.streams);
+    match (ask.face, language) {
+        (Face::Chat, Language::OpenAi) => {
+            let Prepared { body, shows_usage, .. } = prepared(ask.envelope)?;
+            Ok(Outbound { body, betas: Vec::new(), back: Back::Chat { shows_usage } })
+        }
+        (Face::Chat, Language::Anthropic) => {
+            let Prepared { body, shows_usage, drop_params } = prepared(ask.envelope)?;
+            let facts = anthropic::Facts {
+                model: target.model(),
+                drop_params,
+                max_output: target.known().facts.max_output_tokens,
+            };
+            let foreign = anthropic::request(&body.join(), &facts)?;
+            let back = Back::ChatFromMessages { context: foreign.context, created: ask.created, shows_usage };
+            Ok(Outbound { body: Bytes::from(foreign.body).into(), betas: foreign.betas, back })
+        }
+        (Face::Messages, Language::Anthropic) => {
+            let body = prepare_native(ask.envelope, &deployment.shape, target.model());
+            let body = match is_anthropics_own(target) {
+                true => None,
+                // It changes with every call, and would keep other vendors from caching the prompt.
+                false => messages::strip_billing_header(&body.join()),
+            }
+            .map_or(body, |stripped| Bytes::from(stripped).into());
+            Ok(Outbound { body, betas: Vec::new(), back: Back::Messages })
+        }
+        (Face::Messages, Language::OpenAi) => {
+            let bytes = ask.envelope.bytes();
+            let chat = messages::to_chat(bytes)?;
+            let chat = Envelope::parse(Bytes::from(chat), ask.max_nesting)?;
+            let chat = leave_out(&chat, deployment.provider, &target.known().facts, ask.max_nesting)?.unwrap_or(chat);
+            let Prepared { body, .. } = prepared(&chat)?;
+            let back = Back::MessagesFromChat {
+                model: ask.model.to_owned(),
+                id: format!("msg_{}", ask.id),
+                estimated_input: messages::estimate_tokens(bytes)?,
+            };
+            Ok(Outbound { body, betas: Vec::new(), back })
+        }
+    }
+}
+
+fn is_anthropics_own(target: &Target) -> bool {
+    target.deployment.calls.host() == Some("api.anthropic.com")
+}
+
+/// The body of a `count_tokens` call to an upstream that counts for itself.
+pub fn counting(envelope: &Envelope, target: &Target) -> Pieces {
+    let mut edits = Edits::default();
+    for name in ["max_tokens", "stream"] {
+        if let Some(place) = envelope.find(name) {
+            edits.remove(place);
+        }
+    }
+    let body = edits.apply(envelope);
+    // It was checked when it arrived.
+    match Envelope::parse(body.clone(), usize::MAX) {
+        Ok(envelope) => prepare_native(&envelope, &target.deployment.shape, target.model()),
+        Err(_) => body.into(),
+    }
+}
+
+/// A whole answer in the caller's format, and what the call used.
+///
+/// # Errors
+/// The answer is an error in disguise, or makes no sense.
+pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<(Bytes, Option<Usage>)> {
+    let no_object = || {
+        Error::new(
+            Kind::Garbled,
+            format!(
+                "The answer of '{}' is not a JSON object; check that its api_base leads to an API.",
+                origin.provider
+            ),
+        )
+    };
+    let chat = |body: Bytes| {
+        let seen = meter::whole(&body).map_err(|_| no_object())?;
+        match seen.is_error {
+            true => Err(from_upstream(origin, StatusCode::OK, &body)),
+            false => Ok((body, seen.usage)),
+        }
+    };
+    match back {
+        Back::Chat { .. } => chat(body),
+        Back::ChatFromMessages { context, created, .. } => {
+            let (_, is_error) = messages::native_usage(&body);
+            if is_error {
+                return Err(from_upstream(origin, StatusCode::OK, &anthropic::error(&body)));
+            }
+            chat(anthropic::answer(&body, context, *created)?.into())
+        }
+        Back::Messages => match messages::native_usage(&body) {
+            (_, true) => Err(from_upstream(origin, StatusCode::OK, &body)),
+            (usage, false) => Ok((body, usage)),
+        },
+        Back::MessagesFromChat { model, id, .. } => {
+            let (body, usage) = chat(body)?;
+            Ok((messages::from_chat(&body, model, id)?.into(), usage))
+        }
+    }
+}
