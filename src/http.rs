@@ -8,6 +8,7 @@ mod messages;
 mod models;
 mod reply;
 mod stream;
+mod utils;
 
 use actix_web::Route;
 use actix_web::guard::{Any, Get, Head};
@@ -23,6 +24,9 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("POST", "/anthropic/v1/messages"),
     ("POST", "/v1/messages/count_tokens"),
     ("POST", "/anthropic/v1/messages/count_tokens"),
+    ("POST", "/utils/token_counter"),
+    ("POST", "/cost/estimate"),
+    ("POST", "/spend/calculate"),
     ("GET", "/v1/models"),
     ("GET", "/models"),
     ("GET", "/v1/models/{id}"),
@@ -61,6 +65,9 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     for path in ["/health/liveliness", "/health/liveness"] {
         serve(path, || get().to(health::alive));
     }
+    serve("/utils/token_counter", || post().to(utils::token_counter));
+    serve("/cost/estimate", || post().to(utils::estimate));
+    serve("/spend/calculate", || post().to(utils::calculate));
     serve("/health/readiness", || get().to(health::ready));
     serve("/health", || get().to(health::check));
     for path in ["/model/info", "/v1/model/info"] {
