@@ -112,7 +112,17 @@ impl Upstream {
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
+        if has_no_body(response.status()) {
+            self.forget(&deployment.transport);
+        }
         Err(refused(deployment, response).await)
+    }
+
+    /// Lets go of all connections of this kind, idle ones at once and busy ones when their call ends: one of them may
+    /// still bring an answer that the next call would take for its own.
+    fn forget(&self, transport: &Transport) {
+        self.clients.borrow_mut().remove(transport);
+        self.ready.borrow_mut().1.clear();
     }
 
     fn ready(
@@ -208,6 +218,12 @@ fn betas(deployment: &Deployment, turn: usize, of_call: Vec<Cow<'static, str>>) 
         }
     }
     HeaderValue::from_str(&all.join(",")).ok()
+}
+
+/// Whether the client takes the answer for finished with its head, while more may come: the true answer behind an
+/// interim one, or the body of an upstream that errs.
+fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// The body of a request on its way.

@@ -442,3 +442,24 @@ fn no_call_gets_the_answer_of_another() {
         }
     }
 }
+
+#[test]
+fn an_answer_that_comes_late_behind_an_interim_one_reaches_nobody_else() {
+    for interim in ["100 Continue", "102 Processing", "103 Early Hints", "204 No Content"] {
+        let first = Gate::new();
+        let held = first.clone();
+        let up = Upstream::script(move |seen| match seen.text().contains("question 0") {
+            true => Reply::after(&held, Reply::whole()).before(format!("HTTP/1.1 {interim}\r\n\r\n")),
+            false => Reply::texts(&["mine"]),
+        });
+        // One worker, so that both calls could share a connection.
+        let gateway = Gateway::start(&config("workers = 1", &[model("small", &up)]));
+        gateway.chat(HELLO.replace("hi", "question 0")).error(502);
+        // The connection would be taken for an idle one by now.
+        let mut other = gateway.open_chat(STREAM.replace("hi", "question 1"));
+        pass(Duration::from_millis(100));
+        first.open();
+        let answer = other.answer();
+        assert!(answer.text().contains("mine"), "{interim}: {} {}", answer.status, answer.text());
+    }
+}

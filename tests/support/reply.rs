@@ -179,6 +179,12 @@ impl Reply {
         Reply(steps)
     }
 
+    /// The same reply behind these bytes.
+    pub fn before(mut self, bytes: String) -> Self {
+        self.0.insert(0, Step::Raw(bytes.into()));
+        self
+    }
+
     /// Never an answer; the connection stays open until the gateway leaves.
     pub fn silence() -> Self {
         Reply(vec![Step::Hold])
