@@ -200,6 +200,20 @@ fn line_ends_comments_and_missing_spaces_are_understood() {
 }
 
 #[test]
+fn a_comment_before_the_first_event_takes_nothing_of_it() {
+    let body = format!(": here it comes\n{}{}{DONE}", text("a"), finish());
+    let gateway = serve(&Upstream::new(Reply::stream().send(&body).end_body()));
+    assert_eq!(gateway.chat(HELLO).ok().text(), body);
+}
+
+#[test]
+fn blank_lines_before_an_error_leave_it_its_status() {
+    let error = event(&json!({"error": {"message": "slow down", "code": 429}}));
+    let gateway = serve(&Upstream::new(Reply::stream().send("\n\n").send(&error).end_body()));
+    gateway.chat(HELLO).error(429);
+}
+
+#[test]
 fn a_stream_without_done_gets_one() {
     let reply = Reply::stream().send(&text("a")).send(&finish()).end_body();
     let gateway = serve(&Upstream::new(reply.clone()));

@@ -13,7 +13,7 @@ use crate::meter::Meter;
 use crate::route::{Deployment, Target, Tariff, Timeouts};
 use crate::tap::Step;
 use crate::upstream::{self, broken_off};
-use crate::wire::messages;
+use crate::wire::{messages, sse};
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -105,7 +105,7 @@ async fn open(call: Call, tariff: Tariff) -> Result<Open> {
             match relay.step() {
                 Step::Fail(error) => return Err(error),
                 // Comments are the upstream's way to say that it is not there yet.
-                Step::Forward(event) if event.starts_with(b":") => continue,
+                Step::Forward(event) if sse::content(&event) == sse::Content::Nothing => continue,
                 step @ (Step::Forward(_) | Step::Finish(_)) => {
                     return Ok(Open { response, relay, first: Some(step), ended });
                 }
