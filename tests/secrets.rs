@@ -118,3 +118,17 @@ fn a_literal_key_in_the_configuration_is_in_no_message_about_it() {
         assert_silent("the error", &format!("{}{}", ended.stdout, ended.stderr));
     }
 }
+
+#[test]
+fn an_upstream_that_echoes_its_request_does_not_hand_out_the_key() {
+    let echo = |seen: &crate::support::upstream::Seen| {
+        let key = seen.header("authorization").unwrap();
+        let headers =
+            [("Content-Type", "application/json"), ("Authorization", key.as_str()), ("X-Api-Key", key.as_str())];
+        Reply::answer(200, &headers, crate::support::reply::WHOLE.as_bytes())
+    };
+    let gateway = Gateway::start(&config("", &[model("small", &Upstream::script(echo))]));
+    let answer = gateway.chat(crate::chat::HELLO).ok();
+    assert_eq!(answer.header("llm_provider-authorization"), None);
+    assert_eq!(answer.header("llm_provider-x-api-key"), None);
+}

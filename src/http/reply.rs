@@ -102,7 +102,8 @@ pub fn anthropic_id(builder: &mut HttpResponseBuilder, face: Face, id: &Uuid) {
     }
 }
 
-/// The upstream's own headers, under a prefix so that none of them means anything to the connection.
+/// The upstream's own headers, under a prefix so that none of them means anything to the connection. Headers that hold
+/// a key stay here: an upstream that echoes its request would hand out the gateway's.
 pub fn upstream_headers(builder: &mut HttpResponseBuilder, upstream: &HeaderMap) {
     for (name, value) in upstream {
         match name.as_str() {
@@ -114,6 +115,11 @@ pub fn upstream_headers(builder: &mut HttpResponseBuilder, upstream: &HeaderMap)
             | "upgrade"
             | "trailer"
             | "te"
+            | "authorization"
+            | "proxy-authorization"
+            | "x-api-key"
+            | "api-key"
+            | "x-goog-api-key"
             | "set-cookie"
             | "set-cookie2"
             | "www-authenticate"
