@@ -3,6 +3,7 @@
 use super::file::File;
 use super::litellm;
 use crate::pattern;
+use std::io::Read as _;
 use std::path::Path;
 
 /// A file as it was written.
@@ -27,13 +28,12 @@ pub fn read(path: &Path) -> Result<Read, String> {
         "toml" => true,
         "yaml" | "yml" | "json" => false,
         _ => {
-            let text =
-                std::fs::read_to_string(path).map_err(|e| format!("cannot read the configuration {name}: {e}"))?;
+            let text = text(path).map_err(|e| format!("cannot read the configuration {name}: {e}"))?;
             !text.lines().any(|line| line.starts_with("model_list:") || line.ends_with("_settings:"))
         }
     };
     if native {
-        let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read the configuration {name}: {e}"))?;
+        let text = text(path).map_err(|e| format!("cannot read the configuration {name}: {e}"))?;
         return Ok(Read { file: parse_toml(&text, &name)?, warnings: Vec::new(), is_litellm: false });
     }
     let converted = litellm::read(path)?;
@@ -42,6 +42,16 @@ pub fn read(path: &Path) -> Result<Read, String> {
         warnings: converted.notes.iter().map(ToString::to_string).collect(),
         is_litellm: true,
     })
+}
+
+/// The text of a file, which may be a device or a pipe and say nothing of its size.
+pub fn text(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    std::fs::File::open(path)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(text)
 }
 
 /// Reads `gateway.toml`.
@@ -79,39 +89,49 @@ fn nearest_field(message: &str) -> Option<&str> {
     pattern::nearest(typo, rest.split('`').skip(1).step_by(2))
 }
 
-/// serde quotes the value of a wrong type.
+/// serde quotes the value of a wrong type. Where a text is expected a number may be a key, too.
 fn without_values(message: &str) -> String {
-    match message.split_once("string \"") {
-        Some((before, rest)) => {
-            let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
-            format!("{before}a string{after}")
-        }
-        None => message.to_owned(),
+    if let Some((before, rest)) = message.split_once("string \"") {
+        let after = rest.rsplit_once('"').map_or("", |(_, after)| after);
+        return format!("{before}a string{after}");
+    }
+    match (message.split_once(" `"), message.split_once("`, expected a string")) {
+        (Some((before, _)), Some((_, after))) => format!("{before}, expected a string{after}"),
+        _ => message.to_owned(),
     }
 }
 
-/// The line with every quoted value but references written as stars, at the same width.
+/// The line at the same width with stars in the place of whatever may be a value. What stays: the name before the
+/// first `=` (or `:`, for those who write YAML), the head of a table, references, and punctuation.
 fn mask(line: &str) -> String {
-    let Some((key, value)) = line.split_once('=') else { return line.to_owned() };
-    let mut out = format!("{key}=");
-    let mut quote = None;
-    let mut reference = false;
-    for (at, c) in value.char_indices() {
-        match quote {
-            None if c == '"' || c == '\'' => {
-                quote = Some(c);
-                reference = value[at + 1..].starts_with("env:") || value[at + 1..].starts_with("os.environ/");
-                out.push(c);
-            }
-            Some(q) if c == q => {
-                quote = None;
-                out.push(c);
-            }
-            Some(_) if !reference => out.push('*'),
-            _ => out.push(c),
+    let is_name = |text: &str| text.chars().all(|c| c.is_alphanumeric() || " \t_-.\"'".contains(c));
+    let is_head =
+        |text: &str| text.starts_with('[') && text.chars().all(|c| c.is_alphanumeric() || "[]_-.".contains(c));
+    // A text over several lines may hold anything.
+    let one_line = !line.contains("\"\"\"") && !line.contains("'''");
+    if is_head(line.trim()) {
+        return line.to_owned();
+    }
+    let at = line.find('=').or_else(|| line.find(':')).filter(|at| one_line && is_name(&line[..*at]));
+    let (shown, value) = line.split_at(at.map_or(0, |at| at + 1));
+    let mut out = shown.to_owned();
+    let mut rest = value;
+    while let Some(c) = rest.chars().next() {
+        let whole = if matches!(c, '"' | '\'') { reference(rest, c) } else { None }.unwrap_or(c.len_utf8());
+        match whole > c.len_utf8() || c.is_whitespace() || "\"'[]{},=#".contains(c) {
+            true => out.push_str(&rest[..whole]),
+            false => out.push('*'),
         }
+        rest = &rest[whole..];
     }
     out
+}
+
+/// The length of a quoted reference at the start of the text.
+fn reference(text: &str, quote: char) -> Option<usize> {
+    let (inner, _) = text[1..].split_once(quote)?;
+    let name = inner.strip_prefix("env:").or_else(|| inner.strip_prefix("os.environ/"))?;
+    name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some(inner.len() + 2)
 }
 
 #[cfg(test)]
@@ -133,5 +153,30 @@ mod tests {
         assert!(error.contains("`master_key`") && !error.contains("sk-secret"), "{error}");
         let error = parse_toml("[server]\nworkers = \"sk-secret\"\n", "f").unwrap_err();
         assert!(error.contains("a string") && !error.contains("sk-secret"), "{error}");
+    }
+
+    #[test]
+    fn a_value_is_masked_however_it_is_written() {
+        for text in [
+            "master_key = sk-secret\n",
+            "master_key: sk-secret\n",
+            "master_key = \"sk-\\\"secret\" x\n",
+            "master_key = \"\"\"\nsk-secret\"\"\"x\n",
+            "master_key = 12345678\n",
+            "[[models]]\napi_key = 12345678\n",
+            "[[models]]\napi_key = [\n \"sk-secret\" \"sk-secret\",\n]\n",
+            "[[models]]\nextra_headers = { A = sk-secret }\n",
+        ] {
+            let error = parse_toml(text, "f").unwrap_err();
+            assert!(!error.contains("secret") && !error.contains("1234") && error.contains('^'), "{text}{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_value_stays_on_the_line() {
+        assert_eq!(mask("[[models]]"), "[[models]]");
+        assert_eq!(mask("a.b = \"env:KEY\" # é"), "a.b = \"env:KEY\" # *");
+        assert_eq!(mask("x = [\"os.environ/K\", 'k-1']"), "x = [\"os.environ/K\", '***']");
+        assert_eq!(mask("master_key: sk-x"), "master_key: ****");
     }
 }

@@ -28,7 +28,7 @@ fn file(path: &Path, open: &mut Vec<PathBuf>, notes: &mut Vec<Note>) -> Result<M
     if open.len() > DEPTH {
         return Err(format!("{name}: included more than {DEPTH} levels down"));
     }
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{name}: {e}"))?;
+    let text = crate::config::written::text(path).map_err(|e| format!("{name}: {e}"))?;
     let mut tree = root(&text, &name.to_string(), notes)?;
     open.push(real);
     let beside = path.parent().unwrap_or(Path::new(""));
