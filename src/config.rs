@@ -300,6 +300,11 @@ fn server(
     {
         errors.push("server.key_header: not a header name".to_owned());
     }
+    for origin in written.cors_origins.iter().flatten().filter(|origin| !is_origin(origin)) {
+        errors.push(format!(
+            "server.cors_origins: `{origin}` is neither `*` nor an origin such as `https://app.example`"
+        ));
+    }
     let early_commit = written.early_commit.map_or(Duration::from_secs(15), |d| d.0);
     Server {
         listen,
@@ -318,6 +323,15 @@ fn server(
         root_path,
         max_nesting,
     }
+}
+
+/// Whether a browser could send this as `Origin`: a scheme, a host, at most a port.
+fn is_origin(text: &str) -> bool {
+    let is_url = |text: &str| {
+        let Ok(url) = text.parse::<actix_web::http::Uri>() else { return false };
+        url.scheme().is_some() && url.authority().is_some() && url.path_and_query().is_none_or(|p| p == "/")
+    };
+    matches!(text, "*" | "null") || (is_url(text) && !text.ends_with('/'))
 }
 
 fn parse_listen(text: &str) -> Result<Listen, String> {

@@ -106,6 +106,37 @@ fn all_mistakes_of_meaning_are_shown_together() {
 }
 
 #[test]
+fn an_origin_that_no_browser_sends_is_a_mistake() {
+    for origin in ["https://exa mple", "", "app.example", "https://app.example/"] {
+        let ended = check("gateway.toml", &format!("[server]\ncors_origins = [\"{origin}\"]\n"), &["--offline"]);
+        assert_eq!(ended.code, Some(1), "{origin} {ended:?}");
+        assert!(ended.stderr.contains("server.cors_origins"), "{}", ended.stderr);
+    }
+    let good = "[server]\ncors_origins = [\"*\", \"null\", \"http://localhost:3000\", \"app://local\"]\n";
+    let ended = check("gateway.toml", good, &["--offline"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+#[test]
+fn an_odd_address_of_a_provider_that_is_not_served_keeps_no_file_from_loading() {
+    let text = "model_list:\n- model_name: a\n  litellm_params: {model: azure/a, api_base: \"https://a.example/x?api-version=1\"}\n";
+    let ended = check("config.yaml", text, &[]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("'azure' is not served yet"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_file_without_end_is_a_mistake() {
+    for (name, text) in [("config.yaml", "include: [/dev/zero]\n"), ("other.yaml", "include: [endless.yaml]\n")] {
+        let (dir, path) = file(name, text);
+        std::os::unix::fs::symlink("/dev/zero", dir.path().join("endless.yaml")).unwrap();
+        let ended = run(&["check", "--offline", path.to_str().unwrap()]);
+        assert_eq!(ended.code, Some(1), "{ended:?}");
+        assert!(ended.stderr.contains("16 MiB"), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn two_deployments_of_one_id_are_a_mistake() {
     let one = format!("{GOOD}id = \"same\"\n");
     let ended = check("gateway.toml", &format!("{one}{one}"), &["--offline"]);

@@ -140,6 +140,11 @@ fn one(
             return Err(errors);
         }
     };
+    // What a provider that is not served makes of its address is not known here.
+    let base = match unserved {
+        Some(_) => base.map(|base| if parse_base(&base, "").is_ok() { base } else { "http://localhost".to_owned() }),
+        None => base,
+    };
     let base = base.unwrap_or_else(|name| {
         if context.mode == Mode::Live {
             warnings.push(format!(
