@@ -1,7 +1,7 @@
 //! Who calls: the key of a request, compared in constant time.
 
 use crate::error::{Error, Kind, Result};
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use actix_web::http::header::{HeaderMap, HeaderName};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -61,19 +61,24 @@ impl Auth {
     /// The first header that holds a key: the configured one, LiteLLM's, then those of OpenAI's, Azure's and
     /// Anthropic's clients.
     fn key<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
-        let configured = self.key_header.as_ref().and_then(|name| headers.get(name));
-        let value = configured
-            .or_else(|| headers.get("x-litellm-api-key"))
-            .or_else(|| headers.get(AUTHORIZATION))
-            .or_else(|| headers.get("api-key"))
-            .or_else(|| headers.get("x-api-key"))?;
-        let value = value.as_bytes().trim_ascii();
-        let bare = match value.split_at_checked(7) {
-            Some((word, rest)) if word.eq_ignore_ascii_case(b"bearer ") => rest.trim_ascii(),
-            _ => value,
-        };
-        (!bare.is_empty()).then_some(bare)
+        let configured = self.key_header.as_ref().and_then(|name| headers.get(name)).into_iter();
+        let usual = ["x-litellm-api-key", "authorization", "api-key", "x-api-key"];
+        configured
+            .chain(usual.into_iter().filter_map(|name| headers.get(name)))
+            .find_map(|value| bare(value.as_bytes()))
     }
+}
+
+/// The key in a header's value, with or without `Bearer` before it; none where there is nothing else.
+fn bare(value: &[u8]) -> Option<&[u8]> {
+    let value = value.trim_ascii();
+    let key = match value.split_at_checked(6) {
+        Some((word, rest)) if word.eq_ignore_ascii_case(b"bearer") && rest.first().is_none_or(|b| *b == b' ') => {
+            rest.trim_ascii()
+        }
+        _ => value,
+    };
+    (!key.is_empty()).then_some(key)
 }
 
 fn digest(key: &[u8]) -> [u8; 32] {

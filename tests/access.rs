@@ -30,6 +30,16 @@ fn the_key_is_found_in_every_usual_header() {
 }
 
 #[test]
+fn a_header_without_a_key_in_it_does_not_hide_another() {
+    let gateway = serve("");
+    for empty in ["", "Bearer", "Bearer "] {
+        chat(&gateway, &[("Authorization", empty), ("x-api-key", MASTER_KEY)]).ok();
+        let error = chat(&gateway, &[("Authorization", empty)]).error(401);
+        assert!(error.message.contains("no API key"), "{error:?}");
+    }
+}
+
+#[test]
 fn one_more_header_can_be_configured() {
     let gateway = serve("key_header = \"X-House-Key\"");
     chat(&gateway, &[("x-house-key", MASTER_KEY)]).ok();
