@@ -13,6 +13,9 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// The longest path of a socket (`unix(7)`: 108 bytes with the zero at its end).
+const LONGEST_SOCKET: usize = 107;
+
 /// Runs the demo on this port of 127.0.0.1 until it is stopped.
 ///
 /// # Errors
@@ -28,6 +31,12 @@ pub fn run(port: u16, state_dir: Option<PathBuf>) -> Result<(), String> {
     })?;
     // One socket a process: two demos on two ports do not disturb each other.
     let socket = state_dir.join(format!("demo-{}.sock", std::process::id()));
+    if socket.as_os_str().len() > LONGEST_SOCKET {
+        return Err(format!(
+            "the path of the state directory {} is too long for a socket in it; choose another one with `--state-dir DIR`",
+            state_dir.display()
+        ));
+    }
     let key = new_key();
     let file = File {
         master_key: Some(Written(key.clone())),

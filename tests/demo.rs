@@ -113,3 +113,12 @@ fn keys_of_the_environment_are_listed_by_name_and_not_spent() {
     gateway.wait_output("the key's name", |line| line.contains("OPENAI_API_KEY"));
     assert!(!said(&gateway).contains("sk-of-the-house-1"));
 }
+
+#[test]
+fn a_state_directory_that_cannot_hold_a_socket_is_named_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = dir.path().join("d".repeat(100));
+    let ended = crate::support::setup::run(&["demo", "--port", "0", "--state-dir", long.to_str().unwrap()]);
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("--state-dir") && !ended.stdout.contains("ready"), "{ended:?}");
+}
