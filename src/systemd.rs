@@ -107,7 +107,7 @@ pub fn alive() {
 
 /// How long the service manager waits between two [`alive`]s before it kills the process.
 pub fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled()
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
 }
 
 fn notify(states: &[NotifyState<'_>]) {

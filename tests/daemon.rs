@@ -56,6 +56,12 @@ fn the_watchdog_is_fed() {
 }
 
 #[test]
+fn a_watchdog_of_no_time_is_none() {
+    let gateway = Setup::toml(&config("", &[])).watchdog(Duration::ZERO).start();
+    gateway.get("/health/liveness").ok();
+}
+
+#[test]
 fn without_a_watchdog_nothing_is_fed() {
     let gateway = Gateway::start(&config("", &[]));
     assert!(!gateway.notices().iter().any(|n| n.contains("WATCHDOG=1")));
