@@ -23,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// How long accepted connections may take to reach their worker.
+const HANDOVER: Duration = Duration::from_millis(50);
 /// The name of sockets that no service manager named.
 const CONFIGURED: &str = "configured";
 
@@ -191,7 +193,14 @@ fn stop(gateway: &Arc<Gateway>, handle: &ServerHandle) {
     tracing::info!("stopping: open calls may go on for {:?}", gateway.live().config.server.drain);
     gateway.ending.drain();
     systemd::stopping();
-    actix_web::rt::spawn(handle.stop(true));
+    let server = handle.clone();
+    actix_web::rt::spawn(async move {
+        // The server drops connections that it has accepted and not yet handed to a worker. So first it accepts no
+        // more, and the workers take what there is; what comes after that waits for the next process.
+        server.pause().await;
+        tokio::time::sleep(HANDOVER).await;
+        server.stop(true).await;
+    });
     let gateway = gateway.clone();
     actix_web::rt::spawn(async move {
         tokio::time::sleep(gateway.live().config.server.drain).await;
