@@ -143,8 +143,15 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
 
     let prices = prices(&file, sources, secrets, mode, &mut errors, &mut warnings);
     let mut deployments = Vec::new();
-    let context =
-        deployment::Context { defaults: &file.defaults, secrets, mode, prices: &prices, ids: Default::default() };
+    let names = file.models.iter().map(|model| model.name.as_str()).collect();
+    let context = deployment::Context {
+        defaults: &file.defaults,
+        secrets,
+        mode,
+        prices: &prices,
+        names,
+        ids: Default::default(),
+    };
     for (place, model) in file.models.iter().enumerate() {
         match deployment::resolve(&context, model, deployments.len()) {
             Ok(resolved) => {

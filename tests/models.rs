@@ -1,6 +1,6 @@
 //! What can be asked about models and health.
 
-use crate::support::{Gateway, Reply, UPSTREAM_KEY, Upstream, config, deployment, model, upstream};
+use crate::support::{Gateway, Reply, Setup, UPSTREAM_KEY, Upstream, config, deployment, model, upstream};
 use serde_json::{Value, json};
 
 fn names(value: &Value) -> Vec<&str> {
@@ -35,6 +35,21 @@ fn each_model_is_listed_once_and_a_wildcard_as_the_models_behind_it() {
             assert_eq!(item["object"], "model");
             assert!(item["created"].is_u64() && item["owned_by"].is_string(), "{item}");
         }
+    }
+}
+
+#[test]
+fn a_wildcard_for_every_provider_leaves_those_with_an_entry_of_their_own() {
+    let up = Upstream::new(Reply::whole());
+    let every = "[[models]]\nname = \"*\"\nmodel = \"*\"\n".to_owned();
+    let text = config("", &[every, deployment("openai/*", "openai/*", up.base())]);
+    let setup = Setup::toml(&text).variable("OPENAI_API_KEY", "sk-not-for-this").variable("GROQ_API_KEY", "gsk-1");
+    let gateway = setup.start();
+    let list = gateway.get("/v1/models").ok().json();
+    assert_eq!(names(&list).iter().filter(|name| **name == "openai/*").count(), 1);
+    assert!(names(&list).contains(&"groq/*"), "{list}");
+    for _ in 0..3 {
+        gateway.chat(crate::chat::HELLO.replace("small", "openai/small")).ok();
     }
 }
 

@@ -24,6 +24,8 @@ pub struct Context<'a> {
     pub secrets: &'a Secrets,
     pub mode: Mode,
     pub prices: &'a Prices,
+    /// The public names that the file writes out.
+    pub names: HashSet<&'a str>,
     /// Ids given so far.
     pub ids: RefCell<HashSet<String>>,
 }
@@ -75,20 +77,26 @@ pub fn resolve(context: &Context<'_>, model: &file::Model, index: usize) -> Resu
 /// LiteLLM's `*` -> `*`: any `provider/model`, for the providers whose key is there.
 fn every_provider(context: &Context<'_>, model: &file::Model, index: usize) -> Resolved {
     let mut resolved = Resolved { deployments: Vec::new(), warnings: Vec::new() };
+    let mut found = false;
     for provider in compatible::PROVIDERS.iter().filter(|p| p.base_url.is_some() && p.key == KeyNeed::Required) {
         if !provider.key_env.iter().any(|name| context.secrets.get(name).is_some()) {
             continue;
         }
+        found = true;
         let named = file::Model {
             name: model.name.replacen('*', &format!("{}/*", provider.name), 1),
             model: format!("{}/*", provider.name),
             ..model.clone()
         };
+        // What the file says about a provider by name holds for it alone, as for any more specific pattern.
+        if named.name != model.name && context.names.contains(named.name.as_str()) {
+            continue;
+        }
         if let Ok(deployment) = one(context, &named, index + resolved.deployments.len(), &mut resolved.warnings) {
             resolved.deployments.push(deployment);
         }
     }
-    if resolved.deployments.is_empty() && context.mode == Mode::Live {
+    if !found && context.mode == Mode::Live {
         resolved.warnings.push(format!("model '{}': no provider's key was found, so it serves nothing", model.name));
     }
     resolved
