@@ -211,6 +211,7 @@ fn is_plain_delta(data: &[u8]) -> bool {
         && CHOICES.find(data).is_some()
         && ERROR.find(data).is_none()
         && USAGE.find_iter(data).all(|at| is_null(&data[at + b"\"usage\"".len()..]))
+        && std::str::from_utf8(data).is_ok()
 }
 
 fn parse(event: &[u8]) -> Option<serde_json::Value> {
@@ -314,6 +315,12 @@ mod tests {
         {
             assert_eq!(run([bad.into()], false).2, "failed", "{bad}");
         }
+    }
+
+    #[test]
+    fn a_delta_that_is_not_text_fails() {
+        let bad = b"data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"\xe4\xbd\"}}]}\n\n";
+        assert_eq!(run([Bytes::from_static(bad)], false).2, "failed");
     }
 
     proptest! {
