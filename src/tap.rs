@@ -11,8 +11,7 @@ use crate::wire::json::{self, Kind};
 use crate::wire::sse::{self, Content, Events};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
-use memchr::memmem::Finder;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 /// No single event is larger; images in deltas stay below this.
 const MAX_EVENT: usize = 16 << 20;
@@ -124,10 +123,6 @@ impl Tap {
         if data.trim_ascii_start().starts_with(b"[DONE]") {
             return Some(self.finish(event.clone()));
         }
-        if is_plain_delta(&data) {
-            self.saw_delta(&event, data.len());
-            return Some(Step::Forward(event));
-        }
         let (mut usage, mut choices, mut error) = (None, 0, false);
         let mut service = Service::Standard;
         let read = json::object(&data, MAX_DEPTH, |m| match &data[m.key] {
@@ -195,23 +190,6 @@ impl Tap {
             format!("The answer of '{}' makes no sense: {what}.", self.origin.provider),
         ))
     }
-}
-
-/// Whether an event is one more piece of the answer and nothing else, told without reading all of it. Inside a string a
-/// quote has a backslash before it, so none of these texts can be a part of what the model says.
-fn is_plain_delta(data: &[u8]) -> bool {
-    static CHOICES: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"choices\":[{"));
-    static USAGE: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"usage\""));
-    static ERROR: LazyLock<Finder<'_>> = LazyLock::new(|| Finder::new(b"\"error\""));
-    let is_null = |behind: &[u8]| {
-        behind.trim_ascii_start().strip_prefix(b":").is_some_and(|v| v.trim_ascii_start().starts_with(b"null"))
-    };
-    data.first() == Some(&b'{')
-        && data.last() == Some(&b'}')
-        && CHOICES.find(data).is_some()
-        && ERROR.find(data).is_none()
-        && USAGE.find_iter(data).all(|at| is_null(&data[at + b"\"usage\"".len()..]))
-        && std::str::from_utf8(data).is_ok()
 }
 
 fn parse(event: &[u8]) -> Option<serde_json::Value> {
@@ -310,9 +288,13 @@ mod tests {
 
     #[test]
     fn garbage_and_errors_fail() {
-        for bad in
-            ["<html>\n\n", "data: {\"a\":\n\n", "data: nonsense\n\n", "data: {\"error\":{\"message\":\"x\"}}\n\n"]
-        {
+        for bad in [
+            "data: {\"choices\":[{\"delta\":{\"content\":\"x\" GARBAGE }\n\n",
+            "<html>\n\n",
+            "data: {\"a\":\n\n",
+            "data: nonsense\n\n",
+            "data: {\"error\":{\"message\":\"x\"}}\n\n",
+        ] {
             assert_eq!(run([bad.into()], false).2, "failed", "{bad}");
         }
     }

@@ -45,7 +45,7 @@ fn a_wildcard_for_every_provider_leaves_those_with_an_entry_of_their_own() {
     let text = config("", &[every, deployment("openai/*", "openai/*", up.base())]);
     let setup = Setup::toml(&text).variable("OPENAI_API_KEY", "sk-not-for-this").variable("GROQ_API_KEY", "gsk-1");
     let gateway = setup.start();
-    let list = gateway.get("/v1/models").ok().json();
+    let list = gateway.get("/v1/models?return_wildcard_routes=true").ok().json();
     assert_eq!(names(&list).iter().filter(|name| **name == "openai/*").count(), 1);
     assert!(names(&list).contains(&"groq/*"), "{list}");
     for _ in 0..3 {
