@@ -45,7 +45,7 @@ pub enum Auth {
     Scheme(&'static str),
     /// A header of the provider's own that holds the bare key.
     Header(&'static str),
-    /// `x-api-key: KEY`, but `Authorization: Bearer KEY` for a token of Anthropic's OAuth.
+    /// `x-api-key: KEY`, but `Authorization: Bearer KEY` for a token of Anthropic's OAuth and for `Bearer KEY`.
     Anthropic,
 }
 
@@ -75,8 +75,13 @@ impl Auth {
             Auth::Bearer => (header::AUTHORIZATION, format!("Bearer {key}")),
             Auth::Scheme(word) => (header::AUTHORIZATION, format!("{word} {key}")),
             Auth::Header(name) => (HeaderName::from_static(name), key.to_owned()),
-            Auth::Anthropic if anthropic::is_oauth(key) => return Auth::Bearer.header(key),
-            Auth::Anthropic => return Auth::Header("x-api-key").header(key),
+            Auth::Anthropic => {
+                return match key.strip_prefix(anthropic::BEARER) {
+                    Some(token) => Auth::Bearer.header(token),
+                    None if anthropic::is_oauth(key) => Auth::Bearer.header(key),
+                    None => Auth::Header("x-api-key").header(key),
+                };
+            }
         };
         let mut value = HeaderValue::from_str(&text).ok()?;
         value.set_sensitive(true);
@@ -215,3 +220,20 @@ pub const FOREIGN: &[&str] = &[
     "langgraph",
     "langflow",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anthropics_keys_and_tokens_are_told_apart() {
+        for (key, name, value) in [
+            ("sk-ant-api03-x", "x-api-key", "sk-ant-api03-x"),
+            ("sk-ant-oat01-x", "authorization", "Bearer sk-ant-oat01-x"),
+            ("Bearer other", "authorization", "Bearer other"),
+        ] {
+            let (header, shown) = Auth::Anthropic.header(key).unwrap();
+            assert_eq!((header.as_str(), shown.to_str().unwrap()), (name, value));
+        }
+    }
+}

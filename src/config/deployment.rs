@@ -4,7 +4,7 @@ use super::{Mode, file, look_up};
 use crate::error::{Error, Kind, Origin};
 use crate::pattern;
 use crate::price::Prices;
-use crate::provider::{self, KeyNeed, Language, Provider, Quirks, Shape, Wishes, compatible};
+use crate::provider::{self, KeyNeed, Language, Provider, Quirks, Shape, Wishes, anthropic, compatible};
 use crate::route::{Deployment, Known, Labels, Pricing, Timeouts, Transport};
 use crate::secret::{Secrets, Written};
 use actix_web::http::Uri;
@@ -79,6 +79,10 @@ fn every_provider(context: &Context<'_>, model: &file::Model, index: usize) -> R
     let mut resolved = Resolved { deployments: Vec::new(), warnings: Vec::new() };
     let mut found = false;
     for provider in compatible::PROVIDERS.iter().filter(|p| p.base_url.is_some() && p.key == KeyNeed::Required) {
+        // The same models at the same place, under a name of old.
+        if provider.name.starts_with("text-completion-") {
+            continue;
+        }
         if !provider.key_env.iter().any(|name| context.secrets.get(name).is_some()) {
             continue;
         }
@@ -207,7 +211,11 @@ fn one(
     };
     // What an upstream may echo: its keys, and the headers that the operator adds.
     let added = model.extra_headers.values().filter_map(|written| look_up(written, context.secrets));
-    let secrets: Vec<SecretString> = keys.iter().cloned().chain(added).collect();
+    let bare = |key: &SecretString| {
+        let key = key.expose_secret();
+        SecretString::from(key.strip_prefix(anthropic::BEARER).unwrap_or(key))
+    };
+    let secrets: Vec<SecretString> = keys.iter().map(bare).chain(added).collect();
     let ca_file = model.ca_file.clone();
     if let Some(path) = &ca_file
         && context.mode == Mode::Live
@@ -446,7 +454,18 @@ fn keys(context: &Context<'_>, model: &file::Model, provider: &Provider) -> Vec<
     let written: Vec<&Written> = match &model.api_key {
         Some(file::OneOrMany::One(key)) => vec![key],
         Some(file::OneOrMany::Many(keys)) => keys.iter().collect(),
-        None => return provider.key_env.iter().find_map(|name| context.secrets.get(name)).into_iter().collect(),
+        None => {
+            let found = provider.key_env.iter().find_map(|name| Some((name, context.secrets.get(name)?)));
+            return found
+                .map(|(name, key)| match *name {
+                    "ANTHROPIC_AUTH_TOKEN" => {
+                        SecretString::from(format!("{}{}", anthropic::BEARER, key.expose_secret()))
+                    }
+                    _ => key,
+                })
+                .into_iter()
+                .collect();
+        }
     };
     written.into_iter().filter_map(|key| look_up(key, context.secrets)).collect()
 }

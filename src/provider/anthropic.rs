@@ -64,9 +64,12 @@ pub struct Context {
 /// The beta that calls with a token of Anthropic's OAuth must name.
 pub const OAUTH_BETA: &str = "oauth-2025-04-20";
 
+/// In front of a key that is a bearer's token, as `ANTHROPIC_AUTH_TOKEN` holds one.
+pub const BEARER: &str = "Bearer ";
+
 /// Whether a key is a token of Anthropic's OAuth, which is shown as a bearer.
 pub fn is_oauth(key: &str) -> bool {
-    key.starts_with("sk-ant-oat")
+    key.strip_prefix(BEARER).unwrap_or(key).starts_with("sk-ant-oat")
 }
 
 /// The forced tool that stands in for `response_format` on models without structured output; LiteLLM's name for it.
