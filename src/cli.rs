@@ -68,6 +68,9 @@ struct Serve {
     /// Directory for state [default: $STATE_DIRECTORY, else ~/.local/state/gateway]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// End after so long without any connection, such as 10m; systemd's socket starts it again
+    #[arg(long, value_name = "DURATION")]
+    idle_timeout: Option<crate::config::file::Duration>,
 }
 
 #[derive(Args)]
@@ -129,7 +132,13 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => {
             let Some(sources) = sources(args.files) else { return no_config() };
             serve::run(
-                Sources { host: args.host, port: args.port, state_dir: args.state_dir, ..sources },
+                Sources {
+                    host: args.host,
+                    port: args.port,
+                    state_dir: args.state_dir,
+                    idle_timeout: args.idle_timeout.map(|d| d.0),
+                    ..sources
+                },
                 |_, _| async {},
             )
         }

@@ -26,6 +26,8 @@ pub struct Sources {
     pub host: Option<String>,
     pub port: Option<u16>,
     pub state_dir: Option<PathBuf>,
+    /// In place of `server.idle_timeout`; zero is never.
+    pub idle_timeout: Option<Duration>,
     /// Instead of a file: what the demo declares.
     pub built_in: Option<File>,
 }
@@ -59,6 +61,8 @@ pub struct Server {
     pub body_limit: usize,
     pub answer_limit: usize,
     pub drain: Duration,
+    /// None: the gateway never ends by itself.
+    pub idle_timeout: Option<Duration>,
     /// None: the status of a stream is never sent before its first event is there.
     pub early_commit: Option<Duration>,
     pub keep_alive: Duration,
@@ -79,6 +83,7 @@ impl Server {
             ("server.cors_origins", self.cors_origins != new.cors_origins),
             ("server.root_path", self.root_path != new.root_path),
             ("server.drain", self.drain != new.drain),
+            ("server.idle_timeout", self.idle_timeout != new.idle_timeout),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))
@@ -260,6 +265,7 @@ fn server(
         body_limit: written.body_limit.map_or(32 << 20, |s| s.0),
         answer_limit: written.answer_limit.map_or(64 << 20, |s| s.0),
         drain: written.drain.map_or(Duration::from_secs(30), |d| d.0),
+        idle_timeout: sources.idle_timeout.or(written.idle_timeout.map(|d| d.0)).filter(|d| !d.is_zero()),
         early_commit: (!early_commit.is_zero()).then_some(early_commit),
         keep_alive: written.keep_alive.map(|d| d.0).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(15)),
         key_header: written.key_header.as_ref().map(|h| h.to_ascii_lowercase()),

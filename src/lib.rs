@@ -4,7 +4,8 @@
 //!
 //! - [`cli`] reads the command line; [`serve`], [`demo`] and [`control`] carry it out
 //! - [`config`] what was written, checked and given its meaning; [`secret`] where secrets are looked up
-//! - [`gateway`] what all workers share; [`clock`] the time limits of a worker's calls
+//! - [`gateway`] what all workers share; [`clock`] the time limits of a worker's calls;
+//!   [`visitors`] who is connected
 //! - [`http`] the routes; [`auth`] who calls
 //! - [`envelope`] the body as it came, and changes to it
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
@@ -37,4 +38,5 @@ pub mod systemd;
 pub mod tap;
 pub mod telemetry;
 pub mod upstream;
+pub mod visitors;
 pub mod wire;

@@ -1,5 +1,7 @@
 //! The daemon: sockets, workers, signals, and an end that loses nothing.
 
+mod door;
+
 use crate::clock::Clock;
 use crate::config::units::count;
 use crate::config::{Config, Listen, Mode, Sources, load};
@@ -48,6 +50,7 @@ where
     // Sockets of our own making go with us; systemd's stay.
     let own: Vec<PathBuf> =
         listeners.iter().filter(|(name, _)| name == CONFIGURED).filter_map(|(_, l)| l.path()).collect();
+    check_idle(&config, &listeners)?;
     let gateway = Gateway::new(sources, config);
     let result = actix_web::rt::System::new().block_on(daemon(gateway, listeners, then));
     for path in own {
@@ -89,6 +92,9 @@ where
     warm_up(&gateway);
     actix_web::rt::spawn(then(gateway.clone(), addresses));
 
+    let idle = gateway.live().config.server.idle_timeout;
+    let mut look = tokio::time::interval(door::look_every(idle));
+    let mut ended_by_itself = false;
     let mut tick = tokio::time::interval(watchdog.map_or(Duration::from_secs(3600), |limit| limit / 3));
     let result = loop {
         tokio::select! {
@@ -97,7 +103,21 @@ where
             _ = interrupt.recv() => stop(&gateway, &handle),
             _ = hangup.recv() => { control::reload(&gateway).await; }
             Some(stream) = accept(control.as_ref()) => {
-                actix_web::rt::spawn(control::serve(gateway.clone(), stream, owner));
+                let visit = gateway.visitors.enter();
+                let gateway = gateway.clone();
+                actix_web::rt::spawn(async move {
+                    control::serve(gateway, stream, owner).await;
+                    drop(visit);
+                });
+            }
+            _ = look.tick(), if idle.is_some() && !ended_by_itself && !gateway.ending.is_draining() => {
+                let limit = idle.unwrap_or_default();
+                if gateway.visitors.quiet().is_some_and(|quiet| quiet >= limit) && door::close(&gateway, &handle).await {
+                    ended_by_itself = true;
+                    tracing::info!("no connection for {limit:?}: ending; the next one starts the gateway again");
+                    systemd::stopping("idle; the next connection starts the gateway again");
+                    actix_web::rt::spawn(handle.stop(true));
+                }
             }
             _ = tick.tick(), if watchdog.is_some() => {
                 if beats.are_fresh(watchdog.unwrap_or_default()) {
@@ -162,6 +182,10 @@ fn workers(
     .keep_alive(Duration::from_secs(75))
     .client_request_timeout(Duration::from_secs(30))
     .shutdown_timeout(settings.drain.as_secs() + 5);
+    if settings.idle_timeout.is_some() {
+        let visitors = gateway.visitors.clone();
+        server = server.on_connect(move |_, connection| drop(connection.insert(visitors.enter())));
+    }
     for (name, listener) in listeners {
         let address = listener.address();
         server = match listener {
@@ -190,8 +214,8 @@ fn stop(gateway: &Arc<Gateway>, handle: &ServerHandle) {
     }
     tracing::info!("stopping: open calls may go on for {:?}", gateway.live().config.server.drain);
     gateway.ending.drain();
-    systemd::stopping();
-    actix_web::rt::spawn(handle.stop(true));
+    systemd::stopping("finishing open calls");
+    actix_web::rt::spawn(door::leave(handle.clone()));
     let gateway = gateway.clone();
     actix_web::rt::spawn(async move {
         tokio::time::sleep(gateway.live().config.server.drain).await;
@@ -317,6 +341,14 @@ fn check_anonymous(config: &Config, listeners: &[(String, Listener)]) -> Result<
             Ok(())
         }
     }
+}
+
+/// A gateway that ends by itself must be started again by somebody.
+fn check_idle(config: &Config, listeners: &[(String, Listener)]) -> Result<(), String> {
+    if config.server.idle_timeout.is_some() && listeners.iter().any(|(name, _)| name == CONFIGURED) {
+        return Err("server.idle_timeout (--idle-timeout) needs sockets that the service manager keeps: without them nobody starts the gateway again. Take it out, or start the gateway through gateway.socket".to_owned());
+    }
+    Ok(())
 }
 
 /// Makes the state directory, for the gateway's eyes only. What needs it says so when it is missing.

@@ -97,8 +97,9 @@ pub fn reloading() {
     }
 }
 
-pub fn stopping() {
-    notify(&[NotifyState::Stopping, NotifyState::Status("finishing open calls")]);
+/// The end has begun; `status` says why, or what is waited for.
+pub fn stopping(status: &str) {
+    notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
 pub fn alive() {

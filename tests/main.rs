@@ -8,6 +8,7 @@ mod cli;
 mod daemon;
 mod demo;
 mod faults;
+mod idle;
 mod litellm;
 mod models;
 mod params;

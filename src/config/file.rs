@@ -63,6 +63,9 @@ pub struct Server {
     /// How long open calls may go on after a stop was asked for, such as `"30s"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Duration>,
+    /// With inherited sockets: end after so long without any connection, until the next one; `"0s"` is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
     /// Silence after which a stream gets its 200 and keep-alives before the upstream has answered; `"0s"` is never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_commit: Option<Duration>,
