@@ -1,5 +1,7 @@
 //! The command line.
 
+mod units;
+
 use crate::config::units::count;
 use crate::config::{Mode, Sources, load};
 use crate::{control, demo, serve};
@@ -32,6 +34,8 @@ enum Command {
     /// Convert the configuration of another gateway
     #[command(subcommand)]
     Import(Import),
+    /// Write units for systemd, with secrets, configuration, socket and sandbox
+    SystemdUnits(units::Units),
     /// Run with a built-in model, without configuration, keys or network
     Demo(Demo),
     /// Look after the built-in prices
@@ -88,9 +92,12 @@ struct Check {
 struct Reload {
     #[command(flatten)]
     files: Files,
-    /// The state directory of the running gateway
+    /// The directory of the running gateway's control socket: its state directory, under systemd /run/gateway
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// Done, too, if no gateway runs
+    #[arg(long)]
+    if_running: bool,
 }
 
 #[derive(Subcommand)]
@@ -150,6 +157,7 @@ pub fn run() -> ExitCode {
         Command::Reload(args) => reload(args),
         Command::Import(Import::Litellm { file }) => import(&file),
         Command::Prices(PriceTable::Build { files, date }) => build_prices(&files, &date),
+        Command::SystemdUnits(args) => units::write(args),
         Command::Demo(args) => demo::run(args.port, args.state_dir),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -206,15 +214,12 @@ fn check(sources: &Sources, mode: Mode) -> Result<(), String> {
 }
 
 fn reload(args: Reload) -> Result<(), String> {
-    let state_dir = match args.state_dir {
-        Some(directory) => directory,
-        None => {
-            let sources = sources(args.files).unwrap_or_default();
-            // A file that is broken now must not keep the question from being asked.
-            load(&sources, Mode::Offline).or_else(|_| load(&Sources::default(), Mode::Offline))?.state_dir
-        }
-    };
-    let reply = control::ask(&control::path(&state_dir), "reload")?;
+    let socket = control_socket(args.files, args.state_dir)?;
+    if args.if_running && !control::is_running(&socket) {
+        println!("no gateway runs at {}; nothing to reload", socket.display());
+        return Ok(());
+    }
+    let reply = control::ask(&socket, "reload")?;
     for warning in &reply.warnings {
         eprintln!("warning: {warning}");
     }
@@ -223,6 +228,17 @@ fn reload(args: Reload) -> Result<(), String> {
     }
     println!("{}", reply.message);
     Ok(())
+}
+
+/// Where the running gateway listens for orders: in the directory that is named, else where its configuration says.
+fn control_socket(files: Files, directory: Option<PathBuf>) -> Result<PathBuf, String> {
+    if let Some(directory) = directory {
+        return Ok(directory.join(control::SOCKET));
+    }
+    let sources = sources(files).unwrap_or_default();
+    // A file that is broken now must not keep the question from being asked.
+    let config = load(&sources, Mode::Offline).or_else(|_| load(&Sources::default(), Mode::Offline))?;
+    Ok(control::path(&config.state_dir))
 }
 
 fn import(file: &Path) -> Result<(), String> {

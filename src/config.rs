@@ -144,6 +144,16 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         warnings.push("database_url: the store is not served yet; nothing is written to the database".to_owned());
     }
 
+    for (field, written, what) in [
+        ("keys", !file.keys.is_empty(), "keys of persons and apps are not served yet; the master key is the only one"),
+        ("mcp_servers", !file.mcp_servers.is_empty(), "servers of tools are not served yet; none is started or called"),
+        ("home_assistant", file.home_assistant.is_some(), "the tools of Home Assistant are not served yet"),
+    ] {
+        if written {
+            warnings.push(format!("{field}: {what}"));
+        }
+    }
+
     let mut deployments = Vec::new();
     let context = deployment::Context { defaults: &file.defaults, secrets, mode, ids: Default::default() };
     for (place, model) in file.models.iter().enumerate() {

@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+/// The file's name.
+pub const SOCKET: &str = "control.sock";
 /// A command is short.
 const MAX_COMMAND: u64 = 256;
 /// A reload reads a few files.
@@ -31,7 +33,14 @@ pub struct Reply {
 /// Where the socket is: systemd's runtime directory, else the state directory.
 pub fn path(state_dir: &Path) -> PathBuf {
     let directory = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(|| state_dir.to_owned(), PathBuf::from);
-    directory.join("control.sock")
+    directory.join(SOCKET)
+}
+
+/// Whether a gateway listens there. One that must not be asked runs all the same.
+pub fn is_running(path: &Path) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    std::os::unix::net::UnixStream::connect(path)
+        .map_or_else(|e| !matches!(e.kind(), NotFound | ConnectionRefused), |_| true)
 }
 
 /// Binds the socket, in the place of one that a dead gateway left behind.

@@ -1,5 +1,7 @@
 //! systemd's side of the process: inherited sockets, notifications, the watchdog. Each is a no-op outside systemd.
 
+pub mod units;
+
 use sd_notify::NotifyState;
 use socket2::{Domain, Socket, Type};
 use std::net::TcpListener;

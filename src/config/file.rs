@@ -39,6 +39,15 @@ pub struct File {
     /// Names and values that `env:NAME` finds before the process environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Written>,
+    /// Keys of persons and apps. Not served yet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, Json>,
+    /// Servers of tools. Not served yet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mcp_servers: BTreeMap<String, Json>,
+    /// The house as a server of tools. Not served yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_assistant: Option<Json>,
     /// Upstream models; the same name twice is one group served in turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<Model>,
