@@ -37,6 +37,13 @@ let
   notNames = lib.filter (name: builtins.match "[A-Za-z_][A-Za-z0-9_]*" name == null) variables;
   twice = lib.intersectLists (lib.attrNames cfg.secrets.files) (lib.attrNames references);
 
+  # The variable that the master key is read from.
+  masterKey =
+    if cfg.settings.master_key != null && lib.hasPrefix "env:" cfg.settings.master_key then
+      lib.removePrefix "env:" cfg.settings.master_key
+    else
+      null;
+
   keysWithFile = lib.filterAttrs (_: key: key.file != null) cfg.keys;
   keysApart = lib.attrNames (lib.filterAttrs (_: key: !lib.hasPrefix "env:" key.key) keysWithFile);
 
@@ -68,9 +75,13 @@ in
         + "store, which everybody on this machine can read; write \"env:NAME\" there, and give NAME a source by "
         + "services.gateway.secrets or environmentFile."
       ))
-      (claim (!isOpen || cfg.secrets.present || cfg.settings.allow_anonymous == true) (
+      (claim (!isOpen || cfg.settings.master_key != null || cfg.settings.allow_anonymous == true) (
         ": it can be reached from outside of this machine, and there is no key to ask for; give GATEWAY_MASTER_KEY a "
         + "source (services.gateway.secrets or environmentFile), or set settings.allow_anonymous = true."
+      ))
+      (claim (masterKey == null || cfg.secrets.mayHave masterKey) (
+        ".settings.master_key: nothing brings ${toString masterKey}; add it to services.gateway.secrets.files or "
+        + "secrets.onePassword.references, or set environmentFile."
       ))
       (claim (!cfg.nginx.enable || cfg.nginx.virtualHost != null) (
         ".nginx: no name to serve is set; set nginx.virtualHost, such as \"llm.home.example\"."
@@ -126,7 +137,7 @@ in
       (claim (!ha.enable || ha.tokenFile == null || ha.token == "env:HOME_ASSISTANT_TOKEN") (
         ".homeAssistant: tokenFile and token exclude each other; leave one of them out."
       ))
-      (claim (!ha.enable || cfg.secrets.present) (
+      (claim (!ha.enable || ha.token != "env:HOME_ASSISTANT_TOKEN" || cfg.secrets.mayHave "HOME_ASSISTANT_TOKEN") (
         ".homeAssistant: there is no source for its token; make a long-lived access token on your profile page in Home "
         + "Assistant, and set tokenFile, or give HOME_ASSISTANT_TOKEN a source by services.gateway.secrets."
       ))

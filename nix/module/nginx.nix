@@ -55,7 +55,7 @@ in
         forceSSL = mkDefault true;
         enableACME = mkIf cfg.nginx.acme (mkDefault true);
         locations."/" = {
-          proxyPass = "http://unix:/run/gateway.sock:";
+          proxyPass = "http://unix:/run/gateway.sock";
           # All that matters is below; the recommended headers would pass on what a caller made up.
           recommendedProxySettings = false;
           extraConfig = ''

@@ -8,6 +8,8 @@
 let
   inherit (lib) mkOption types;
   cfg = config.services.gateway;
+  # Sources whose names are known only when they are asked.
+  isOpenEnded = cfg.environmentFile != null || cfg.secrets.command != [ ];
   mkSecretService = import ../mk-secret-service.nix { inherit lib; };
 in
 {
@@ -88,16 +90,22 @@ in
         readOnly = true;
         description = "Whether there is any source.";
       };
+
+      mayHave = mkOption {
+        type = types.raw;
+        internal = true;
+        readOnly = true;
+        description = "name -> whether one of the sources has it, as far as can be known when the system is built.";
+      };
     };
   };
 
   config = lib.mkMerge [
     {
       services.gateway.secrets.present =
-        cfg.environmentFile != null
-        || cfg.secrets.files != { }
-        || cfg.secrets.command != [ ]
-        || cfg.secrets.onePassword.references != { };
+        isOpenEnded || cfg.secrets.files != { } || cfg.secrets.onePassword.references != { };
+      services.gateway.secrets.mayHave =
+        name: isOpenEnded || cfg.secrets.files ? ${name} || cfg.secrets.onePassword.references ? ${name};
     }
     (lib.mkIf cfg.enable {
       services.gateway.secrets.files = lib.mkMerge (

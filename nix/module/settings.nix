@@ -55,7 +55,7 @@ in
         freeformType = toml.type;
         options = {
           master_key = setting types.str ''
-            The key that callers show, as `env:NAME`. `env:GATEWAY_MASTER_KEY` as soon as there is a source of secrets.
+            The key that callers show, as `env:NAME`. `env:GATEWAY_MASTER_KEY` where a source may have it.
           '';
           allow_anonymous = setting types.bool "Serve callers without a key, although others than this machine can connect.";
           database_url = setting types.str "Postgres. Set `database.createLocally` or `database.url` instead.";
@@ -147,7 +147,7 @@ in
     services.gateway = {
       configFile = checked;
       settings = {
-        master_key = mkIf cfg.secrets.present (mkDefault "env:GATEWAY_MASTER_KEY");
+        master_key = mkIf (cfg.secrets.mayHave "GATEWAY_MASTER_KEY") (mkDefault "env:GATEWAY_MASTER_KEY");
         models = mkIf (cfg.models != [ ]) cfg.models;
         keys = mkIf (cfg.keys != { }) (lib.mapAttrs (_: key: removeAttrs key [ "file" ]) cfg.keys);
         server.idle_timeout = mkIf (cfg.idleTimeout != null) cfg.idleTimeout;

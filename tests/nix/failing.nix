@@ -35,6 +35,14 @@ in
   };
   a-password-in-a-url = with' { database.url = "postgres://gateway:secret@db.home.example/gateway"; };
   open-without-a-key = with' { host = "0.0.0.0"; };
+  a-master-key-from-nowhere = with' {
+    settings.master_key = "env:HOUSE_KEY";
+    secrets.files.GROQ_API_KEY = "/etc/gateway/groq";
+  };
+  open-with-other-secrets = with' {
+    host = "192.168.1.2";
+    secrets.files.GROQ_API_KEY = "/etc/gateway/groq";
+  };
   nginx-without-a-key = with' {
     nginx.enable = true;
     nginx.virtualHost = "llm.home.example";

@@ -21,7 +21,7 @@ let
   about =
     unit:
     section "Unit" unit.unitConfig
-    + entry "Description" unit.description
+    + optionalString (unit.description != "") (entry "Description" unit.description)
     + list "Documentation" unit.documentation
     + list "Requires" (lib.unique unit.requires)
     + list "Wants" (lib.unique unit.wants)

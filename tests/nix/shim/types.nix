@@ -9,7 +9,8 @@ let
     inherit name check;
     merge = place: values: if equal values then b.head values else throw "${place} is defined twice, with different values";
   };
-  equal = values: b.all (v: v == b.head values) values;
+  # One alone may be a function, which equals nothing.
+  equal = values: b.length values == 1 || b.all (v: v == b.head values) values;
   isInt = lowest: highest: v: b.isInt v && v >= lowest && v <= highest;
 
   # Anything that TOML or a unit file can hold: sets meet member by member, lists one behind the other.
@@ -18,7 +19,9 @@ let
     check = _: true;
     merge =
       place: values:
-      if b.all (v: b.isAttrs v && !(v ? outPath)) values then
+      if b.length values == 1 && b.isFunction (b.head values) then
+        b.head values
+      else if b.all (v: b.isAttrs v && !(v ? outPath)) values then
         (types.attrsOf freeform).merge place values
       else if b.all b.isList values then
         map (v: freeform.merge place [ v ]) (b.concatLists values)
