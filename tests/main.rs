@@ -11,6 +11,7 @@ mod faults;
 mod idle;
 mod litellm;
 mod models;
+mod nix;
 mod params;
 mod requests;
 mod sdk;

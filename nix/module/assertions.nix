@@ -3,6 +3,7 @@
 let
   cfg = config.services.gateway;
   inherit (lib) concatStringsSep optional;
+  written = import ../written.nix;
 
   writtenOut = import ./guard.nix { inherit lib; } cfg.settings;
 
@@ -95,6 +96,13 @@ in
       ))
       (claim (!(cfg.settings ? state_dir)) (
         ".settings.state_dir: the unit may write to /var/lib/gateway alone; leave it out."
+      ))
+      (claim (!(cfg.settings ? server.idle_timeout)) (
+        ".settings.server.idle_timeout: the socket has to know of it, or who comes while the gateway ends is refused; set "
+        + "services.gateway.idleTimeout."
+      ))
+      (claim (cfg.idleTimeout == null || written.seconds cfg.idleTimeout != null) (
+        ".idleTimeout: \"${toString cfg.idleTimeout}\" is no length of time; write it as \"15m\" or \"1h\"."
       ))
       (claim (cfg.idleTimeout == null || lib.versionAtLeast config.systemd.package.version "255") (
         ".idleTimeout: it needs systemd 255, and this is ${config.systemd.package.version}: an older one would refuse who "

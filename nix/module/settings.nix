@@ -150,7 +150,6 @@ in
         master_key = mkIf (cfg.secrets.mayHave "GATEWAY_MASTER_KEY") (mkDefault "env:GATEWAY_MASTER_KEY");
         models = mkIf (cfg.models != [ ]) cfg.models;
         keys = mkIf (cfg.keys != { }) (lib.mapAttrs (_: key: removeAttrs key [ "file" ]) cfg.keys);
-        server.idle_timeout = mkIf (cfg.idleTimeout != null) cfg.idleTimeout;
       };
     };
   };

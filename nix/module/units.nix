@@ -127,7 +127,7 @@ in
         RuntimeDirectory = "gateway";
         RuntimeDirectoryMode = "0750";
         RuntimeDirectoryPreserve = true;
-        ExecStart = "${gateway} serve --config ${rendered}${secrets}";
+        ExecStart = "${gateway} serve --config ${rendered}${secrets}${lib.optionalString idle " --idle-timeout ${cfg.idleTimeout}"}";
         ExecReload = "${gateway} reload --state-dir /run/gateway";
         WatchdogSec = "30s";
         TimeoutStartSec = "30s";

@@ -88,6 +88,8 @@ let
   cases = b.mapAttrs (_: case) (import ./cases.nix);
 in
 {
+  # One configuration of any kind.
+  of = module: bundle (case module);
   cases = b.mapAttrs (_: bundle) cases;
   # All of them at once: an evaluation costs most at its start.
   golden = bundle (

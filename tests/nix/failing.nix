@@ -51,6 +51,8 @@ in
   a-firewall-opened-for-nothing = with' { openFirewall = true; };
   addresses-in-the-settings = with' { settings.server.listen = [ "0.0.0.0:4000" ]; };
   a-state-directory = with' { settings.state_dir = "/srv/gateway"; };
+  an-idle-timeout-that-the-socket-does-not-know = with' { settings.server.idle_timeout = "15m"; };
+  an-idle-timeout-of-systemd = with' { idleTimeout = "15min"; };
   an-old-systemd = {
     systemd.package = {
       outPath = "/usr";
