@@ -1,6 +1,6 @@
 # The program with its manual page, completions and the script that collects secrets.
 #
-# Only evaluated by the project's own tests; see docs/nixos.md.
+# The project's own tests parse this file and build nothing with it: see docs/nixos.md.
 {
   lib,
   stdenv,
@@ -8,29 +8,29 @@
   installShellFiles,
 }:
 let
-  root = ./..;
-  # What the program is made of: a change of a document or of a Nix file is no reason to build it again.
-  parts = [
-    "Cargo.toml"
-    "Cargo.lock"
-    "src"
-    "tests"
-    "nix"
-  ];
-  part = path: lib.head (lib.splitString "/" (lib.removePrefix "${toString root}/" (toString path)));
+  inherit (lib) fileset;
 in
 rustPlatform.buildRustPackage {
   pname = "gateway";
   version = (lib.importTOML ../Cargo.toml).package.version;
 
-  src = lib.cleanSourceWith {
-    src = root;
-    filter = path: _type: builtins.elem (part path) parts;
+  # What the program is made of: a change of a document or of a Nix file is no reason to build it again. Cargo wants to
+  # find the tests and the bench that Cargo.toml names.
+  src = fileset.toSource {
+    root = ./..;
+    fileset = fileset.unions [
+      ../Cargo.toml
+      ../Cargo.lock
+      ../src
+      ../tests/main.rs
+      ../tests/bench
+      ./fetch-secrets.sh
+    ];
   };
   # No hash of our own to keep true: the lock file has the hash of every crate, and there are no git dependencies.
   cargoLock.lockFile = ../Cargo.lock;
 
-  # Thin LTO; the profile for packages. The black-box tests need a Postgres and a network namespace of their own.
+  # Thin LTO; the profile for packages. The tests are run by tests/run, which brings what they need.
   buildType = "dist";
   doCheck = false;
 
