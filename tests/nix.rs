@@ -39,3 +39,13 @@ fn tree(directory: &Path) -> BTreeMap<String, String> {
     }
     files
 }
+
+/// The blocks of a document in a language.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(root().join(document)).unwrap();
+    let begin = format!("```{language}\n");
+    let parts = text.split(&begin).skip(1).map(|rest| rest.split_once("```").unwrap().0.to_owned());
+    let found: Vec<_> = parts.collect();
+    assert!(!found.is_empty(), "{document}");
+    found
+}

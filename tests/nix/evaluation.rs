@@ -1,6 +1,6 @@
 //! Smoke evaluation of the module by Nix, with a stand-in for nixpkgs. It says nothing about NixOS itself.
 
-use super::{CASES, golden, root, tree};
+use super::{CASES, blocks, golden, root, tree};
 use std::collections::BTreeMap;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
@@ -31,6 +31,14 @@ fn output(command: &mut Command) -> String {
 fn evaluated(name: &str) -> Option<String> {
     let mut nix = nix("nix")?;
     nix.args(["--store", "dummy://", "eval", "--raw", "--impure", "-f", "tests/nix/evaluate.nix", name]);
+    Some(output(&mut nix))
+}
+
+/// The units and files of a module in Nix.
+fn evaluated_module(module: &str) -> Option<String> {
+    let mut nix = nix("nix")?;
+    let expression = format!("(import ./tests/nix/evaluate.nix).of {{ {module} }}");
+    nix.args(["--store", "dummy://", "eval", "--raw", "--impure", "--expr", &expression]);
     Some(output(&mut nix))
 }
 
@@ -128,4 +136,15 @@ fn lengths_and_sizes_are_read_as_the_program_reads_them() {
         "bytes": [33554432, 10_000_000, 524288, 1073741824, 1_000_000_000, 10_000, 5, 1048576, null],
     });
     assert_eq!(read, expected);
+}
+
+#[test]
+fn the_examples_for_nixos_fit_together() {
+    for document in ["docs/nixos.md", "README.md"] {
+        let examples: Vec<_> = blocks(document, "nix").into_iter().filter(|block| !block.starts_with('{')).collect();
+        let modules: String = examples.iter().map(|block| format!("{{ {block} }}\n")).collect();
+        let Some(text) = evaluated_module(&format!("imports = [ {modules} ];")) else { return };
+        assert!(text.contains("@@ units/gateway.socket"), "{document}: {text}");
+        assert!(!text.contains("assertions = "), "{document}: {text}");
+    }
 }

@@ -1,6 +1,6 @@
 //! What the units of every case have in common, whatever else changes in the golden files.
 
-use super::{CASES, golden, tree};
+use super::{CASES, blocks, golden, tree};
 use crate::support::setup::run;
 
 /// Every unit of every case, with its name.
@@ -111,4 +111,18 @@ fn every_service_is_locked_in() {
             }
         }
     }
+}
+
+/// What a proxy is told, without comments and layout.
+fn directives(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| line.ends_with(';') && !line.starts_with('#'));
+    lines.map(|line| line.replace("33554432", "32m")).collect()
+}
+
+#[test]
+fn nginx_is_told_the_same_with_and_without_nix() {
+    let by_hand = directives(&blocks("docs/proxies.md", "nginx").concat());
+    let by_nix = directives(&std::fs::read_to_string(golden().join("vault/nginx-location.conf")).unwrap());
+    let at = by_hand.iter().position(|line| *line == by_nix[0]).unwrap();
+    assert_eq!(by_hand[at..], by_nix);
 }
