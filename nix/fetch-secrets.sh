@@ -38,6 +38,9 @@ put() {
 dir=$1
 shift
 new=$dir/env.new
+# Seconds for one answer of 1Password. Beside a good set the service waits for this try, and could do without.
+patience=30
+[ ! -e "$dir/env" ] || patience=10
 none=$dir/none.toml
 trap 'rm -f "$new" "$none"' EXIT
 rm -f "$new" "$none"
@@ -58,8 +61,7 @@ while [ $# -gt 0 ]; do
       ;;
     --op)
       token=$(cat "$CREDENTIALS_DIRECTORY/op-token") || fail "the token of the 1Password service account cannot be read"
-      # A lost connection must not use up the time of all the others.
-      value=$(OP_SERVICE_ACCOUNT_TOKEN=$token timeout 30 op read "$3") || fail "1Password does not give $2 ($3)"
+      value=$(OP_SERVICE_ACCOUNT_TOKEN=$token timeout "$patience" op read "$3") || fail "1Password does not give $2 ($3)"
       put "$2" "$value"
       shift 3
       ;;

@@ -1,12 +1,12 @@
-# A unit that collects secrets into /run/NAME-secrets/env: the first link of a service's chain.
+# Units that collect secrets into /run/NAME-secrets/env: the first link of a service's chain.
 #
 # Suits whoever brings secrets as files (sops-nix, agenix, opnix, a hand-written file), 1Password, and any command that
-# prints an env file. The value is one of `systemd.services`; put it under the name "NAME-secrets".
+# prints an env file. The value is a part of the option `systemd`: NAME-secrets.service, and the timer that tries again.
 #
 # - On tmpfs, 0750 root:GROUP, the file 0440: the service reads its secrets and cannot change them.
 # - What holds secrets is read by the service manager (LoadCredential=), so the unit needs no right over files.
 # - The token of 1Password reaches this unit only.
-# - A fetch that fails leaves the last good set, and is tried again, more and more slowly.
+# - A fetch that fails leaves the last good set. It is tried again by a timer, and whenever the service starts.
 { lib }:
 {
   # The name of the service; "gateway" makes /run/gateway-secrets/env.
@@ -58,42 +58,41 @@ let
   network = lib.optional remote "network-online.target";
 in
 {
-  description = "Secrets of ${name}";
-  wants = network ++ after;
-  after = network ++ after;
-  inherit before;
-  path = path ++ lib.optional (references != { }) onePassword.package;
-  # 1Password's tool wants a place for its settings; this /tmp is the unit's own.
-  environment = lib.optionalAttrs (references != { }) { XDG_CONFIG_HOME = "/tmp"; };
-  # A switch fetches in one step; in between the old set lies where it was.
-  stopIfChanged = false;
-  # Retries are ours to slow down, not systemd's to give up.
-  unitConfig.StartLimitIntervalSec = 0;
-  serviceConfig = import ./hardening.nix // {
-    Type = "oneshot";
-    RemainAfterExit = true;
-    Group = group;
-    # The gateway's group must be there to write for.
-    PrivateUsers = false;
-    # Go's and Node's tools make code at run time.
-    MemoryDenyWriteExecute = false;
-    RuntimeDirectory = "${name}-secrets";
-    RuntimeDirectoryMode = "0750";
-    RuntimeDirectoryPreserve = true;
-    LoadCredential =
-      lib.optional (environmentFile != null) "environment:${toString environmentFile}"
-      ++ lib.mapAttrsToList (variable: file: "${variable}:${toString file}") files
-      ++ lib.optional (references != { }) "op-token:${toString onePassword.tokenFile}";
-    ExecStart = lib.concatMapStringsSep " " argument ([ fetch ] ++ arguments);
-    # Without the sandbox: the socket to ask at belongs to the service's user.
-    ExecStartPost = map (line: "+${line}") tell;
-    # The one to ask is not in this unit's directory.
-    UnsetEnvironment = "RUNTIME_DIRECTORY";
-    TimeoutStartSec = timeout;
-    Restart = "on-failure";
-    RestartSec = "2s";
-    # From systemd 254 on; before, it is 2 s each time.
-    RestartSteps = 8;
-    RestartMaxDelaySec = "5min";
+  timers."${name}-secrets-retry" = import ./retry.nix "${name}-secrets.service";
+
+  services."${name}-secrets" = {
+    description = "Secrets of ${name}";
+    wants = network ++ after;
+    after = network ++ after;
+    inherit before;
+    path = path ++ lib.optional (references != { }) onePassword.package;
+    # 1Password's tool wants a place for its settings; this /tmp is the unit's own.
+    environment = lib.optionalAttrs (references != { }) { XDG_CONFIG_HOME = "/tmp"; };
+    # A switch fetches in one step; in between the old set lies where it was.
+    stopIfChanged = false;
+    unitConfig.OnFailure = "${name}-secrets-retry.timer";
+    unitConfig.StartLimitIntervalSec = 0;
+    serviceConfig = import ./hardening.nix // {
+      Type = "oneshot";
+      RemainAfterExit = true;
+      Group = group;
+      # The gateway's group must be there to write for.
+      PrivateUsers = false;
+      # Go's and Node's tools make code at run time.
+      MemoryDenyWriteExecute = false;
+      RuntimeDirectory = "${name}-secrets";
+      RuntimeDirectoryMode = "0750";
+      RuntimeDirectoryPreserve = true;
+      LoadCredential =
+        lib.optional (environmentFile != null) "environment:${toString environmentFile}"
+        ++ lib.mapAttrsToList (variable: file: "${variable}:${toString file}") files
+        ++ lib.optional (references != { }) "op-token:${toString onePassword.tokenFile}";
+      ExecStart = lib.concatMapStringsSep " " argument ([ fetch ] ++ arguments);
+      # Without the sandbox: the socket to ask at belongs to the service's user.
+      ExecStartPost = map (line: "+${line}") tell;
+      # The one to ask is not in this unit's directory.
+      UnsetEnvironment = "RUNTIME_DIRECTORY";
+      TimeoutStartSec = timeout;
+    };
   };
 }

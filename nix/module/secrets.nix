@@ -113,7 +113,7 @@ in
           name: key: lib.mkIf (key.file != null) { ${lib.removePrefix "env:" key.key} = key.file; }
         ) cfg.keys
       );
-      systemd.services.gateway-secrets = lib.mkIf cfg.secrets.present (mkSecretService {
+      systemd = lib.mkIf cfg.secrets.present (mkSecretService {
         name = "gateway";
         fetch = "${cfg.package}/libexec/gateway/fetch-secrets";
         inherit (cfg) environmentFile;

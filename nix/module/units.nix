@@ -78,6 +78,7 @@ in
       before = [ "gateway.service" ];
       # In one step: what is served must not vanish for the time of a switch.
       stopIfChanged = false;
+      unitConfig.OnFailure = "gateway-config-retry.timer";
       unitConfig.StartLimitIntervalSec = 0;
       serviceConfig = hardening // {
         Type = "oneshot";
@@ -95,12 +96,10 @@ in
         ];
         ExecStartPost = "${gateway} reload --if-running --state-dir /run/gateway";
         TimeoutStartSec = "2min";
-        Restart = "on-failure";
-        RestartSec = "2s";
-        RestartSteps = 8;
-        RestartMaxDelaySec = "5min";
       };
     };
+
+    systemd.timers.gateway-config-retry = import ../retry.nix "gateway-config.service";
 
     systemd.services.gateway = {
       description = "Gateway to language models";
@@ -135,6 +134,7 @@ in
         TimeoutStopSec = "${toString ((if drain == null then 30 else drain) + 15)}s";
         KillMode = "mixed";
         Restart = "on-failure";
+        # Each start tries the failed links of the chain again, more and more slowly (systemd 254).
         RestartSec = "500ms";
         RestartSteps = 8;
         RestartMaxDelaySec = "30s";

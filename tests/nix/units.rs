@@ -58,7 +58,23 @@ fn no_start_limit_takes_the_socket_away() {
     for (name, unit) in ["gateway.service", "gateway-config.service", "gateway-secrets.service"].map(named).concat() {
         assert!(has(&unit, "StartLimitIntervalSec=0"), "{name}");
         assert!(has(&unit, "X-StopIfChanged=false"), "{name}");
+    }
+    for (name, unit) in named("/gateway.service") {
         assert!(has(&unit, "Restart=on-failure"), "{name}");
+    }
+}
+
+#[test]
+fn a_failed_link_is_tried_again_by_a_timer_and_holds_nobody_up() {
+    // With Restart= the start of the gateway would wait for systemd's next try, beside a good set.
+    for link in ["gateway-config", "gateway-secrets"] {
+        for (name, unit) in named(&format!("/{link}.service")) {
+            assert!(has(&unit, &format!("OnFailure={link}-retry.timer")), "{name}");
+            assert!(!unit.contains("\nRestart"), "{name}");
+        }
+        for (name, unit) in named(&format!("/{link}-retry.timer")) {
+            assert!(has(&unit, &format!("Unit={link}.service")) && has(&unit, "RemainAfterElapse=false"), "{name}");
+        }
     }
 }
 
