@@ -82,7 +82,7 @@ done
 : >"$none"
 answer=$(gateway check --config "$none" --env-file "$new" 2>&1) || fail "what came is no env file: $answer"
 
-if cmp -s "$new" "$dir/env"; then
+if [ -e "$dir/env" ] && [ "$(cat "$new")" = "$(cat "$dir/env")" ]; then
   say "nothing has changed"
 else
   chmod 0440 "$new"

@@ -24,7 +24,7 @@ in
 
   config = mkIf cfg.enable {
     services.gateway.settings.database_url = mkIf (cfg.database.createLocally || cfg.database.url != null) (
-      lib.mkDefault (if cfg.database.url != null then cfg.database.url else "postgres:///gateway?host=/run/postgresql")
+      lib.mkDefault (if cfg.database.url != null then cfg.database.url else "postgresql:///gateway?user=gateway&host=/run/postgresql")
     );
 
     services.postgresql = mkIf cfg.database.createLocally {

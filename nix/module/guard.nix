@@ -6,7 +6,7 @@ let
   # Among the names of the configuration these end like a secret and hold none.
   harmless = [ "key_header" ];
   # How keys of providers begin, and a password within a URL.
-  value = "(sk-|gsk_|xai-|AIza|hf_[A-Za-z0-9]{20}|pplx-|Bearer ).*|[a-z+]+://[^/@]*:[^/@]+@.*";
+  value = "[a-z+]+://.*[?&](password|key|api_key|token)=.+|(sk-|gsk_|xai-|AIza|hf_[A-Za-z0-9]{20}|pplx-|Bearer ).*|[a-z+]+://[^/@]*:[^/@]+@.*";
   reference = text: lib.hasPrefix "env:" text || lib.hasPrefix "os.environ/" text;
   isSecret =
     called: text:

@@ -28,6 +28,7 @@ in
         model = "openai_like/a";
         api_key = [ "env:GOOD" "bad" ];
         extra_headers.Authorization = "env:GOOD";
+        api_base = "https://llm.office.example/v1?key=abc";
         extra_headers.x-auth = "Bearer abc";
         params.max_tokens = 100;
       }
