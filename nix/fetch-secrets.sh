@@ -61,7 +61,8 @@ while [ $# -gt 0 ]; do
       ;;
     --op)
       token=$(cat "$CREDENTIALS_DIRECTORY/op-token") || fail "the token of the 1Password service account cannot be read"
-      value=$(OP_SERVICE_ACCOUNT_TOKEN=$token timeout "$patience" op read "$3") || fail "1Password does not give $2 ($3)"
+      value=$(OP_SERVICE_ACCOUNT_TOKEN=$token timeout "$patience" op read "$3") ||
+        fail "1Password does not give $2 ($3)"
       put "$2" "$value"
       shift 3
       ;;

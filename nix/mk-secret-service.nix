@@ -34,8 +34,6 @@
   tell ? [ ],
 }:
 let
-  # As systemd's own quoting wants it: a JSON text, with its specifiers and variables made plain.
-  argument = text: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON (toString text));
   references = lib.optionalAttrs (onePassword != null) onePassword.references;
   remote = references != { } || command != [ ];
   arguments =
@@ -87,7 +85,7 @@ in
         lib.optional (environmentFile != null) "environment:${toString environmentFile}"
         ++ lib.mapAttrsToList (variable: file: "${variable}:${toString file}") files
         ++ lib.optional (references != { }) "op-token:${toString onePassword.tokenFile}";
-      ExecStart = lib.concatMapStringsSep " " argument ([ fetch ] ++ arguments);
+      ExecStart = import ./exec-line.nix ([ fetch ] ++ arguments);
       # Without the sandbox: the socket to ask at belongs to the service's user.
       ExecStartPost = map (line: "+${line}") tell;
       # The one to ask is not in this unit's directory.

@@ -6,8 +6,9 @@ let
     units: plain: written:
     let
       parts = builtins.match " *([0-9]+)([.][0-9]+)? *([A-Za-z]*) *" written;
-      number = builtins.fromJSON (builtins.elemAt parts 0 + (if builtins.elemAt parts 1 == null then "" else builtins.elemAt parts 1));
-      unit = if builtins.elemAt parts 2 == "" then plain else builtins.elemAt parts 2;
+      part = builtins.elemAt parts;
+      number = builtins.fromJSON (part 0 + (if part 1 == null then "" else part 1));
+      unit = if part 2 == "" then plain else part 2;
     in
     if builtins.isInt written || builtins.isFloat written then
       builtins.ceil (written * units.${plain})

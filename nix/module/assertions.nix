@@ -67,8 +67,8 @@ in
   config = lib.mkIf cfg.enable {
     assertions = [
       (claim (inStore == [ ]) (
-        ": ${concatStringsSep ", " (map (file: file.option) inStore)} names a file in the Nix store, which everybody on "
-        + "this machine can read; put the file elsewhere (by sops-nix, agenix, or by hand into /etc/gateway with mode "
+        ": ${concatStringsSep ", " (map (file: file.option) inStore)} names a file in the Nix store, which everybody "
+        + "on this machine can read; put the file elsewhere (by sops-nix, agenix, or by hand into /etc/gateway with mode "
         + "0600) and give its path as a text in quotes."
       ))
       (claim (writtenOut == [ ]) (
@@ -92,21 +92,21 @@ in
         + "nginx.enable, or host = \"0.0.0.0\", or leave openFirewall out."
       ))
       (claim (!(cfg.settings ? server.listen)) (
-        ".settings.server.listen: systemd listens here, and this is not used; set services.gateway.host, port or listen."
+        ".settings.server.listen: systemd listens, so this is not used; set services.gateway.host, port or listen."
       ))
       (claim (!(cfg.settings ? state_dir)) (
         ".settings.state_dir: the unit may write to /var/lib/gateway alone; leave it out."
       ))
       (claim (!(cfg.settings ? server.idle_timeout)) (
-        ".settings.server.idle_timeout: the socket has to know of it, or who comes while the gateway ends is refused; set "
-        + "services.gateway.idleTimeout."
+        ".settings.server.idle_timeout: the socket has to know of it, or who comes while the gateway ends is refused; "
+        + "set services.gateway.idleTimeout."
       ))
       (claim (cfg.idleTimeout == null || written.seconds cfg.idleTimeout != null) (
         ".idleTimeout: \"${toString cfg.idleTimeout}\" is no length of time; write it as \"15m\" or \"1h\"."
       ))
       (claim (cfg.idleTimeout == null || lib.versionAtLeast config.systemd.package.version "255") (
-        ".idleTimeout: it needs systemd 255, and this is ${config.systemd.package.version}: an older one would refuse who "
-        + "comes while the gateway ends; leave idleTimeout out, or use a newer nixpkgs."
+        ".idleTimeout: it needs systemd 255, and this is ${config.systemd.package.version}: an older one would refuse "
+        + "who comes while the gateway ends; leave idleTimeout out, or use a newer nixpkgs."
       ))
       (claim (!(cfg.database.createLocally && cfg.database.url != null)) (
         ".database: createLocally and url exclude each other; leave one of them out."
@@ -116,12 +116,12 @@ in
         + "backup.enable out and back up the other server there. /var/lib/gateway is in backup.paths in any case."
       ))
       (claim (references == { } || cfg.secrets.onePassword.tokenFile != null) (
-        ".secrets.onePassword: there are references, but no token to ask with; set tokenFile to a file with the token of "
-        + "a service account, such as \"/etc/gateway/op-token\" (mode 0600)."
+        ".secrets.onePassword: there are references, but no token to ask with; set tokenFile to a file with the token "
+        + "of a service account, such as \"/etc/gateway/op-token\" (mode 0600)."
       ))
       (claim (notOp == [ ]) (
-        ".secrets.onePassword.references: ${concatStringsSep ", " notOp} is not of the form op://VAULT/ITEM/FIELD; copy "
-        + "the reference from the field's menu in 1Password."
+        ".secrets.onePassword.references: ${concatStringsSep ", " notOp} is not of the form op://VAULT/ITEM/FIELD; "
+        + "copy the reference from the field's menu in 1Password."
       ))
       (claim (notNames == [ ]) (
         ".secrets: ${concatStringsSep ", " notNames} is not the name of a variable; use letters, digits and _."
@@ -133,8 +133,8 @@ in
         ".keys: ${concatStringsSep ", " keysApart} has a file and a key that is no reference to it; leave key out."
       ))
       (claim (badServers == [ ]) (
-        ".mcpServers: ${concatStringsSep ", " badServers} cannot be the name of a unit and a user; use at most 18 small "
-        + "letters, digits and -, a letter first."
+        ".mcpServers: ${concatStringsSep ", " badServers} cannot be the name of a unit and a user; use at most 18 "
+        + "small letters, digits and -, a letter first."
       ))
       (claim (vagueServers == [ ]) (
         ".mcpServers: ${concatStringsSep ", " vagueServers} needs either url or command; set one of them."

@@ -10,6 +10,7 @@ let
   cfg = config.services.gateway;
   postgresql = config.services.postgresql.package;
   hardening = import ../hardening.nix;
+  dump = "${cfg.backup.directory}/gateway.dump";
 in
 {
   options.services.gateway.backup = {
@@ -70,9 +71,9 @@ in
               RestrictAddressFamilies = [ "AF_UNIX" ];
               # Under another name until it is whole.
               ExecStart = [
-                "${postgresql}/bin/pg_dump --host=/run/postgresql --format=custom --file=${cfg.backup.directory}/gateway.dump.new gateway"
-                "${postgresql}/bin/pg_restore --list --file=/dev/null ${cfg.backup.directory}/gateway.dump.new"
-                "${lib.getExe' pkgs.coreutils "mv"} -fT ${cfg.backup.directory}/gateway.dump.new ${cfg.backup.directory}/gateway.dump"
+                "${postgresql}/bin/pg_dump --host=/run/postgresql --format=custom --file=${dump}.new gateway"
+                "${postgresql}/bin/pg_restore --list --file=/dev/null ${dump}.new"
+                "${lib.getExe' pkgs.coreutils "mv"} -fT ${dump}.new ${dump}"
               ];
               TimeoutStartSec = "1h";
               IOSchedulingClass = "idle";

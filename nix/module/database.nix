@@ -3,6 +3,7 @@
 let
   inherit (lib) mkIf mkOption types;
   cfg = config.services.gateway;
+  local = "postgresql:///gateway?user=gateway&host=/run/postgresql";
 in
 {
   options.services.gateway.database = {
@@ -24,7 +25,7 @@ in
 
   config = mkIf cfg.enable {
     services.gateway.settings.database_url = mkIf (cfg.database.createLocally || cfg.database.url != null) (
-      lib.mkDefault (if cfg.database.url != null then cfg.database.url else "postgresql:///gateway?user=gateway&host=/run/postgresql")
+      lib.mkDefault (if cfg.database.url != null then cfg.database.url else local)
     );
 
     services.postgresql = mkIf cfg.database.createLocally {

@@ -5,8 +5,10 @@ let
   name = ".*(api[-_]?key|master_key|secret|password|passwd|token|authorization|private[-_]?key)";
   # Among the names of the configuration these end like a secret and hold none.
   harmless = [ "key_header" ];
-  # How keys of providers begin, and a password within a URL.
-  value = "[a-z+]+://.*[?&](password|key|api_key|token)=.+|(sk-|gsk_|xai-|AIza|hf_[A-Za-z0-9]{20}|pplx-|Bearer ).*|[a-z+]+://[^/@]*:[^/@]+@.*";
+  # How keys of providers begin, and a secret within a URL.
+  key = "(sk-|gsk_|xai-|AIza|hf_[A-Za-z0-9]{20}|pplx-|Bearer ).*";
+  url = "[a-z+]+://([^/@]*:[^/@]+@.*|.*[?&](password|key|api_key|token)=.+)";
+  value = "${key}|${url}";
   reference = text: lib.hasPrefix "env:" text || lib.hasPrefix "os.environ/" text;
   isSecret =
     called: text:

@@ -8,7 +8,6 @@
 let
   inherit (lib) mkIf mkOption types;
   cfg = config.services.gateway;
-  argument = text: builtins.replaceStrings [ "%" "$" ] [ "%%" "$$" ] (builtins.toJSON (toString text));
   programs = lib.filterAttrs (_: server: server.command != [ ]) cfg.mcpServers;
   socket = name: "/run/gateway-mcp/${name}.sock";
 
@@ -139,7 +138,7 @@ in
         # A process that failed is forgotten; the gateway connects again.
         unitConfig.CollectMode = "inactive-or-failed";
         serviceConfig = import ../hardening.nix // {
-          ExecStart = lib.concatMapStringsSep " " argument program.command;
+          ExecStart = import ../exec-line.nix program.command;
           StandardInput = "socket";
           StandardOutput = "socket";
           StandardError = "journal";

@@ -6,7 +6,8 @@ let
   written = import ../written.nix;
   defaults = cfg.settings.defaults;
 
-  bodyLimit = written.bytes (if cfg.settings.server.body_limit == null then "32MiB" else cfg.settings.server.body_limit);
+  limit = cfg.settings.server.body_limit;
+  bodyLimit = written.bytes (if limit == null then "32MiB" else limit);
 
   # The gateway's own limits are reached first: it says what was wrong, Nginx would say "504".
   waits = lib.filter (wait: wait != null) (

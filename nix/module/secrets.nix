@@ -55,13 +55,13 @@ in
           type = types.nullOr types.path;
           default = null;
           example = "/etc/gateway/op-token";
-          description = "File with the token of a service account, readable by root alone. Only the unit that fetches gets it.";
+          description = "File with the token of a service account, for root alone. Only the unit that fetches gets it.";
         };
         package = mkOption {
           type = types.package;
           default = pkgs._1password-cli;
           defaultText = lib.literalExpression "pkgs._1password-cli";
-          description = "The tool `op`. It is unfree: `nixpkgs.config.allowUnfreePredicate` has to allow `1password-cli`.";
+          description = "The tool `op`. It is unfree: `nixpkgs.config.allowUnfreePredicate` has to allow it.";
         };
       };
 
@@ -81,7 +81,7 @@ in
       timeout = mkOption {
         type = types.str;
         default = "2min";
-        description = "Time for all sources together, as systemd writes it. After it the fetch counts as failed and is tried again.";
+        description = "Time for all sources together, as systemd writes it. After it the fetch has failed.";
       };
 
       present = mkOption {

@@ -20,10 +20,11 @@ let
     else
       value;
 
+  canRun = pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform;
   raw = toml.generate "gateway.toml" (written cfg.settings);
   # The real program reads the file: a typo fails the build, at its line. It can only be run where it is built for.
   checked = pkgs.runCommand "gateway.toml" { } ''
-    ${lib.optionalString (pkgs.stdenv.buildPlatform.canExecute pkgs.stdenv.hostPlatform) "${lib.getExe cfg.package} check --offline ${raw}"}
+    ${lib.optionalString canRun "${lib.getExe cfg.package} check --offline ${raw}"}
     cp ${raw} $out
   '';
 
@@ -57,7 +58,7 @@ in
           master_key = setting types.str ''
             The key that callers show, as `env:NAME`. `env:GATEWAY_MASTER_KEY` where a source may have it.
           '';
-          allow_anonymous = setting types.bool "Serve callers without a key, although others than this machine can connect.";
+          allow_anonymous = setting types.bool "Serve callers without a key, although other machines can connect.";
           database_url = setting types.str "Postgres. Set `database.createLocally` or `database.url` instead.";
           server = {
             body_limit = setting size "Largest request body; Nginx gets the same limit. 32 MiB if nothing is said.";
@@ -68,7 +69,7 @@ in
           };
           log.level = setting types.str "`error`, `warn`, `info`, `debug`, `trace`, or a filter.";
           defaults = {
-            timeout = setting time "A whole answer must be there by then; Nginx waits longer. 600 s if nothing is said.";
+            timeout = setting time "Time for a whole answer; Nginx waits longer. 600 s if nothing is said.";
             stream_timeout = setting time "The longest silence of a stream.";
             drop_params = setting types.bool "Drop parameters that a provider does not take, instead of a 400.";
           };

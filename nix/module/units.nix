@@ -5,7 +5,7 @@
 # The daemon *wants* the chain and comes after it, so no restart of a link stops it. What goes on without it:
 # - A switch reloads units before it restarts others. So nothing of gateway.service names the settings: gateway-config
 #   is what changes with them, copies them to the stable path, and asks the running gateway to read it.
-# - The links write into directories that outlive them (RuntimeDirectoryPreserve=), so each can be restarted at any time.
+# - The links write into directories that outlive them (RuntimeDirectoryPreserve=), so any may be restarted at any time.
 { config, lib, pkgs, ... }:
 let
   inherit (lib) optional;
@@ -21,6 +21,7 @@ let
   host = if lib.hasInfix ":" cfg.host && !lib.hasPrefix "[" cfg.host then "[${cfg.host}]" else cfg.host;
   drain = seconds (if cfg.settings.server.drain == null then 30 else cfg.settings.server.drain);
   idle = cfg.idleTimeout != null;
+  idleTimeout = lib.optionalString idle " --idle-timeout ${cfg.idleTimeout}";
 in
 {
   config = lib.mkIf cfg.enable {
@@ -126,7 +127,7 @@ in
         RuntimeDirectory = "gateway";
         RuntimeDirectoryMode = "0750";
         RuntimeDirectoryPreserve = true;
-        ExecStart = "${gateway} serve --config ${rendered}${secrets}${lib.optionalString idle " --idle-timeout ${cfg.idleTimeout}"}";
+        ExecStart = "${gateway} serve --config ${rendered}${secrets}${idleTimeout}";
         ExecReload = "${gateway} reload --state-dir /run/gateway";
         WatchdogSec = "30s";
         TimeoutStartSec = "30s";

@@ -26,8 +26,9 @@
     machine.succeed("curl -fsS -H 'authorization: Bearer ha-token' http://127.0.0.1:8123/api/mcp/assist -d '{}'")
     with subtest("a server of standard input and output has a unit of its own"):
         machine.wait_for_unit("gateway-mcp-echo.socket")
-        said = machine.succeed("printf hello | timeout 5 ${pkgs.socat}/bin/socat -t 2 - UNIX:/run/gateway-mcp/echo.sock")
+        connect = "${pkgs.socat}/bin/socat -t 2 - UNIX:/run/gateway-mcp/echo.sock"
+        said = machine.succeed(f"printf hello | timeout 5 {connect}")
         assert said == "hello", said
-        machine.fail("sudo -u nobody ${pkgs.socat}/bin/socat - UNIX:/run/gateway-mcp/echo.sock")
+        machine.fail(f"sudo -u nobody {connect}")
   '';
 }

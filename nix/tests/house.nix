@@ -60,7 +60,8 @@ in
     )
     machine.succeed(f"curl -fsS {key} {url} --data-binary @/tmp/large")
     first = machine.succeed(
-        f"curl -fsSN {key} {url} -d '{{\"model\":\"small\",\"messages\":[],\"stream\":true}}' -o /dev/null -w '%{{time_starttransfer}}'"
+        f"curl -fsSN {key} {url} -d '{{\"model\":\"small\",\"messages\":[],\"stream\":true}}' "
+        "-o /dev/null -w '%{time_starttransfer}'"
     )
     assert float(first) < 2, first
     machine.succeed("sudo -u gateway psql -h /run/postgresql gateway -c 'select 1'")

@@ -36,7 +36,14 @@ let
         case
       ];
     };
-  clean = v: if b.isAttrs v then b.mapAttrs (_: clean) (lib.filterAttrs (_: x: x != null) v) else if b.isList v then map clean v else v;
+  clean =
+    v:
+    if b.isAttrs v then
+      b.mapAttrs (_: clean) (lib.filterAttrs (_: x: x != null) v)
+    else if b.isList v then
+      map clean v
+    else
+      v;
   set = v: lib.filterAttrs (_: x: x != "" && x != [ ] && x != false && x != { }) v;
 
   # What NixOS makes of the rest of the system, without what nobody set.

@@ -42,7 +42,12 @@ let
     + optionalString (!unit.stopIfChanged) "X-StopIfChanged=false\n"
     + install unit;
   socket =
-    unit: about unit + "\n" + section "Socket" unit.socketConfig + entry "ListenStream" unit.listenStreams + install unit;
+    unit:
+    about unit
+    + "\n"
+    + section "Socket" unit.socketConfig
+    + entry "ListenStream" unit.listenStreams
+    + install unit;
   timer = unit: about unit + "\n" + section "Timer" unit.timerConfig + install unit;
   named = ending: print: units: lib.mapAttrs' (n: u: lib.nameValuePair "${n}.${ending}" (print u)) units;
 

@@ -7,7 +7,9 @@ let
 
   simple = name: check: {
     inherit name check;
-    merge = place: values: if equal values then b.head values else throw "${place} is defined twice, with different values";
+    merge =
+      place: values:
+      if equal values then b.head values else throw "${place} is defined twice, with different values";
   };
   # One alone may be a function, which equals nothing.
   equal = values: b.length values == 1 || b.all (v: v == b.head values) values;
