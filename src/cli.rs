@@ -4,7 +4,7 @@ mod units;
 
 use crate::config::units::count;
 use crate::config::{Mode, Sources, load};
-use crate::{control, demo, serve};
+use crate::{control, demo, doctor, serve};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ enum Command {
     Check(Check),
     /// Have the running gateway read its configuration and secrets again
     Reload(Reload),
+    /// Look at everything a call needs, and say what is wrong and what to do
+    Doctor(Doctor),
     /// Convert the configuration of another gateway
     #[command(subcommand)]
     Import(Import),
@@ -100,6 +102,15 @@ struct Reload {
     if_running: bool,
 }
 
+#[derive(Args)]
+struct Doctor {
+    #[command(flatten)]
+    files: Files,
+    /// The state directory of the gateway
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+}
+
 #[derive(Subcommand)]
 enum Import {
     /// Print a LiteLLM config.yaml as gateway.toml; what is not carried over goes to standard error
@@ -155,6 +166,15 @@ pub fn run() -> ExitCode {
             check(&sources, if args.offline { Mode::Offline } else { Mode::Live })
         }
         Command::Reload(args) => reload(args),
+        Command::Doctor(args) => {
+            let env_file = args.files.env_file.clone();
+            let found = sources(args.files).unwrap_or_default();
+            let (report, healthy) = doctor::examine(Sources { env_file, state_dir: args.state_dir, ..found });
+            match print(report.as_bytes()) {
+                Ok(()) if !healthy => return ExitCode::FAILURE,
+                done => done,
+            }
+        }
         Command::Import(Import::Litellm { file }) => import(&file),
         Command::Prices(PriceTable::Build { files, date }) => build_prices(&files, &date),
         Command::SystemdUnits(args) => units::write(args),

@@ -6,8 +6,11 @@
 mod deployment;
 pub mod file;
 pub mod litellm;
+mod references;
 pub mod units;
 mod written;
+
+pub use references::{Declared, Reference, declared};
 
 use crate::route::Deployment;
 use crate::secret::{Secrets, Written};

@@ -2,7 +2,7 @@
 //!
 //! The modules, in the order in which a call meets them:
 //!
-//! - [`cli`] reads the command line; [`serve`], [`demo`] and [`control`] carry it out
+//! - [`cli`] reads the command line; [`serve`], [`demo`], [`doctor`] and [`control`] carry it out
 //! - [`config`] what was written, checked and given its meaning; [`secret`] where secrets are looked up
 //! - [`gateway`] what all workers share; [`clock`] the time limits of a worker's calls;
 //!   [`visitors`] who is connected
@@ -23,6 +23,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod doctor;
 pub mod envelope;
 pub mod error;
 pub mod gateway;
