@@ -17,6 +17,9 @@ pub struct Units {
     /// Where to write them [default: /etc/systemd/system, with --user ~/.config/systemd/user]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// The program that the units run [default: this one]
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
     /// Have the gateway end after so long without any connection, such as 10m (systemd 255)
     #[arg(long, value_name = "DURATION")]
     idle_timeout: Option<file::Duration>,
@@ -48,7 +51,12 @@ pub fn write(args: Units) -> Result<(), String> {
         None if args.user => home()?.join(".config/systemd/user"),
         None => PathBuf::from("/etc/systemd/system"),
     };
-    let program = std::env::current_exe().map_err(|e| format!("the path of this program is not known: {e}"))?;
+    let program = match args.program {
+        Some(program) if program.is_absolute() => program,
+        Some(program) => return Err(format!("--program {}: systemd wants the whole path", program.display())),
+        None => std::env::current_exe()
+            .map_err(|e| format!("the path of this program is not known ({e}); name it with --program"))?,
+    };
     // What the file says now; a machine without one gets the default.
     let drain = sources(args.files)
         .and_then(|sources| load(&sources, Mode::Offline).ok())
