@@ -235,11 +235,15 @@ fn check(sources: &Sources, mode: Mode) -> Result<(), String> {
 
 fn reload(args: Reload) -> Result<(), String> {
     let socket = control_socket(args.files, args.state_dir)?;
-    if args.if_running && !control::is_running(&socket) {
-        println!("no gateway runs at {}; nothing to reload", socket.display());
-        return Ok(());
-    }
-    let reply = control::ask(&socket, "reload")?;
+    let reply = if args.if_running {
+        let Some(reply) = control::ask_if_running(&socket, "reload")? else {
+            println!("no gateway runs at {}; nothing to reload", socket.display());
+            return Ok(());
+        };
+        reply
+    } else {
+        control::ask(&socket, "reload")?
+    };
     for warning in &reply.warnings {
         eprintln!("warning: {warning}");
     }

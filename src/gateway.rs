@@ -132,11 +132,13 @@ impl Gateway {
 pub struct Ending {
     draining: AtomicBool,
     cut: AtomicBool,
+    /// Told when the last connection has ended.
+    pub empty: tokio::sync::Notify,
 }
 
 impl Ending {
     fn new() -> Self {
-        Ending { draining: AtomicBool::new(false), cut: AtomicBool::new(false) }
+        Ending { draining: AtomicBool::new(false), cut: AtomicBool::new(false), empty: tokio::sync::Notify::new() }
     }
 
     /// From now on connections are closed after their answer.

@@ -99,6 +99,7 @@ where
     let result = loop {
         tokio::select! {
             ended = &mut server => break ended.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())),
+            () = gateway.ending.empty.notified() => break Ok(()),
             _ = terminate.recv() => stop(&gateway, &handle),
             _ = interrupt.recv() => stop(&gateway, &handle),
             _ = hangup.recv() => { control::reload(&gateway).await; }
@@ -182,10 +183,8 @@ fn workers(
     .keep_alive(Duration::from_secs(75))
     .client_request_timeout(Duration::from_secs(30))
     .shutdown_timeout(settings.drain.as_secs() + 5);
-    if settings.idle_timeout.is_some() {
-        let visitors = gateway.visitors.clone();
-        server = server.on_connect(move |_, connection| drop(connection.insert(visitors.enter())));
-    }
+    let visitors = gateway.visitors.clone();
+    server = server.on_connect(move |_, connection| drop(connection.insert(visitors.enter())));
     for (name, listener) in listeners {
         let address = listener.address();
         server = match listener {
@@ -215,7 +214,11 @@ fn stop(gateway: &Arc<Gateway>, handle: &ServerHandle) {
     tracing::info!("stopping: open calls may go on for {:?}", gateway.live().config.server.drain);
     gateway.ending.drain();
     systemd::stopping("finishing open calls");
-    actix_web::rt::spawn(door::leave(handle.clone()));
+    let leaving = (gateway.clone(), handle.clone());
+    actix_web::rt::spawn(async move {
+        door::leave(&leaving.0, &leaving.1).await;
+        leaving.0.ending.empty.notify_one();
+    });
     let gateway = gateway.clone();
     actix_web::rt::spawn(async move {
         tokio::time::sleep(gateway.live().config.server.drain).await;

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// stopped; it needs microseconds, and a hundred milliseconds of a busy machine.
 const SETTLE: Duration = Duration::from_millis(100);
 
+/// How soon the end of the last connection is noticed in a stop.
+const LOOK: Duration = Duration::from_millis(10);
+
 /// How often to look whether the gateway is idle.
 pub fn look_every(limit: Option<Duration>) -> Duration {
     limit
@@ -31,9 +34,13 @@ pub async fn close(gateway: &Gateway, server: &ServerHandle) -> bool {
     false
 }
 
-/// Stops accepting, has the workers finish what they have, and ends the server.
-pub async fn leave(server: ServerHandle) {
+/// Stops accepting, has the workers finish what they have, and returns when nobody is connected any more.
+pub async fn leave(gateway: &Gateway, server: &ServerHandle) {
     server.pause().await;
     tokio::time::sleep(SETTLE).await;
-    server.stop(true).await;
+    // It looks once a second whether its connections have ended, while callers already wait for the next process.
+    actix_web::rt::spawn(server.stop(true));
+    while gateway.visitors.quiet().is_none() {
+        tokio::time::sleep(LOOK).await;
+    }
 }
