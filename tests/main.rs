@@ -19,4 +19,5 @@ mod sdk;
 mod secrets;
 mod stream;
 mod support;
+mod systemd;
 mod units;

@@ -116,6 +116,20 @@ fn the_units_are_those_of_the_nixos_module() {
             assert_eq!(shape(&ours(name)), shape(&theirs), "{name} differs from {}", case.display());
             compared.insert(name);
         }
+        for (name, section) in [
+            ("gateway.socket", "[Socket]"),
+            ("gateway-config-retry.timer", "[Timer]"),
+            ("gateway-secrets-retry.timer", "[Timer]"),
+        ] {
+            let Ok(theirs) = std::fs::read_to_string(case.join("units").join(name)) else { continue };
+            let idle = theirs.contains("FlushPending=false");
+            let dir = tempfile::tempdir().unwrap();
+            let ended = write(dir.path(), if idle { &["--idle-timeout", "15m", "--force"] } else { &[] });
+            assert_eq!(ended.code, Some(0), "{ended:?}");
+            let ours = std::fs::read_to_string(dir.path().join(name)).unwrap();
+            assert_eq!(directives(&ours, section), directives(&theirs, section), "{name}: {}", case.display());
+            compared.insert(name);
+        }
     }
-    assert_eq!(compared.len(), 3, "golden files were expected for three services, and found for {compared:?}");
+    assert_eq!(compared.len(), 6, "golden files were expected for six units, and found for {compared:?}");
 }

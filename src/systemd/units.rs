@@ -94,6 +94,8 @@ pub fn all(plan: &Plan) -> Vec<Unit> {
         unit("gateway.service", service(plan)),
         unit("gateway-config.service", config(plan)),
         unit("gateway-secrets.service", secrets(plan)),
+        unit("gateway-config-retry.timer", retry("gateway-config.service")),
+        unit("gateway-secrets-retry.timer", retry("gateway-secrets.service")),
         Unit { name: SCRIPT, text: SCRIPT_TEXT.to_owned(), mode: 0o755 },
     ];
     if !plan.user {
@@ -225,6 +227,7 @@ Description=Configuration of the gateway
 Wants=gateway-secrets.service
 After=gateway-secrets.service
 Before=gateway.service
+OnFailure=gateway-config-retry.timer
 StartLimitIntervalSec=0
 
 [Service]
@@ -239,10 +242,6 @@ ExecStart=install -m 0440 -T {settings}/gateway.toml {runtime}/gateway/gateway.t
 ExecStart=mv -fT {runtime}/gateway/gateway.toml.new {runtime}/gateway/gateway.toml
 ExecStartPost={gateway} reload --if-running --state-dir {runtime}/gateway
 TimeoutStartSec=2min
-Restart=on-failure
-RestartSec=2s
-RestartSteps=8
-RestartMaxDelaySec=5min
 {hardening}",
         identity = identity(plan),
         hardening = hardened(plan, &[]),
@@ -270,6 +269,7 @@ fn secrets(plan: &Plan) -> String {
         "[Unit]
 Description=Secrets of gateway
 {network}Before=gateway-config.service gateway.service
+OnFailure=gateway-secrets-retry.timer
 StartLimitIntervalSec=0
 
 [Service]
@@ -287,12 +287,23 @@ Environment=\"PATH={path}:/usr/local/bin:/usr/bin:/bin\" XDG_CONFIG_HOME=/tmp
 ExecStartPost={tell}{gateway} reload --if-running --state-dir {runtime}/gateway
 UnsetEnvironment=RUNTIME_DIRECTORY
 TimeoutStartSec=2min
-Restart=on-failure
-RestartSec=2s
-RestartSteps=8
-RestartMaxDelaySec=5min
 {hardening}",
         hardening = hardened(plan, &[("PrivateUsers", "false"), ("MemoryDenyWriteExecute", "false")]),
+    )
+}
+
+/// Starts a unit again a minute after it failed. With `Restart=` whoever is ordered after the unit would wait for
+/// systemd's own next try, even beside a good set of secrets.
+fn retry(unit: &str) -> String {
+    format!(
+        "[Unit]
+Description=The next try of {unit}
+
+[Timer]
+OnActiveSec=1min
+RemainAfterElapse=false
+Unit={unit}
+"
     )
 }
 

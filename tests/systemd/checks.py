@@ -38,7 +38,12 @@ step = report.step
 
 
 def stop_all():
-    systemctl("stop", *reversed(CHAIN))
+    def stopped():
+        # A try that is on its way takes the place of a stop.
+        run("systemctl", "stop", "gateway-config-retry.timer", "gateway-secrets-retry.timer", *reversed(CHAIN))
+        return all(prop("ActiveState", unit) in ("inactive", "failed") for unit in CHAIN)
+
+    wait_for("the end of the chain", stopped)
     for path in glob.glob("/run/gateway/*") + glob.glob("/run/gateway-secrets/*"):
         os.remove(path)
 
