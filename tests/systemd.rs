@@ -12,7 +12,7 @@ const NOT_HERE: i32 = 77;
 
 /// Past the test runner, which hides what a test that passes writes.
 fn show(line: &str) {
-    writeln!(stderr(), "{line}").unwrap();
+    stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 #[test]
