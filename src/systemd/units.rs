@@ -264,7 +264,11 @@ fn secrets(plan: &Plan) -> String {
             "Wants=network-online.target\nAfter=network-online.target\n",
         )
     };
-    let credential = if plan.user { "secrets.env" } else { "environment" };
+    let (credential, token) = if plan.user {
+        ("secrets.env", "")
+    } else {
+        ("environment", "#   LoadCredential=\n#   LoadCredential=op-token:/etc/gateway/op-token\n")
+    };
     format!(
         "[Unit]
 Description=Secrets of gateway
@@ -279,8 +283,10 @@ RemainAfterExit=true
 RuntimeDirectoryMode=0750
 RuntimeDirectoryPreserve=true
 Environment=\"PATH={path}:/usr/local/bin:/usr/bin:/bin\" XDG_CONFIG_HOME=/tmp
-# {settings}/secrets.env holds NAME=value lines, mode 0600. From 1Password instead, with the token of a service account:
-#   LoadCredential=op-token:{settings}/op-token
+# {settings}/secrets.env holds NAME=value lines, mode 0600. From 1Password instead, with the token of a service account
+# in {settings}/op-token, mode 0600: `systemctl edit gateway-secrets`, and there
+#   [Service]
+{token}#   ExecStart=
 #   ExecStart=/bin/sh {script} {runtime}/gateway-secrets --op GATEWAY_MASTER_KEY op://VAULT/ITEM/FIELD
 {source}ExecStart=/bin/sh {script} {runtime}/gateway-secrets --env-file {credential}
 # What was rotated is in force as soon as it is here.
