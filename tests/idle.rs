@@ -81,8 +81,8 @@ fn a_client_that_comes_at_the_moment_of_the_exit_is_served() {
     for round in 0..rounds {
         let mut gateway = idle("100ms").on(&listener).start();
         // The exit is decided between 100 and 125 ms from now, done 100 ms and a little later.
-        let late = Duration::from_millis(60)
-            + Duration::from_millis(170) * u32::try_from(round).unwrap() / u32::try_from(rounds).unwrap();
+        let late = Duration::from_millis(10)
+            + Duration::from_millis(220) * u32::try_from(round).unwrap() / u32::try_from(rounds).unwrap();
         let client = std::thread::spawn(move || {
             std::thread::sleep(late);
             ask(address)
