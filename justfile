@@ -41,6 +41,10 @@ fmt:
 golden:
     cargo insta review
 
+# Write the golden units of the NixOS module and docs/options.md anew (Nix)
+units:
+    tests/nix/eval --golden
+
 # Licences, banned crates and sources of all dependencies (cargo-deny)
 deny:
     cargo deny --locked check licenses bans sources

@@ -1,8 +1,10 @@
 //! The command line.
 
+mod units;
+
 use crate::config::units::count;
 use crate::config::{Mode, Sources, load};
-use crate::{control, demo, serve};
+use crate::{control, demo, doctor, serve};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -29,9 +31,13 @@ enum Command {
     Check(Check),
     /// Have the running gateway read its configuration and secrets again
     Reload(Reload),
+    /// Look at everything a call needs, and say what is wrong and what to do
+    Doctor(Doctor),
     /// Convert the configuration of another gateway
     #[command(subcommand)]
     Import(Import),
+    /// Write units for systemd, with secrets, configuration, socket and sandbox
+    SystemdUnits(units::Units),
     /// Run with a built-in model, without configuration, keys or network
     Demo(Demo),
     /// Look after the built-in prices
@@ -68,6 +74,9 @@ struct Serve {
     /// Directory for state [default: $STATE_DIRECTORY, else ~/.local/state/gateway]
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
+    /// End after so long without any connection, such as 10m; systemd's socket starts it again
+    #[arg(long, value_name = "DURATION")]
+    idle_timeout: Option<crate::config::file::Duration>,
 }
 
 #[derive(Args)]
@@ -85,7 +94,19 @@ struct Check {
 struct Reload {
     #[command(flatten)]
     files: Files,
-    /// The state directory of the running gateway
+    /// The directory of the running gateway's control socket: its state directory, under systemd /run/gateway
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// Done, too, if no gateway runs
+    #[arg(long)]
+    if_running: bool,
+}
+
+#[derive(Args)]
+struct Doctor {
+    #[command(flatten)]
+    files: Files,
+    /// The state directory of the gateway
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
 }
@@ -129,7 +150,13 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => {
             let Some(sources) = sources(args.files) else { return no_config() };
             serve::run(
-                Sources { host: args.host, port: args.port, state_dir: args.state_dir, ..sources },
+                Sources {
+                    host: args.host,
+                    port: args.port,
+                    state_dir: args.state_dir,
+                    idle_timeout: args.idle_timeout.map(|d| d.0),
+                    ..sources
+                },
                 |_, _| async {},
             )
         }
@@ -139,8 +166,18 @@ pub fn run() -> ExitCode {
             check(&sources, if args.offline { Mode::Offline } else { Mode::Live })
         }
         Command::Reload(args) => reload(args),
+        Command::Doctor(args) => {
+            let env_file = args.files.env_file.clone();
+            let found = sources(args.files).unwrap_or_default();
+            let (report, healthy) = doctor::examine(Sources { env_file, state_dir: args.state_dir, ..found });
+            match print(report.as_bytes()) {
+                Ok(()) if !healthy => return ExitCode::FAILURE,
+                done => done,
+            }
+        }
         Command::Import(Import::Litellm { file }) => import(&file),
         Command::Prices(PriceTable::Build { files, date }) => build_prices(&files, &date),
+        Command::SystemdUnits(args) => units::write(args),
         Command::Demo(args) => demo::run(args.port, args.state_dir),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -197,15 +234,16 @@ fn check(sources: &Sources, mode: Mode) -> Result<(), String> {
 }
 
 fn reload(args: Reload) -> Result<(), String> {
-    let state_dir = match args.state_dir {
-        Some(directory) => directory,
-        None => {
-            let sources = sources(args.files).unwrap_or_default();
-            // A file that is broken now must not keep the question from being asked.
-            load(&sources, Mode::Offline).or_else(|_| load(&Sources::default(), Mode::Offline))?.state_dir
-        }
+    let socket = control_socket(args.files, args.state_dir)?;
+    let reply = if args.if_running {
+        let Some(reply) = control::ask_if_running(&socket, "reload")? else {
+            println!("no gateway runs at {}; nothing to reload", socket.display());
+            return Ok(());
+        };
+        reply
+    } else {
+        control::ask(&socket, "reload")?
     };
-    let reply = control::ask(&control::path(&state_dir), "reload")?;
     for warning in &reply.warnings {
         eprintln!("warning: {warning}");
     }
@@ -214,6 +252,17 @@ fn reload(args: Reload) -> Result<(), String> {
     }
     println!("{}", reply.message);
     Ok(())
+}
+
+/// Where the running gateway listens for orders: in the directory that is named, else where its configuration says.
+fn control_socket(files: Files, directory: Option<PathBuf>) -> Result<PathBuf, String> {
+    if let Some(directory) = directory {
+        return Ok(directory.join(control::SOCKET));
+    }
+    let sources = sources(files).unwrap_or_default();
+    // A file that is broken now must not keep the question from being asked.
+    let config = load(&sources, Mode::Offline).or_else(|_| load(&Sources::default(), Mode::Offline))?;
+    Ok(control::path(&config.state_dir))
 }
 
 fn import(file: &Path) -> Result<(), String> {

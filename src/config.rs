@@ -6,8 +6,11 @@
 mod deployment;
 pub mod file;
 pub mod litellm;
+mod references;
 pub mod units;
 mod written;
+
+pub use references::{Declared, Reference, declared};
 
 use crate::price::Prices;
 use crate::route::Deployment;
@@ -27,6 +30,8 @@ pub struct Sources {
     pub host: Option<String>,
     pub port: Option<u16>,
     pub state_dir: Option<PathBuf>,
+    /// In place of `server.idle_timeout`; zero is never.
+    pub idle_timeout: Option<Duration>,
     /// Instead of a file: what the demo declares.
     pub built_in: Option<File>,
 }
@@ -61,6 +66,8 @@ pub struct Server {
     pub body_limit: usize,
     pub answer_limit: usize,
     pub drain: Duration,
+    /// None: the gateway never ends by itself.
+    pub idle_timeout: Option<Duration>,
     /// None: the status of a stream is never sent before its first event is there.
     pub early_commit: Option<Duration>,
     pub keep_alive: Duration,
@@ -81,6 +88,7 @@ impl Server {
             ("server.cors_origins", self.cors_origins != new.cors_origins),
             ("server.root_path", self.root_path != new.root_path),
             ("server.drain", self.drain != new.drain),
+            ("server.idle_timeout", self.idle_timeout != new.idle_timeout),
         ]
         .into_iter()
         .filter_map(|(name, differs)| differs.then_some(name))
@@ -139,6 +147,16 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
     }
     if file.database_url.is_some() {
         warnings.push("database_url: the store is not served yet; nothing is written to the database".to_owned());
+    }
+
+    for (field, written, what) in [
+        ("keys", !file.keys.is_empty(), "keys of persons and apps are not served yet; the master key is the only one"),
+        ("mcp_servers", !file.mcp_servers.is_empty(), "servers of tools are not served yet; none is started or called"),
+        ("home_assistant", file.home_assistant.is_some(), "the tools of Home Assistant are not served yet"),
+    ] {
+        if written {
+            warnings.push(format!("{field}: {what}"));
+        }
     }
 
     let prices = prices(&file, sources, secrets, mode, &mut errors, &mut warnings);
@@ -319,6 +337,7 @@ fn server(
         body_limit: written.body_limit.map_or(32 << 20, |s| s.0),
         answer_limit: written.answer_limit.map_or(64 << 20, |s| s.0),
         drain: written.drain.map_or(Duration::from_secs(30), |d| d.0),
+        idle_timeout: sources.idle_timeout.or(written.idle_timeout.map(|d| d.0)).filter(|d| !d.is_zero()),
         early_commit: (!early_commit.is_zero()).then_some(early_commit),
         keep_alive: written.keep_alive.map(|d| d.0).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(15)),
         key_header: written.key_header.as_ref().map(|h| h.to_ascii_lowercase()),

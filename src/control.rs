@@ -13,8 +13,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 
+/// The file's name.
+pub const SOCKET: &str = "control.sock";
 /// A command is short.
 const MAX_COMMAND: u64 = 256;
+/// Gateways that end while they are asked, one after the other.
+const ATTEMPTS: usize = 20;
 /// A reload reads a few files.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -31,7 +35,14 @@ pub struct Reply {
 /// Where the socket is: systemd's runtime directory, else the state directory.
 pub fn path(state_dir: &Path) -> PathBuf {
     let directory = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(|| state_dir.to_owned(), PathBuf::from);
-    directory.join("control.sock")
+    directory.join(SOCKET)
+}
+
+/// Whether a gateway listens there. One that must not be asked runs all the same.
+pub fn is_running(path: &Path) -> bool {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    std::os::unix::net::UnixStream::connect(path)
+        .map_or_else(|e| !matches!(e.kind(), NotFound | ConnectionRefused), |_| true)
 }
 
 /// Binds the socket, in the place of one that a dead gateway left behind.
@@ -111,13 +122,42 @@ pub fn owner(path: &Path) -> u32 {
 /// Asks the running gateway and waits for its answer.
 ///
 /// # Errors
-/// A text for the operator: nobody answers, or the reload was refused.
+/// A text for the operator: nobody answers.
 pub fn ask(path: &Path, command: &str) -> Result<Reply, String> {
-    let fail = |e: std::io::Error| format!("no gateway answers at {}: {e}", path.display());
-    let mut stream = std::os::unix::net::UnixStream::connect(path).map_err(fail)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(fail)?;
-    writeln!(stream, "{command}").map_err(fail)?;
+    let line = exchange(path, command).map_err(|e| format!("no gateway answers at {}: {e}", path.display()))?;
+    understood(path, &line)
+}
+
+fn understood(path: &Path, line: &str) -> Result<Reply, String> {
+    serde_json::from_str(line).map_err(|e| format!("the gateway at {} gave no sensible answer: {e}", path.display()))
+}
+
+/// The same, where it is fine that no gateway runs: `None`. One that ends while it is asked does not run either, and
+/// the next one reads its files anew.
+///
+/// # Errors
+/// A text for the operator: nobody answers although somebody listens.
+pub fn ask_if_running(path: &Path, command: &str) -> Result<Option<Reply>, String> {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionRefused, ConnectionReset, NotFound};
+    for _ in 0..ATTEMPTS {
+        match exchange(path, command) {
+            Ok(line) if !line.is_empty() => return understood(path, &line).map(Some),
+            Err(e) if matches!(e.kind(), ConnectionRefused | NotFound) => return Ok(None),
+            Err(e) if !matches!(e.kind(), BrokenPipe | ConnectionReset) => {
+                return Err(format!("no gateway answers at {}: {e}", path.display()));
+            }
+            // It ended with the question in its hand; the next one may be there already.
+            _ => std::thread::sleep(Duration::from_millis(50)),
+        }
+    }
+    Err(format!("the gateway at {} takes questions and ends without an answer, again and again", path.display()))
+}
+
+fn exchange(path: &Path, command: &str) -> std::io::Result<String> {
+    let mut stream = std::os::unix::net::UnixStream::connect(path)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    writeln!(stream, "{command}")?;
     let mut line = String::new();
-    BufReader::new(stream.take(16 << 20)).read_line(&mut line).map_err(fail)?;
-    serde_json::from_str(&line).map_err(|e| format!("the gateway at {} gave no sensible answer: {e}", path.display()))
+    BufReader::new(stream.take(16 << 20)).read_line(&mut line)?;
+    Ok(line)
 }

@@ -6,6 +6,7 @@ use crate::config::{Config, Mode, Sources, load};
 use crate::route::Routes;
 use crate::upstream::Upstream;
 use crate::upstream::tls::TlsConfigs;
+use crate::visitors::Visitors;
 use arc_swap::ArcSwap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub struct Gateway {
     reloading: tokio::sync::Mutex<()>,
     pub tls: Arc<TlsConfigs>,
     pub ending: Ending,
+    pub visitors: Arc<Visitors>,
     pub started: Instant,
 }
 
@@ -62,6 +64,7 @@ impl Gateway {
             reloading: tokio::sync::Mutex::default(),
             tls: Arc::default(),
             ending: Ending::new(),
+            visitors: Arc::default(),
             started: Instant::now(),
         })
     }
@@ -129,11 +132,13 @@ impl Gateway {
 pub struct Ending {
     draining: AtomicBool,
     cut: AtomicBool,
+    /// Told when the last connection has ended.
+    pub empty: tokio::sync::Notify,
 }
 
 impl Ending {
     fn new() -> Self {
-        Ending { draining: AtomicBool::new(false), cut: AtomicBool::new(false) }
+        Ending { draining: AtomicBool::new(false), cut: AtomicBool::new(false), empty: tokio::sync::Notify::new() }
     }
 
     /// From now on connections are closed after their answer.

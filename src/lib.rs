@@ -2,9 +2,10 @@
 //!
 //! The modules, in the order in which a call meets them:
 //!
-//! - [`cli`] reads the command line; [`serve`], [`demo`] and [`control`] carry it out
+//! - [`cli`] reads the command line; [`serve`], [`demo`], [`doctor`] and [`control`] carry it out
 //! - [`config`] what was written, checked and given its meaning; [`secret`] where secrets are looked up
-//! - [`gateway`] what all workers share; [`clock`] the time limits of a worker's calls
+//! - [`gateway`] what all workers share; [`clock`] the time limits of a worker's calls;
+//!   [`visitors`] who is connected
 //! - [`http`] the routes; [`auth`] who calls
 //! - [`envelope`] the body as it came, and changes to it
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
@@ -23,6 +24,7 @@ pub mod clock;
 pub mod config;
 pub mod control;
 pub mod demo;
+pub mod doctor;
 pub mod envelope;
 pub mod error;
 pub mod exchange;
@@ -40,4 +42,5 @@ pub mod tap;
 pub mod telemetry;
 pub mod upstream;
 pub mod usage;
+pub mod visitors;
 pub mod wire;

@@ -1,5 +1,7 @@
 //! The daemon: sockets, workers, signals, and an end that loses nothing.
 
+mod door;
+
 use crate::clock::Clock;
 use crate::config::units::count;
 use crate::config::{Config, Listen, Mode, Sources, load};
@@ -23,8 +25,6 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
-/// How long accepted connections may take to reach their worker.
-const HANDOVER: Duration = Duration::from_millis(50);
 /// The name of sockets that no service manager named.
 const CONFIGURED: &str = "configured";
 
@@ -50,6 +50,7 @@ where
     // Sockets of our own making go with us; systemd's stay.
     let own: Vec<PathBuf> =
         listeners.iter().filter(|(name, _)| name == CONFIGURED).filter_map(|(_, l)| l.path()).collect();
+    check_idle(&config, &listeners)?;
     let gateway = Gateway::new(sources, config);
     let result = actix_web::rt::System::new().block_on(daemon(gateway, listeners, then));
     for path in own {
@@ -91,15 +92,33 @@ where
     warm_up(&gateway);
     actix_web::rt::spawn(then(gateway.clone(), addresses));
 
+    let idle = gateway.live().config.server.idle_timeout;
+    let mut look = tokio::time::interval(door::look_every(idle));
+    let mut ended_by_itself = false;
     let mut tick = tokio::time::interval(watchdog.map_or(Duration::from_secs(3600), |limit| limit / 3));
     let result = loop {
         tokio::select! {
             ended = &mut server => break ended.map_err(|e| e.to_string()).and_then(|r| r.map_err(|e| e.to_string())),
+            () = gateway.ending.empty.notified() => break Ok(()),
             _ = terminate.recv() => stop(&gateway, &handle),
             _ = interrupt.recv() => stop(&gateway, &handle),
             _ = hangup.recv() => { control::reload(&gateway).await; }
             Some(stream) = accept(control.as_ref()) => {
-                actix_web::rt::spawn(control::serve(gateway.clone(), stream, owner));
+                let visit = gateway.visitors.enter();
+                let gateway = gateway.clone();
+                actix_web::rt::spawn(async move {
+                    control::serve(gateway, stream, owner).await;
+                    drop(visit);
+                });
+            }
+            _ = look.tick(), if idle.is_some() && !ended_by_itself && !gateway.ending.is_draining() => {
+                let limit = idle.unwrap_or_default();
+                if gateway.visitors.quiet().is_some_and(|quiet| quiet >= limit) && door::close(&gateway, &handle).await {
+                    ended_by_itself = true;
+                    tracing::info!("no connection for {limit:?}: ending; the next one starts the gateway again");
+                    systemd::stopping("idle; the next connection starts the gateway again");
+                    actix_web::rt::spawn(handle.stop(true));
+                }
             }
             _ = tick.tick(), if watchdog.is_some() => {
                 if beats.are_fresh(watchdog.unwrap_or_default()) {
@@ -164,6 +183,8 @@ fn workers(
     .keep_alive(Duration::from_secs(75))
     .client_request_timeout(Duration::from_secs(30))
     .shutdown_timeout(settings.drain.as_secs() + 5);
+    let visitors = gateway.visitors.clone();
+    server = server.on_connect(move |_, connection| drop(connection.insert(visitors.enter())));
     for (name, listener) in listeners {
         let address = listener.address();
         server = match listener {
@@ -192,14 +213,11 @@ fn stop(gateway: &Arc<Gateway>, handle: &ServerHandle) {
     }
     tracing::info!("stopping: open calls may go on for {:?}", gateway.live().config.server.drain);
     gateway.ending.drain();
-    systemd::stopping();
-    let server = handle.clone();
+    systemd::stopping("finishing open calls");
+    let leaving = (gateway.clone(), handle.clone());
     actix_web::rt::spawn(async move {
-        // The server drops connections that it has accepted and not yet handed to a worker. So first it accepts no
-        // more, and the workers take what there is; what comes after that waits for the next process.
-        server.pause().await;
-        tokio::time::sleep(HANDOVER).await;
-        server.stop(true).await;
+        door::leave(&leaving.0, &leaving.1).await;
+        leaving.0.ending.empty.notify_one();
     });
     let gateway = gateway.clone();
     actix_web::rt::spawn(async move {
@@ -326,6 +344,14 @@ fn check_anonymous(config: &Config, listeners: &[(String, Listener)]) -> Result<
             Ok(())
         }
     }
+}
+
+/// A gateway that ends by itself must be started again by somebody.
+fn check_idle(config: &Config, listeners: &[(String, Listener)]) -> Result<(), String> {
+    if config.server.idle_timeout.is_some() && listeners.iter().any(|(name, _)| name == CONFIGURED) {
+        return Err("server.idle_timeout (--idle-timeout) needs sockets that the service manager keeps: without them nobody starts the gateway again. Take it out, or start the gateway through gateway.socket".to_owned());
+    }
+    Ok(())
 }
 
 /// Makes the state directory, for the gateway's eyes only. What needs it says so when it is missing.

@@ -1,5 +1,7 @@
 //! systemd's side of the process: inherited sockets, notifications, the watchdog. Each is a no-op outside systemd.
 
+pub mod units;
+
 use sd_notify::NotifyState;
 use socket2::{Domain, Socket, Type};
 use std::net::TcpListener;
@@ -97,8 +99,9 @@ pub fn reloading() {
     }
 }
 
-pub fn stopping() {
-    notify(&[NotifyState::Stopping, NotifyState::Status("finishing open calls")]);
+/// The end has begun; `status` says why, or what is waited for.
+pub fn stopping(status: &str) {
+    notify(&[NotifyState::Stopping, NotifyState::Status(status)]);
 }
 
 pub fn alive() {

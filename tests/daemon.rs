@@ -138,6 +138,29 @@ fn a_reload_brings_new_models_and_leaves_open_streams_alone() {
 }
 
 #[test]
+fn a_reload_if_running_is_done_when_none_runs_or_ends_while_it_is_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let ask = || run(&["reload", "--if-running", "--state-dir", dir.path().to_str().unwrap()]);
+    assert_eq!(ask().code, Some(0));
+    let socket = std::os::unix::net::UnixListener::bind(dir.path().join("control.sock")).unwrap();
+    let path = dir.path().join("control.sock");
+    // Two that take the question and end, then none.
+    let ending = std::thread::spawn(move || {
+        for _ in 0..2 {
+            drop(socket.accept().unwrap());
+        }
+        std::fs::remove_file(path).unwrap();
+    });
+    let ended = ask();
+    ending.join().unwrap();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("nothing to reload"), "{ended:?}");
+    let gateway = Gateway::start(&config("", &[]));
+    let ended = run(&["reload", "--if-running", "--state-dir", gateway.dir().to_str().unwrap()]);
+    assert!(ended.code == Some(0) && ended.stdout.contains("reloaded"), "{ended:?}");
+}
+
+#[test]
 fn a_broken_file_is_refused_on_reload_and_the_old_configuration_stays() {
     let gate = Gate::new();
     let up = gated(&gate);

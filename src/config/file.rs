@@ -42,6 +42,15 @@ pub struct File {
     /// Names and values that `env:NAME` finds before the process environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Written>,
+    /// Keys of persons and apps. Not served yet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, Json>,
+    /// Servers of tools. Not served yet.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub mcp_servers: BTreeMap<String, Json>,
+    /// The house as a server of tools. Not served yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_assistant: Option<Json>,
     /// Upstream models; the same name twice is one group served in turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<Model>,
@@ -66,6 +75,9 @@ pub struct Server {
     /// How long open calls may go on after a stop was asked for, such as `"30s"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Duration>,
+    /// With inherited sockets: end after so long without any connection, until the next one; `"0s"` is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<Duration>,
     /// Silence after which a stream gets its 200 and keep-alives before the upstream has answered; `"0s"` is never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub early_commit: Option<Duration>,

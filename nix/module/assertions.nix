@@ -1,0 +1,154 @@
+# What cannot work, each with its cure. What gateway.toml may say is the program's to check.
+{ config, lib, ... }:
+let
+  cfg = config.services.gateway;
+  inherit (lib) concatStringsSep optional;
+  written = import ../written.nix;
+
+  writtenOut = import ./guard.nix { inherit lib; } cfg.settings;
+
+  # Files that hold secrets, by the option that names them.
+  files =
+    optional (cfg.environmentFile != null) {
+      option = "environmentFile";
+      path = cfg.environmentFile;
+    }
+    ++ optional (cfg.secrets.onePassword.tokenFile != null) {
+      option = "secrets.onePassword.tokenFile";
+      path = cfg.secrets.onePassword.tokenFile;
+    }
+    ++ lib.mapAttrsToList (name: path: {
+      option = "secrets.files.${name}";
+      inherit path;
+    }) cfg.secrets.files
+    ++ lib.concatLists (
+      lib.mapAttrsToList (
+        name: server:
+        optional (server.environmentFile != null) {
+          option = "mcpServers.${name}.environmentFile";
+          path = server.environmentFile;
+        }
+      ) cfg.mcpServers
+    );
+  inStore = lib.filter (file: builtins.isPath file.path || lib.hasPrefix builtins.storeDir (toString file.path)) files;
+
+  references = cfg.secrets.onePassword.references;
+  notOp = lib.filter (name: builtins.match "op://[^/]+/[^/]+/.+" references.${name} == null) (lib.attrNames references);
+  variables = lib.attrNames cfg.secrets.files ++ lib.attrNames references;
+  notNames = lib.filter (name: builtins.match "[A-Za-z_][A-Za-z0-9_]*" name == null) variables;
+  twice = lib.intersectLists (lib.attrNames cfg.secrets.files) (lib.attrNames references);
+
+  # The variable that the master key is read from.
+  masterKey =
+    if cfg.settings.master_key != null && lib.hasPrefix "env:" cfg.settings.master_key then
+      lib.removePrefix "env:" cfg.settings.master_key
+    else
+      null;
+
+  keysWithFile = lib.filterAttrs (_: key: key.file != null) cfg.keys;
+  keysApart = lib.attrNames (lib.filterAttrs (_: key: !lib.hasPrefix "env:" key.key) keysWithFile);
+
+  isLoopback = lib.hasPrefix "127." cfg.host || lib.elem cfg.host [ "localhost" "::1" "[::1]" ];
+  # What is beyond this machine: another address, or Nginx, which answers for everybody.
+  isOpen = !isLoopback || cfg.nginx.enable || cfg.listen != [ ];
+
+  badServers = lib.filter (name: builtins.match "[a-z][a-z0-9-]{0,17}" name == null) (lib.attrNames cfg.mcpServers);
+  vagueServers = lib.attrNames (
+    lib.filterAttrs (_: server: (server.url != null) == (server.command != [ ])) cfg.mcpServers
+  );
+  ha = cfg.homeAssistant;
+
+  claim = assertion: message: {
+    inherit assertion;
+    message = "services.gateway${message}";
+  };
+in
+{
+  config = lib.mkIf cfg.enable {
+    assertions = [
+      (claim (inStore == [ ]) (
+        ": ${concatStringsSep ", " (map (file: file.option) inStore)} names a file in the Nix store, which everybody "
+        + "on this machine can read; put the file elsewhere (by sops-nix, agenix, or by hand into /etc/gateway with mode "
+        + "0600) and give its path as a text in quotes."
+      ))
+      (claim (writtenOut == [ ]) (
+        ".settings: there seems to be a secret at ${concatStringsSep ", " writtenOut}, and settings lie in the Nix "
+        + "store, which everybody on this machine can read; write \"env:NAME\" there, and give NAME a source by "
+        + "services.gateway.secrets or environmentFile."
+      ))
+      (claim (!isOpen || cfg.settings.master_key != null || cfg.settings.allow_anonymous == true) (
+        ": it can be reached from outside of this machine, and there is no key to ask for; give GATEWAY_MASTER_KEY a "
+        + "source (services.gateway.secrets or environmentFile), or set settings.allow_anonymous = true."
+      ))
+      (claim (masterKey == null || cfg.secrets.mayHave masterKey) (
+        ".settings.master_key: nothing brings ${toString masterKey}; add it to services.gateway.secrets.files or "
+        + "secrets.onePassword.references, or set environmentFile."
+      ))
+      (claim (!cfg.nginx.enable || cfg.nginx.virtualHost != null) (
+        ".nginx: no name to serve is set; set nginx.virtualHost, such as \"llm.home.example\"."
+      ))
+      (claim (!(cfg.openFirewall && isLoopback && !cfg.nginx.enable && cfg.listen == [ ])) (
+        ".openFirewall: port ${toString cfg.port} would be open, but ${cfg.host} is for this machine alone; set "
+        + "nginx.enable, or host = \"0.0.0.0\", or leave openFirewall out."
+      ))
+      (claim (!(cfg.settings ? server.listen)) (
+        ".settings.server.listen: systemd listens, so this is not used; set services.gateway.host, port or listen."
+      ))
+      (claim (!(cfg.settings ? state_dir)) (
+        ".settings.state_dir: the unit may write to /var/lib/gateway alone; leave it out."
+      ))
+      (claim (!(cfg.settings ? server.idle_timeout)) (
+        ".settings.server.idle_timeout: the socket has to know of it, or who comes while the gateway ends is refused; "
+        + "set services.gateway.idleTimeout."
+      ))
+      (claim (cfg.idleTimeout == null || written.seconds cfg.idleTimeout != null) (
+        ".idleTimeout: \"${toString cfg.idleTimeout}\" is no length of time; write it as \"15m\" or \"1h\"."
+      ))
+      (claim (cfg.idleTimeout == null || lib.versionAtLeast config.systemd.package.version "255") (
+        ".idleTimeout: it needs systemd 255, and this is ${config.systemd.package.version}: an older one would refuse "
+        + "who comes while the gateway ends; leave idleTimeout out, or use a newer nixpkgs."
+      ))
+      (claim (!(cfg.database.createLocally && cfg.database.url != null)) (
+        ".database: createLocally and url exclude each other; leave one of them out."
+      ))
+      (claim (!cfg.backup.enable || cfg.database.createLocally) (
+        ".backup: it dumps the local database, and there is none; set database.createLocally = true, or leave "
+        + "backup.enable out and back up the other server there. /var/lib/gateway is in backup.paths in any case."
+      ))
+      (claim (references == { } || cfg.secrets.onePassword.tokenFile != null) (
+        ".secrets.onePassword: there are references, but no token to ask with; set tokenFile to a file with the token "
+        + "of a service account, such as \"/etc/gateway/op-token\" (mode 0600)."
+      ))
+      (claim (notOp == [ ]) (
+        ".secrets.onePassword.references: ${concatStringsSep ", " notOp} is not of the form op://VAULT/ITEM/FIELD; "
+        + "copy the reference from the field's menu in 1Password."
+      ))
+      (claim (notNames == [ ]) (
+        ".secrets: ${concatStringsSep ", " notNames} is not the name of a variable; use letters, digits and _."
+      ))
+      (claim (twice == [ ]) (
+        ".secrets: ${concatStringsSep ", " twice} has two sources; leave it out of files or of onePassword.references."
+      ))
+      (claim (keysApart == [ ]) (
+        ".keys: ${concatStringsSep ", " keysApart} has a file and a key that is no reference to it; leave key out."
+      ))
+      (claim (badServers == [ ]) (
+        ".mcpServers: ${concatStringsSep ", " badServers} cannot be the name of a unit and a user; use at most 18 "
+        + "small letters, digits and -, a letter first."
+      ))
+      (claim (vagueServers == [ ]) (
+        ".mcpServers: ${concatStringsSep ", " vagueServers} needs either url or command; set one of them."
+      ))
+      (claim (!ha.enable || builtins.match "https?://[^/]+" ha.url != null) (
+        ".homeAssistant.url: \"${ha.url}\" is not an address without a path; write it as \"http://host:8123\"."
+      ))
+      (claim (!ha.enable || ha.tokenFile == null || ha.token == "env:HOME_ASSISTANT_TOKEN") (
+        ".homeAssistant: tokenFile and token exclude each other; leave one of them out."
+      ))
+      (claim (!ha.enable || ha.token != "env:HOME_ASSISTANT_TOKEN" || cfg.secrets.mayHave "HOME_ASSISTANT_TOKEN") (
+        ".homeAssistant: there is no source for its token; make a long-lived access token on your profile page in Home "
+        + "Assistant, and set tokenFile, or give HOME_ASSISTANT_TOKEN a source by services.gateway.secrets."
+      ))
+    ];
+  };
+}

@@ -1,0 +1,106 @@
+# A dump of the database that Restic, or any other program, can pick up.
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkIf mkOption types;
+  cfg = config.services.gateway;
+  postgresql = config.services.postgresql.package;
+  hardening = import ../hardening.nix;
+  dump = "${cfg.backup.directory}/gateway.dump";
+in
+{
+  options.services.gateway.backup = {
+    enable = mkOption {
+      type = types.bool;
+      default = false;
+      description = "Dump the local database regularly.";
+    };
+    directory = mkOption {
+      type = types.str;
+      default = "/var/backup/gateway";
+      description = "Where the dump lies, as `gateway.dump` in the form of `pg_restore`.";
+    };
+    startAt = mkOption {
+      type = types.str;
+      default = "03:15";
+      description = "When, as `OnCalendar=` of systemd has it.";
+    };
+    restic = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [ "nas" ];
+      description = ''
+        Names in `services.restic.backups` that take dump and state with them. Each makes a new dump first. Nothing
+        under `/run` is among the paths, so no secret is.
+      '';
+    };
+    paths = mkOption {
+      type = types.listOf types.str;
+      readOnly = true;
+      description = "What a backup has to hold; for programs other than Restic.";
+    };
+  };
+
+  config = lib.mkMerge [
+    {
+      services.gateway.backup.paths = [
+        "/var/lib/gateway"
+      ]
+      ++ lib.optional cfg.backup.enable cfg.backup.directory;
+    }
+    (mkIf cfg.enable {
+      services.restic.backups = lib.genAttrs cfg.backup.restic (_: {
+        inherit (cfg.backup) paths;
+      });
+      # An older dump is better than no backup: wanted, not required.
+      systemd.services = mkIf cfg.backup.enable (
+        {
+          gateway-backup = {
+            description = "Dump of the gateway's database";
+            wants = [ "postgresql.target" ];
+            after = [ "postgresql.target" ];
+            serviceConfig = hardening // {
+              Type = "oneshot";
+              User = "gateway";
+              Group = "gateway";
+              ReadWritePaths = cfg.backup.directory;
+              RestrictAddressFamilies = [ "AF_UNIX" ];
+              # Under another name until it is whole.
+              ExecStart = [
+                "${postgresql}/bin/pg_dump --host=/run/postgresql --format=custom --file=${dump}.new gateway"
+                "${postgresql}/bin/pg_restore --list --file=/dev/null ${dump}.new"
+                "${lib.getExe' pkgs.coreutils "mv"} -fT ${dump}.new ${dump}"
+              ];
+              TimeoutStartSec = "1h";
+              IOSchedulingClass = "idle";
+              Nice = 10;
+            };
+          };
+        }
+        // lib.listToAttrs (
+          map (name: {
+            name = "restic-backups-${name}";
+            value = {
+              wants = [ "gateway-backup.service" ];
+              after = [ "gateway-backup.service" ];
+            };
+          }) cfg.backup.restic
+        )
+      );
+      systemd.timers.gateway-backup = mkIf cfg.backup.enable {
+        description = "Dump of the gateway's database";
+        wantedBy = [ "timers.target" ];
+        timerConfig = {
+          OnCalendar = cfg.backup.startAt;
+          Persistent = true;
+          RandomizedDelaySec = "10min";
+        };
+      };
+      systemd.tmpfiles.rules = mkIf cfg.backup.enable [ "d ${cfg.backup.directory} 0700 gateway gateway -" ];
+    })
+  ];
+}

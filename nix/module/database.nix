@@ -1,0 +1,48 @@
+# Postgres: on this machine, with the identity of the user as its password, or somewhere else.
+{ config, lib, ... }:
+let
+  inherit (lib) mkIf mkOption types;
+  cfg = config.services.gateway;
+  local = "postgresql:///gateway?user=gateway&host=/run/postgresql";
+in
+{
+  options.services.gateway.database = {
+    createLocally = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Run Postgres on this machine with a database and a user `gateway`, reached over its socket without a password.
+        *What is stored in it is not there yet*: the program answers with a warning.
+      '';
+    };
+    url = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "env:DATABASE_URL";
+      description = "A Postgres elsewhere. With a password in it, write it as a secret and refer to it.";
+    };
+  };
+
+  config = mkIf cfg.enable {
+    services.gateway.settings.database_url = mkIf (cfg.database.createLocally || cfg.database.url != null) (
+      lib.mkDefault (if cfg.database.url != null then cfg.database.url else local)
+    );
+
+    services.postgresql = mkIf cfg.database.createLocally {
+      enable = true;
+      ensureDatabases = [ "gateway" ];
+      ensureUsers = [
+        {
+          name = "gateway";
+          ensureDBOwnership = true;
+        }
+      ];
+    };
+
+    # Wanted, not required: the gateway serves without it, and a restart of Postgres is no restart of the gateway.
+    systemd.services.gateway = mkIf cfg.database.createLocally {
+      wants = [ "postgresql.target" ];
+      after = [ "postgresql.target" ];
+    };
+  };
+}

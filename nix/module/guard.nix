@@ -1,0 +1,34 @@
+# Places in the settings where a secret seems to be written out. What is in the settings is in the store, for everybody.
+{ lib }:
+let
+  # Names whose values are secrets, whatever they look like.
+  name = ".*(api[-_]?key|master_key|secret|password|passwd|token|authorization|private[-_]?key)";
+  # Among the names of the configuration these end like a secret and hold none.
+  harmless = [ "key_header" ];
+  # How keys of providers begin, and a secret within a URL.
+  key = "(sk-|gsk_|xai-|AIza|hf_[A-Za-z0-9]{20}|pplx-|Bearer ).*";
+  url = "[a-z+]+://([^/@]*:[^/@]+@.*|.*[?&](password|key|api_key|token)=.+)";
+  value = "${key}|${url}";
+  reference = text: lib.hasPrefix "env:" text || lib.hasPrefix "os.environ/" text;
+  isSecret =
+    called: text:
+    !reference text
+    && text != ""
+    && (
+      builtins.match value text != null
+      || (builtins.match name (lib.toLower called) != null && !builtins.elem called harmless)
+      || builtins.match ".*_(KEY|TOKEN|SECRET|PASSWORD)" called != null
+    );
+  # `called` is the name of the attribute; the items of a list go by the list's.
+  find =
+    place: called: v:
+    if lib.isAttrs v then
+      lib.concatLists (lib.mapAttrsToList (n: find (if place == "" then n else "${place}.${n}") n) v)
+    else if lib.isList v then
+      lib.concatLists (lib.imap0 (i: find "${place}[${toString i}]" called) v)
+    else if lib.isString v && isSecret called v then
+      [ place ]
+    else
+      [ ];
+in
+find "" ""

@@ -1,0 +1,34 @@
+# Home Assistant beside the gateway. Its tools are not served yet: the configuration is, with a warning.
+{
+  gateway,
+  module,
+  pkgs,
+}:
+{
+  name = "gateway-home-assistant";
+  nodes.machine = {
+    imports = [ module ];
+    systemd.services.home-assistant-stand-in = import ./upstream.nix { inherit pkgs; } 8123;
+    services.gateway = {
+      enable = true;
+      package = gateway;
+      homeAssistant.enable = true;
+      homeAssistant.tokenFile = "/var/ha-token";
+      mcpServers.echo.command = [ "${pkgs.coreutils}/bin/cat" ];
+    };
+  };
+  testScript = ''
+    machine.succeed("printf ha-token > /var/ha-token")
+    machine.wait_for_unit("gateway.socket")
+    machine.wait_for_open_port(8123)
+    machine.succeed("curl -fsS http://127.0.0.1:4000/health/liveliness")
+    machine.succeed("journalctl -u gateway.service | grep 'home_assistant: '")
+    machine.succeed("curl -fsS -H 'authorization: Bearer ha-token' http://127.0.0.1:8123/api/mcp/assist -d '{}'")
+    with subtest("a server of standard input and output has a unit of its own"):
+        machine.wait_for_unit("gateway-mcp-echo.socket")
+        connect = "${pkgs.socat}/bin/socat -t 2 - UNIX:/run/gateway-mcp/echo.sock"
+        said = machine.succeed(f"printf hello | timeout 5 {connect}")
+        assert said == "hello", said
+        machine.fail(f"sudo -u nobody {connect}")
+  '';
+}

@@ -1,0 +1,277 @@
+"""The life of a gateway on a machine with systemd, Postgres and Nginx. Runs inside, as root; see `run`."""
+
+import glob
+import itertools
+import json
+import os
+import pathlib
+import socket
+import sys
+import time
+
+from world import (
+    MASTER, FILES, Load, Report, Streams, call, chat, expect, get, prop, read_stream, run, systemctl, wait_for,
+)
+
+CHAIN = ["gateway-secrets.service", "gateway-config.service", "gateway.service"]
+DOWN = pathlib.Path("/etc/gateway/vault-is-down")
+VAULT = pathlib.Path("/etc/gateway/vault")
+SETTINGS = pathlib.Path("/etc/gateway/gateway.toml")
+TOML = """
+master_key = "env:GATEWAY_MASTER_KEY"
+database_url = "postgres:///gateway?host=/run/postgresql"
+[server]
+workers = 2
+body_limit = "48MiB"
+drain = "10s"
+early_commit = "1s"
+keep_alive = "1s"
+[[models]]
+name = "fast"
+model = "openai_like/fast"
+api_base = "http://127.0.0.1:9009/v1"
+api_key = "env:GROQ_API_KEY"
+"""
+
+report = Report()
+step = report.step
+
+
+def stop_all():
+    def stopped():
+        # A try that is on its way takes the place of a stop.
+        run("systemctl", "stop", "gateway-config-retry.timer", "gateway-secrets-retry.timer", *reversed(CHAIN))
+        return all(prop("ActiveState", unit) in ("inactive", "failed") for unit in CHAIN)
+
+    wait_for("the end of the chain", stopped)
+    for path in glob.glob("/run/gateway/*") + glob.glob("/run/gateway-secrets/*"):
+        os.remove(path)
+
+
+def verify():
+    units = [u for u in CHAIN + ["gateway.socket"]]
+    # What an older systemd does not know it says, and leaves out.
+    known = ("Unknown key 'RestartSteps'", "Unknown key 'RestartMaxDelaySec'", "Unknown key 'PollLimit", "man gateway")
+    lines = run("systemd-analyze", "verify", *units).splitlines()
+    ours = [line for line in lines if "gateway" in line and not any(word in line for word in known)]
+    expect(not ours, ours)
+
+
+def neighbours():
+    run("systemd-run", "-q", "--unit=model-server", "python3", f"{FILES}/upstream.py")
+    run("systemd-run", "-q", "--unit=front", "nginx", "-g", "daemon off;", "-c", "/etc/gateway-front.conf")
+
+    def reached(port):
+        with socket.socket() as s:
+            return s.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for("the model server", lambda: reached(9009))
+    wait_for("nginx", lambda: reached(443))
+    as_postgres = ["runuser", "-u", "postgres", "--"]
+    wait_for("postgres", lambda: run(*as_postgres, "psql", "-Atc", "select 1").strip() == "1")
+    run(*as_postgres, "createuser", "gateway")
+    run(*as_postgres, "createdb", "-O", "gateway", "gateway")
+    who = run("runuser", "-u", "gateway", "--", "psql", "-d", "gateway", "-Atc", "select current_user").strip()
+    expect(who == "gateway", f"peer authentication: {who}")
+
+
+SETTINGS.write_text(TOML)
+os.chmod(SETTINGS, 0o644)
+
+with step("systemd accepts the units"):
+    verify()
+with step("exposure") as tell:
+    for unit, limit in (("gateway.service", 1.2), ("gateway-config.service", 1.2), ("gateway-secrets.service", 2.5)):
+        last = run("systemd-analyze", "security", "--no-pager", unit).splitlines()[-1]
+        score = float(last.split(":")[1].split()[0])
+        expect(score <= limit, last)
+        tell(f"{unit} {score}")
+with step("Postgres with peer authentication, Nginx, a model server"):
+    neighbours()
+with step("the socket listens, and nothing else runs"):
+    expect(prop("ActiveState", "gateway.socket") == "active", "no socket")
+    for unit in CHAIN:
+        expect(prop("ActiveState", unit) == "inactive", f"{unit} runs")
+
+with step("the vault is down at boot: a caller is sent away, the socket stays") as tell:
+    DOWN.touch()
+    try:
+        status = get("/health/readiness", timeout=15)
+        raise AssertionError(f"answered: {status}")
+    except OSError as e:
+        tell(f"the caller got {type(e).__name__}")
+    time.sleep(3)
+    expect(prop("ActiveState", "gateway.socket") == "active", prop("Result", "gateway.socket"))
+    expect(not os.path.exists("/run/gateway-secrets/env"), "half a set of secrets lies there")
+with step("the vault is back: served again by itself, with the socket untouched") as tell:
+    DOWN.unlink()
+    began = time.monotonic()
+
+    def served():
+        try:
+            return chat().startswith("pong")
+        except Exception:
+            return False
+
+    wait_for("an answer", served, 30)
+    tell(f"after {time.monotonic() - began:.1f} s")
+
+with step("the first call starts the whole chain") as tell:
+    stop_all()
+    began = time.monotonic()
+    expect(chat().startswith("pong"), "no answer")
+    tell(f"answered after {time.monotonic() - began:.2f} s")
+    for unit in CHAIN:
+        expect(prop("ActiveState", unit) == "active", f"{unit} is {prop('ActiveState', unit)}")
+    env = os.stat("/run/gateway-secrets/env")
+    expect(env.st_mode & 0o777 == 0o440 and env.st_uid == 0, f"mode {env.st_mode:o}, owner {env.st_uid}")
+    tell(f"status \"{prop('StatusText')}\"")
+with step("chat over HTTPS, whole and streamed; over the unix socket"):
+    expect(chat(via="https").startswith("pong"), "whole")
+    events, _ = read_stream(chat({"events": 5, "gap": 0.05}, stream=True, via="https"))
+    expect(len(events) == 7 and events[-1] == b"[DONE]", events)
+    expect(chat(via="unix").startswith("pong"), "unix")
+    expect(get("/v1/models", via="https", key="sk-wrong")[0] == 401, "a wrong key is served")
+
+CALLERS = ["tcp", "tcp", "unix", "https", "https"]
+with step("three restarts under load, with streams open") as tell:
+    with Load(CALLERS) as load:
+        for _ in range(3):
+            streams = Streams(4, {"events": 8, "gap": 0.15})
+            before = prop("MainPID")
+            systemctl("restart", "gateway.service")
+            expect(prop("MainPID") != before, "the same process")
+            tell(streams.told())
+    tell(load.told())
+with step("reloads under load, with streams open") as tell:
+    with Load(CALLERS) as load:
+        streams = Streams(4, {"events": 20, "gap": 0.1})
+        before = prop("MainPID")
+        for _ in range(10):
+            systemctl("reload", "gateway.service")
+        tell(streams.told())
+        expect(prop("MainPID") == before, "another process")
+    tell(load.told())
+with step("every link restarted under load, in every order") as tell:
+    with Load(["tcp", "https"]) as load:
+        before = prop("MainPID")
+        for order in (CHAIN[:2], CHAIN[1::-1], CHAIN[:2]):
+            for unit in order:
+                systemctl("restart", unit)
+        expect(prop("MainPID") == before, "a link restarted the gateway")
+        for order in itertools.permutations(CHAIN):
+            systemctl("restart", *order)
+    tell(load.told())
+    # The one restart that closes the addresses for a moment.
+    systemctl("restart", "gateway.socket", *CHAIN)
+    chat()
+
+with step("a switch: reload, restart of gateway-config, start; a new model is served") as tell:
+    before = prop("MainPID")
+    SETTINGS.write_text(TOML + TOML[TOML.index("[[models]]"):].replace('"fast"', '"added"'))
+    systemctl("reload", "gateway.service")
+    systemctl("restart", "gateway-config.service")
+    systemctl("start", "gateway.service", "gateway.socket")
+    expect(chat(model="added").startswith("pong"), "not served")
+    expect(prop("MainPID") == before, "another process")
+with step("a broken file is refused, the old one stays"):
+    good = SETTINGS.read_text()
+    SETTINGS.write_text(good + "\n[sever]\n")
+    run("systemctl", "restart", "gateway-config.service")
+    said = run("journalctl", "-b", "-u", "gateway-config", "-o", "cat", "--no-pager")
+    expect("did you mean `server`" in said, said[-500:])
+    chat(model="added")
+    SETTINGS.write_text(good)
+    systemctl("restart", "gateway-config.service")
+with step("a rotated secret needs a restart of gateway-secrets alone, and no new process"):
+    before = prop("MainPID")
+    expect(chat().split()[1] == "upstream"[-8:], chat())
+    VAULT.write_text(VAULT.read_text().replace("gsk-first-key-of-the-upstream", "gsk-second-key-ROTATED1"))
+    systemctl("restart", "gateway-secrets.service")
+    expect(chat().split()[1] == "ROTATED1", chat())
+    expect(prop("MainPID") == before, "another process")
+with step("the vault is down later: the last good set stays"):
+    DOWN.touch()
+    run("systemctl", "restart", "--no-block", "gateway-secrets.service")
+    time.sleep(1)
+    expect(chat().split()[1] == "ROTATED1", "other secrets")
+    systemctl("restart", "gateway.service")
+    expect(chat().split()[1] == "ROTATED1", "no secrets after a restart")
+    DOWN.unlink()
+    wait_for("the fetch", lambda: prop("ActiveState", "gateway-secrets.service") == "active", 30)
+
+with step("kill -9: another process") as tell:
+    before, began = prop("MainPID"), time.monotonic()
+    systemctl("kill", "-s", "KILL", "--kill-whom=main", "gateway.service")
+    wait_for("another process", lambda: prop("MainPID") not in ("0", before))
+    chat()
+    tell(f"served again after {time.monotonic() - began:.1f} s")
+with step("the watchdog: a process that stands still is replaced") as tell:
+    before, began = prop("MainPID"), time.monotonic()
+    os.kill(int(before), 19)
+    wait_for("another process", lambda: prop("MainPID") not in ("0", before), 30)
+    chat()
+    tell(f"served again after {time.monotonic() - began:.1f} s")
+    expect("Watchdog timeout" in run("journalctl", "-b", "-u", "gateway", "--no-pager"), "nothing in the journal")
+
+with step("the journal has the fields of each call") as tell:
+    answer = call("POST", "/v1/chat/completions", json.dumps(
+        {"model": "fast", "messages": [{"role": "user", "content": "{}"}]}), via="https")
+    answer.read()
+    wanted = answer.headers["x-litellm-call-id"]
+
+    def entry():
+        return run("journalctl", "-b", "-u", "gateway", "-o", "json", "--no-pager", f"GATEWAY_REQUEST_ID={wanted}")
+
+    wait_for("the entry", lambda: entry().startswith("{"))
+    fields = json.loads(entry().splitlines()[0])
+    for name, value in (("GATEWAY_OUTCOME", "success"), ("GATEWAY_MODEL", "fast"), ("GATEWAY_STATUS", "200"),
+                        ("SYSLOG_IDENTIFIER", "gateway"), ("_SYSTEMD_UNIT", "gateway.service"), ("PRIORITY", "6")):
+        expect(fields.get(name) == value, f"{name}={fields.get(name)}")
+    tell(", ".join(sorted(name for name in fields if name.startswith("GATEWAY_"))))
+with step("20 MB through Nginx") as tell:
+    size = 20_000_000
+    began = time.monotonic()
+    expect(int(chat(pad=size, via="https").split()[2]) > size, "cut short")
+    tell(f"{time.monotonic() - began:.1f} s")
+with step("a stream that is silent for longer than Nginx waits, on a shorter clock") as tell:
+    location = pathlib.Path("/etc/gateway-location.conf")
+    text = location.read_text()
+    lines = [f"proxy_read_timeout 4s;" if "proxy_read_timeout" in line else line for line in text.splitlines()]
+    location.write_text("\n".join(lines))
+    run("systemctl", "kill", "-s", "HUP", "--kill-whom=main", "front.service")
+    time.sleep(0.5)
+    events, comments = read_stream(chat({"events": 2, "silence": 10}, stream=True, via="https"))
+    expect(len(events) == 4 and events[-1] == b"[DONE]", events)
+    expect(comments >= 7, f"{comments} comments")
+    tell(f"10 s of silence, Nginx's limit 4 s, {comments} keep-alives")
+
+with step("gateway doctor finds nothing wrong") as tell:
+    said = run("gateway", "doctor")
+    expect("all is well" in said, said)
+    tell(said.splitlines()[-1])
+with step("no secret in units, properties, environments, command lines or the journal") as tell:
+    secrets = [MASTER, "gsk-first-key", "gsk-second-key", "ops-token-of-the-test"]
+    places = {
+        "journal": run("journalctl", "-b", "--no-pager", "-o", "verbose", "--all"),
+        "properties": run("systemctl", "show", "--all", *CHAIN, "gateway.socket"),
+        "status": run("systemctl", "status", "--no-pager", "-l", *CHAIN),
+        "doctor": run("gateway", "doctor"),
+    }
+    for path in glob.glob("/etc/systemd/system/gateway*", recursive=False):
+        if os.path.isfile(path):
+            places[path] = pathlib.Path(path).read_text()
+    pid = prop("MainPID")
+    for name in ("environ", "cmdline"):
+        places[f"/proc/{pid}/{name}"] = pathlib.Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+    for place, text in places.items():
+        expect(text, f"{place} is empty")
+        for secret in secrets:
+            expect(secret not in text, f"{secret} in {place}: {text[max(0, text.find(secret) - 300):][:400]}")
+    tell(f"{len(places)} places")
+with step("nothing of ours has failed"):
+    failed = [line for line in run("systemctl", "--failed", "--plain", "--no-legend").splitlines() if "gateway" in line]
+    expect(not failed, failed)
+
+print(f"     {report.failed} of the steps failed" if report.failed else "     all steps passed")
+sys.exit(1 if report.failed else 0)
