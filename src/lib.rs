@@ -12,6 +12,7 @@
 //! - [`upstream`] the only connections to them
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call
 //! - [`price`] what a call costs
+//! - [`store`] what is remembered: keys, people, budgets, the ledger
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told
 //! - [`systemd`] and [`telemetry`] the process and its log
@@ -33,6 +34,7 @@ pub mod provider;
 pub mod route;
 pub mod secret;
 pub mod serve;
+pub mod store;
 pub mod systemd;
 pub mod tap;
 pub mod telemetry;
