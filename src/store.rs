@@ -24,6 +24,8 @@ mod retention;
 pub mod sql;
 mod sqlite;
 mod teams;
+#[cfg(test)]
+mod tests;
 mod totals;
 
 pub use access::{AccessGroup, Entry, Removed};

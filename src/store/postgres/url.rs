@@ -40,6 +40,10 @@ const WAIT: Duration = Duration::from_secs(5);
 pub fn read(url: &SecretString) -> Result<Address> {
     let url = url.expose_secret().trim();
     let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let form = "is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE; special characters of a password are percent-encoded";
+    if !base.starts_with("postgresql://") && !base.starts_with("postgres://") {
+        return Err(wrong(form));
+    }
     let mut left = Vec::new();
     let (mut mode, mut verify, mut root_cert, mut options) = (None, false, None, String::new());
     let (mut connections, mut wait) = (CONNECTIONS, WAIT);
@@ -114,9 +118,7 @@ pub fn read(url: &SecretString) -> Result<Address> {
         }
     }
     let rest = if left.is_empty() { base.to_owned() } else { format!("{base}?{}", left.join("&")) };
-    let mut config: Config = rest.parse().map_err(|_| {
-        wrong("is not of the form postgresql://USER:PASSWORD@HOST:PORT/DATABASE; special characters of a password are percent-encoded")
-    })?;
+    let mut config: Config = rest.parse().map_err(|_| wrong(form))?;
     if config.get_hosts().is_empty() {
         config.host_path("/run/postgresql");
     }
@@ -179,7 +181,8 @@ mod tests {
     #[test]
     fn a_broken_url_is_not_repeated() {
         for url in [
-            "postgresql://u:hush/hush@db:5432/x",
+            "postgresql://u:hush@db:hush/x",
+            "host=db password=hush",
             "postgresql://u:pa?hush=1@db/x",
             "mysql://u:hush@db/x",
             "postgresql://u:hush@db/x?sslmode=hush",
