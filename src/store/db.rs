@@ -40,7 +40,7 @@ impl Db {
     /// Runs one statement that reads. Its text is one of a few, and is kept prepared.
     pub async fn read(&self, sql: &str, params: Vec<Value>) -> Result<Answer> {
         match self {
-            Db::Postgres(db) => db.run(sql, &params).await,
+            Db::Postgres(db) => db.read(sql, &params, true).await,
             Db::Sqlite(db) => db.read(sql, params).await,
         }
     }
@@ -48,7 +48,7 @@ impl Db {
     /// Runs one statement that reads, whose text depends on what is asked for.
     pub async fn search(&self, sql: &str, params: Vec<Value>) -> Result<Answer> {
         match self {
-            Db::Postgres(db) => db.run_once(sql, &params).await,
+            Db::Postgres(db) => db.read(sql, &params, false).await,
             Db::Sqlite(db) => db.read(sql, params).await,
         }
     }

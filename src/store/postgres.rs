@@ -70,29 +70,45 @@ impl Postgres {
     /// # Errors
     /// What the connection, or the statement, is at fault.
     pub async fn run(&self, sql: &str, params: &[Value]) -> Result<Answer> {
-        let mut lease = Lease { client: Some(self.client().await?) };
-        let answer = lease.run(sql, params).await;
-        lease.give_back_unless_broken(&answer);
-        answer
+        let mut lease = self.begin().await?;
+        let answer = lease.run(sql, params).await?;
+        lease.commit().await?;
+        Ok(answer)
     }
 
-    /// Runs one statement whose text is one of many: it is not kept prepared.
+    /// Runs one statement that reads; one whose text is one of many is not kept prepared.
     ///
     /// # Errors
     /// What the connection, or the statement, is at fault.
-    pub async fn run_once(&self, sql: &str, params: &[Value]) -> Result<Answer> {
-        let mut lease = Lease { client: Some(self.client().await?) };
-        let answer = lease.run_once(sql, params).await;
-        lease.give_back_unless_broken(&answer);
-        answer
+    pub async fn read(&self, sql: &str, params: &[Value], prepared: bool) -> Result<Answer> {
+        loop {
+            let mut lease = Lease { client: Some(self.client().await?) };
+            let answer = if prepared { lease.run(sql, params).await } else { lease.run_once(sql, params).await };
+            if answer.is_err() && lease.is_closed() && self.has_others() {
+                continue;
+            }
+            lease.give_back_unless_broken(&answer);
+            return answer;
+        }
     }
 
     /// # Errors
     /// There is no connection.
     pub async fn begin(&self) -> Result<Lease> {
-        let mut lease = Lease { client: Some(self.client().await?) };
-        lease.batch("BEGIN").await?;
-        Ok(lease)
+        loop {
+            let mut lease = Lease { client: Some(self.client().await?) };
+            match lease.batch("BEGIN").await {
+                Ok(()) => return Ok(lease),
+                Err(_) if lease.is_closed() && self.has_others() => (),
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// After a restart of the server, each connection that was waiting to be used turns out to be closed: nothing was
+    /// done on it, so the next one is tried. A new one that is closed at once tells of a server that is not there.
+    fn has_others(&self) -> bool {
+        self.pool.status().available > 0
     }
 
     /// Connections that are in use or waiting to be used, and the most there may be.
@@ -110,6 +126,10 @@ pub struct Lease {
 impl Lease {
     fn client(&self) -> Result<&Object> {
         self.client.as_ref().ok_or_else(|| Fault::Broken("the transaction is over".to_owned()))
+    }
+
+    fn is_closed(&self) -> bool {
+        self.client.as_ref().is_none_or(|client| client.is_closed())
     }
 
     pub async fn run(&mut self, sql: &str, params: &[Value]) -> Result<Answer> {

@@ -4,6 +4,7 @@ mod engines;
 mod ledger;
 mod many;
 mod migrations;
+mod outage;
 mod people;
 mod reading;
 mod reservations;

@@ -308,7 +308,46 @@ async fn other_gateways_learn_what_was_changed(store: Store) {
     assert_eq!(store.changes_after(before + 4, 100).await.unwrap().len(), 1);
 }
 
+async fn a_holder_is_the_key_with_all_that_decides_about_it(store: Store) {
+    for id in ["kb", "tb", "mb", "other"] {
+        store.create(&Budget { id: id.to_owned(), created_at: NOW, ..Budget::default() }).await.unwrap();
+    }
+    let group = |id: &str| AccessGroup { id: id.to_owned(), alias: id.to_owned(), ..AccessGroup::default() };
+    store.create(&group("g")).await.unwrap();
+    store.create(&group("h")).await.unwrap();
+    store.create(&Organization { id: "o".to_owned(), ..Organization::default() }).await.unwrap();
+    store.create(&User { id: "u".to_owned(), ..User::default() }).await.unwrap();
+    let team = Team {
+        id: "t".to_owned(),
+        organization_id: some("o"),
+        budget_id: some("tb"),
+        access_group_ids: texts(&["g"]),
+        ..Team::default()
+    };
+    store.create(&team).await.unwrap();
+    let member = Member {
+        team_id: "t".to_owned(),
+        user_id: "u".to_owned(),
+        role: "admin".to_owned(),
+        budget_id: some("mb"),
+        ..Member::default()
+    };
+    store.add_members("t", std::slice::from_ref(&member), NOW).await.unwrap();
+    let one = Key { user_id: some("u"), team_id: some("t"), budget_id: some("kb"), ..key("k") };
+    store.create_key(&one).await.unwrap();
+    let holder = store.holder("k", NOW).await.unwrap().unwrap();
+    assert_eq!((&holder.key, holder.team, holder.member), (&one, Some(team), Some(member)));
+    assert_eq!((holder.user.unwrap().id, holder.organization.unwrap().id), ("u".to_owned(), "o".to_owned()));
+    assert_eq!(holder.budgets.iter().map(|b| b.id.as_str()).collect::<Vec<_>>(), ["kb", "mb", "tb"]);
+    assert_eq!(holder.access_groups.iter().map(|g| g.id.as_str()).collect::<Vec<_>>(), ["g"]);
+    store.create_key(&key("alone")).await.unwrap();
+    let alone = store.holder("alone", NOW).await.unwrap().unwrap();
+    assert_eq!((alone.user, alone.team, alone.budgets), (None, None, Vec::new()));
+    assert_eq!(store.holder("none", NOW).await.unwrap(), None);
+}
+
 on_both!(
+    a_holder_is_the_key_with_all_that_decides_about_it,
     a_key_comes_back_as_it_was,
     hashes_and_aliases_of_keys_are_unique,
     an_update_changes_what_it_says_or_nothing,
