@@ -68,7 +68,7 @@ impl Db {
 
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
-            Db::Postgres(db) => Tx::Postgres(db.begin().await?),
+            Db::Postgres(db) => Tx::Postgres(Box::new(db.begin().await?)),
             Db::Sqlite(db) => Tx::Sqlite(db.begin().await?),
         })
     }
@@ -76,7 +76,7 @@ impl Db {
 
 /// A transaction; dropped, it is rolled back.
 pub(crate) enum Tx {
-    Postgres(postgres::Lease),
+    Postgres(Box<postgres::Lease>),
     Sqlite(sqlite::Lease),
 }
 

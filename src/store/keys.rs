@@ -200,7 +200,7 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let mut key = hold(&mut tx, hash, at).await?;
         let (id, old) = (key.id.clone(), key.hash.clone());
-        if tx.run("SELECT id FROM keys WHERE id = $1 AND id <> $2", two(new_hash, &id)).await?.rows.len() > 0 {
+        if !tx.run("SELECT id FROM keys WHERE id = $1 AND id <> $2", two(new_hash, &id)).await?.rows.is_empty() {
             return Err(taken::<Key>(super::Fault::Taken("id".to_owned()), "sk-...", None));
         }
         change(&mut key)?;

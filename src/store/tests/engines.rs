@@ -133,18 +133,18 @@ impl Server {
         let made = self.tool("pg_ctl").args(["-w", "-t", "60", "-s", "-D"]).arg(&data).args(["-o", &options, "-l"]);
         let status = made.arg(&log).args(["start"]).status().unwrap();
         assert!(status.success(), "{}", std::fs::read_to_string(&log).unwrap_or_default());
-        // Outlives this process, and ends with the server.
+        // In the background, for as long as the server lives, which is longer than this process.
         let script = format!(
-            "while sleep 3; do flock -n in-use {}/pg_ctl -s -m immediate -D data stop && exit; done",
+            "(while sleep 3; do flock -n in-use {}/pg_ctl -s -m immediate -D data stop && exit; done) &",
             self.bin.display()
         );
-        let made = ManagedCommand(Command::new("sh")).args(["-c", &script]);
-        let mut reaper = made.0;
+        let mut reaper = Command::new("sh");
         if let Some((uid, gid)) = self.user {
             reaper.uid(uid).gid(gid);
         }
-        reaper.current_dir(&self.home).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        reaper.process_group(0).spawn().unwrap();
+        reaper.args(["-c", &script]).current_dir(&self.home).process_group(0);
+        let status = reaper.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+        assert!(status.success());
     }
 }
 

@@ -99,7 +99,7 @@ async fn tls_is_spoken_and_the_server_verified_where_asked_for() {
     tcp("localhost", "sslmode=require").unwrap().health().await.unwrap();
     tcp("localhost", "").unwrap().health().await.unwrap();
     // Signed by nobody that this system knows; and by one that is known, for another name.
-    for (host, more) in [("localhost", "sslmode=verify-full".to_owned()), ("127.0.0.2", format!("sslrootcert={ca}"))] {
+    for (host, more) in [("localhost", "sslmode=verify-full".to_owned()), ("127.0.0.1", format!("sslrootcert={ca}"))] {
         let refused = match tcp(host, &more) {
             Ok(store) => store.health().await.unwrap_err(),
             Err(fault) => fault,
