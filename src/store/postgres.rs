@@ -81,34 +81,36 @@ impl Postgres {
     /// # Errors
     /// What the connection, or the statement, is at fault.
     pub async fn read(&self, sql: &str, params: &[Value], prepared: bool) -> Result<Answer> {
+        let mut tries = self.tries();
         loop {
-            let mut lease = Lease { client: Some(self.client().await?) };
+            let mut lease = Lease::of(self.client().await?);
             let answer = if prepared { lease.run(sql, params).await } else { lease.run_once(sql, params).await };
-            if answer.is_err() && lease.is_closed() && self.has_others() {
-                continue;
+            tries -= 1;
+            if !lease.lost || tries == 0 {
+                lease.give_back_unless_broken(&answer);
+                return answer;
             }
-            lease.give_back_unless_broken(&answer);
-            return answer;
         }
     }
 
     /// # Errors
     /// There is no connection.
     pub async fn begin(&self) -> Result<Lease> {
+        let mut tries = self.tries();
         loop {
-            let mut lease = Lease { client: Some(self.client().await?) };
-            match lease.batch("BEGIN").await {
-                Ok(()) => return Ok(lease),
-                Err(_) if lease.is_closed() && self.has_others() => (),
-                Err(fault) => return Err(fault),
+            let mut lease = Lease::of(self.client().await?);
+            let begun = lease.batch("BEGIN").await;
+            tries -= 1;
+            if !lease.lost || tries == 0 {
+                return begun.map(|()| lease);
             }
         }
     }
 
-    /// After a restart of the server, each connection that was waiting to be used turns out to be closed: nothing was
-    /// done on it, so the next one is tried. A new one that is closed at once tells of a server that is not there.
-    fn has_others(&self) -> bool {
-        self.pool.status().available > 0
+    /// After a restart of the server, each connection that was waiting to be used turns out to be lost. Nothing was
+    /// done on it, so the next one is tried, and at last a new one; a server that is away refuses that one at once.
+    fn tries(&self) -> usize {
+        self.pool.status().max_size + 1
     }
 
     /// Connections that are in use or waiting to be used, and the most there may be.
@@ -121,32 +123,26 @@ impl Postgres {
 /// A connection with a transaction on it; unless it is committed, the connection is closed and the server rolls back.
 pub struct Lease {
     client: Option<Object>,
+    /// The server has closed it.
+    lost: bool,
 }
 
 impl Lease {
-    fn client(&self) -> Result<&Object> {
-        self.client.as_ref().ok_or_else(|| Fault::Broken("the transaction is over".to_owned()))
+    fn of(client: Object) -> Self {
+        Lease { client: Some(client), lost: false }
     }
 
-    fn is_closed(&self) -> bool {
-        self.client.as_ref().is_none_or(|client| client.is_closed())
+    fn fault(&mut self, failure: Failure) -> Fault {
+        self.lost |= failure.is_lost();
+        failure.into()
     }
 
     pub async fn run(&mut self, sql: &str, params: &[Value]) -> Result<Answer> {
-        let client = self.client()?;
-        let rows = bounded(STATEMENT, async {
-            let statement = client.prepare_cached(sql).await?;
-            client.query_raw(&statement, params.iter().map(|v| v as &(dyn ToSql + Sync))).await
-        })
-        .await?;
-        collect(rows, STATEMENT).await
+        prepared(self.client.as_ref(), sql, params).await.map_err(|f| self.fault(f))
     }
 
     pub async fn run_once(&mut self, sql: &str, params: &[Value]) -> Result<Answer> {
-        let client = self.client()?;
-        let typed = params.iter().map(|v| (v as &(dyn ToSql + Sync), v.pg_type()));
-        let rows = bounded(LONG, client.query_typed_raw(sql, typed.collect::<Vec<_>>())).await?;
-        collect(rows, LONG).await
+        unprepared(self.client.as_ref(), sql, params).await.map_err(|f| self.fault(f))
     }
 
     pub async fn bulk(&mut self, bulk: &Bulk, rows: Vec<Vec<Value>>) -> Result<Answer> {
@@ -162,18 +158,11 @@ impl Lease {
         let sql = bulk.text(&format!("SELECT * FROM unnest({})", arrays.join(", ")));
         let columns: Vec<Array> =
             (0..bulk.columns.len()).map(|n| Array(rows.iter().filter_map(|row| row.get(n)).collect())).collect();
-        let client = self.client()?;
-        let found = bounded(STATEMENT, async {
-            let statement = client.prepare_cached(&sql).await?;
-            client.query_raw(&statement, columns.iter().map(|v| v as &(dyn ToSql + Sync))).await
-        })
-        .await?;
-        collect(found, STATEMENT).await
+        prepared(self.client.as_ref(), &sql, &columns).await.map_err(|f| self.fault(f))
     }
 
     pub async fn batch(&mut self, sql: &str) -> Result<()> {
-        let client = self.client()?;
-        bounded(LONG, client.batch_execute(sql)).await
+        batch(self.client.as_ref(), sql).await.map_err(|f| self.fault(f))
     }
 
     pub async fn commit(mut self) -> Result<()> {
@@ -198,18 +187,85 @@ impl Drop for Lease {
     }
 }
 
-async fn collect(stream: RowStream, within: Duration) -> Result<Answer> {
+/// Why a statement has no answer.
+enum Failure {
+    Slow(Duration),
+    Driver(PgError),
+    /// The transaction is over, or a cell is of no type of ours.
+    Ours(String),
+}
+
+impl From<PgError> for Failure {
+    fn from(error: PgError) -> Self {
+        Failure::Driver(error)
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(failure: Failure) -> Fault {
+        match failure {
+            Failure::Slow(within) => {
+                Fault::Unavailable(format!("Postgres did not answer within {} s", within.as_secs()))
+            }
+            Failure::Driver(error) => fault(&error),
+            Failure::Ours(text) => Fault::Broken(text),
+        }
+    }
+}
+
+impl Failure {
+    /// The server has closed the connection, or says that it does.
+    fn is_lost(&self) -> bool {
+        let Failure::Driver(error) = self else { return false };
+        match error.as_db_error() {
+            Some(told) => told.code().code().starts_with("57P0"),
+            None => error.is_closed() || cause_is_io(error),
+        }
+    }
+}
+
+type Tried<T> = std::result::Result<T, Failure>;
+
+fn there(client: Option<&Object>) -> Tried<&Object> {
+    client.ok_or_else(|| Failure::Ours("the transaction is over".to_owned()))
+}
+
+async fn bounded<T>(within: Duration, work: impl Future<Output = Tried<T>>) -> Tried<T> {
+    tokio::time::timeout(within, work).await.unwrap_or(Err(Failure::Slow(within)))
+}
+
+async fn prepared<P: ToSql + Sync>(client: Option<&Object>, sql: &str, params: &[P]) -> Tried<Answer> {
+    let client = there(client)?;
+    bounded(STATEMENT, async {
+        let statement = client.prepare_cached(sql).await?;
+        collect(client.query_raw(&statement, params.iter().map(|v| v as &(dyn ToSql + Sync))).await?).await
+    })
+    .await
+}
+
+async fn unprepared(client: Option<&Object>, sql: &str, params: &[Value]) -> Tried<Answer> {
+    let client = there(client)?;
+    let typed: Vec<_> = params.iter().map(|v| (v as &(dyn ToSql + Sync), v.pg_type())).collect();
+    bounded(LONG, async { collect(client.query_typed_raw(sql, typed).await?).await }).await
+}
+
+async fn batch(client: Option<&Object>, sql: &str) -> Tried<()> {
+    let client = there(client)?;
+    bounded(LONG, async { Ok(client.batch_execute(sql).await?) }).await
+}
+
+async fn collect(stream: RowStream) -> Tried<Answer> {
     let mut stream = pin!(stream);
     let mut rows = Vec::new();
-    while let Some(row) = tokio::time::timeout(within, stream.next()).await.map_err(|_| too_slow(within))? {
-        rows.push(read(&row.map_err(|e| fault(&e))?)?);
+    while let Some(row) = stream.next().await {
+        rows.push(read(&row?)?);
     }
-    // Rows that were read count as changed: that is said of a SELECT too.
+    // Of a SELECT this is how many rows were read.
     let changed = stream.rows_affected().unwrap_or_default();
     Ok(Answer { rows, changed })
 }
 
-fn read(row: &tokio_postgres::Row) -> Result<Row> {
+fn read(row: &tokio_postgres::Row) -> Tried<Row> {
     let cell = |n: usize, ty: &PgType| -> std::result::Result<Value, PgError> {
         Ok(match *ty {
             PgType::INT8 => row.try_get::<_, Option<i64>>(n)?.map_or(Value::Null, Value::Int),
@@ -218,18 +274,7 @@ fn read(row: &tokio_postgres::Row) -> Result<Row> {
         })
     };
     let cells = row.columns().iter().enumerate().map(|(n, column)| cell(n, column.type_()));
-    cells.collect::<std::result::Result<Vec<_>, _>>().map(Row).map_err(|e| Fault::Broken(e.to_string()))
-}
-
-fn too_slow(within: Duration) -> Fault {
-    Fault::Unavailable(format!("Postgres did not answer within {} s", within.as_secs()))
-}
-
-async fn bounded<T>(within: Duration, work: impl Future<Output = std::result::Result<T, PgError>>) -> Result<T> {
-    match tokio::time::timeout(within, work).await {
-        Ok(done) => done.map_err(|e| fault(&e)),
-        Err(_) => Err(too_slow(within)),
-    }
+    cells.collect::<std::result::Result<Vec<_>, _>>().map(Row).map_err(|e| Failure::Ours(e.to_string()))
 }
 
 /// What an error of the driver means. Its texts hold neither passwords nor values.

@@ -46,7 +46,7 @@ pub fn read(url: &SecretString) -> Result<Address> {
     }
     let mut left = Vec::new();
     let (mut mode, mut verify, mut root_cert, mut options) = (None, false, None, String::new());
-    let (mut connections, mut wait) = (CONNECTIONS, WAIT);
+    let (mut connections, mut wait, mut pooled) = (CONNECTIONS, WAIT, false);
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (name, written) = pair.split_once('=').unwrap_or((pair, ""));
         let value = percent_encoding::percent_decode_str(written)
@@ -92,8 +92,9 @@ pub fn read(url: &SecretString) -> Result<Address> {
                 options.push_str(&format!(" -csearch_path={value}"));
             }
             "options" => options.push_str(&format!(" {value}")),
-            // Prisma's, for a pooler and for its own engine: there is nothing they would change here.
-            "pgbouncer" | "statement_cache_size" | "socket_timeout" | "sslidentity" | "sslpassword" => (),
+            // Prisma's, for its own engine: there is nothing they would change here.
+            "statement_cache_size" | "socket_timeout" | "sslidentity" | "sslpassword" => (),
+            "pgbouncer" => pooled = value == "true",
             "host"
             | "hostaddr"
             | "port"
@@ -140,9 +141,14 @@ pub fn read(url: &SecretString) -> Result<Address> {
     if config.get_application_name().is_none() {
         config.application_name("gateway");
     }
-    // A transaction whose gateway hangs must not keep its locks.
-    options.push_str(" -cidle_in_transaction_session_timeout=60s");
-    config.options(options.trim());
+    if !pooled {
+        // A transaction whose gateway hangs must not keep its locks, nor a statement run on that nobody waits for.
+        // PgBouncer refuses a connection that brings options.
+        options.push_str(" -cidle_in_transaction_session_timeout=60s -cstatement_timeout=130s");
+    }
+    if !options.is_empty() {
+        config.options(options.trim());
+    }
     Ok(Address { config, verify, root_cert, connections, wait })
 }
 
