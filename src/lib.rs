@@ -12,6 +12,7 @@
 //! - [`upstream`] the only connections to them
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call
 //! - [`price`] what a call costs
+//! - [`ledger`] settled calls on their way to the store, safe from the end of the process
 //! - [`store`] what is remembered: keys, people, budgets, the ledger
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told
@@ -27,6 +28,7 @@ pub mod envelope;
 pub mod error;
 pub mod gateway;
 pub mod http;
+pub mod ledger;
 pub mod meter;
 pub mod pattern;
 pub mod price;

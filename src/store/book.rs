@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::PoisonError;
 
 /// A call that is over.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Settled {
     pub row: LedgerRow,
     /// Windows of budgets that it counts in, beside the entities of the row.
