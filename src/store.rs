@@ -151,7 +151,7 @@ impl Store {
     /// one after it until it is back.
     ///
     /// # Errors
-    /// The TLS settings of the address cannot be used.
+    /// There can be no pool of connections.
     pub fn postgres(address: &Address, runtime: tokio::runtime::Handle) -> Result<Self> {
         Ok(Self::over(Db::Postgres(postgres::Postgres::new(address, runtime)?)))
     }

@@ -62,6 +62,9 @@ pub(super) fn taken<R: Entry>(fault: Fault, name: &str, alias: Option<&str>) -> 
             alias.unwrap_or_default(),
             R::WORD
         )),
+        Fault::Taken(column) if column.ends_with("sso_user_id") => {
+            Fault::Taken(format!("The sso_user_id of the {} '{name}' belongs to another one.", R::WORD))
+        }
         Fault::Taken(_) => Fault::Taken(format!("There is a {} '{name}' already.", R::WORD)),
         other => other,
     }

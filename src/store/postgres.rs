@@ -36,9 +36,9 @@ impl Postgres {
     /// since one that a worker opened ends with that worker.
     ///
     /// # Errors
-    /// The TLS settings cannot be used.
+    /// There can be no pool.
     pub fn new(address: &Address, handle: Handle) -> Result<Self> {
-        let connect = OnRuntime { tls: tls::Connector::new(address)?, handle };
+        let connect = OnRuntime { tls: tls::Connector::new(address), handle };
         let manager = Manager::from_connect(
             address.config.clone(),
             connect,

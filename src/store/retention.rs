@@ -72,6 +72,18 @@ impl Store {
         Ok(rows)
     }
 
+    /// Gives a part of what was freed back to the file system: so many pages of 4 KiB. Postgres does so by itself.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn compact(&self, pages: u32) -> Result<()> {
+        match self.engine() {
+            Engine::Postgres => Ok(()),
+            // A pragma binds nothing; this is a number.
+            Engine::Sqlite => self.db.write(&format!("PRAGMA incremental_vacuum({pages})"), Vec::new()).await.map(drop),
+        }
+    }
+
     async fn oldest_partition(&self) -> Result<Option<Month>> {
         let sql = "SELECT CAST(c.relname AS TEXT) FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid \
                    WHERE i.inhparent = CAST('ledger' AS regclass)";

@@ -215,6 +215,10 @@ fn connect(path: &Path, writes: bool) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, flags).map_err(fault)?;
     connection.busy_timeout(BUSY).map_err(fault)?;
     connection.set_prepared_statement_cache_capacity(128);
+    // Counts in a new file only: what retention frees can be given back in steps.
+    if writes {
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(fault)?;
+    }
     // FULL: what is booked leaves the spool, so a power cut must not take it back.
     connection
         .execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")

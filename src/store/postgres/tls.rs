@@ -1,50 +1,69 @@
 //! TLS towards Postgres, with rustls: the driver asks for a connector and has none for it of its own.
 
 use super::url::Address;
-use crate::store::{Fault, Result};
 use crate::upstream::tls::TlsConfigs;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 
-/// Makes the TLS side of connections.
+/// Makes the TLS side of connections. Certificates are read with the first of them, since a start must not wait for
+/// that, and again where it failed.
 #[derive(Clone)]
 pub struct Connector {
-    config: Option<Arc<ClientConfig>>,
+    wanted: Wanted,
+    made: Arc<Mutex<Option<Arc<ClientConfig>>>>,
+}
+
+#[derive(Clone)]
+enum Wanted {
+    /// `sslmode=disable`, or a unix socket.
+    Nothing,
+    Encryption,
+    /// By the system's authorities, or by the one in this file.
+    Verification(Option<PathBuf>),
 }
 
 impl Connector {
-    /// # Errors
-    /// The certificate authorities cannot be read.
-    pub fn new(address: &Address) -> Result<Self> {
-        use tokio_postgres::config::SslMode;
-        if address.config.get_ssl_mode() == SslMode::Disable {
-            return Ok(Connector { config: None });
+    pub fn new(address: &Address) -> Self {
+        let wanted = match (address.config.get_ssl_mode(), address.verify) {
+            (SslMode::Disable, _) => Wanted::Nothing,
+            (_, false) => Wanted::Encryption,
+            (_, true) => Wanted::Verification(address.root_cert.clone()),
+        };
+        Connector { wanted, made: Arc::default() }
+    }
+
+    fn config(&self) -> Result<Option<Arc<ClientConfig>>, String> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.is_some() {
+            return Ok(made.clone());
         }
-        let mut config = if address.verify {
-            let trusted = TlsConfigs::default().get(address.root_cert.as_deref());
-            ClientConfig::clone(&*trusted.map_err(|e| Fault::Invalid(format!("database_url: {e}")))?)
-        } else {
-            unverified()?
+        let mut config = match &self.wanted {
+            Wanted::Nothing => return Ok(None),
+            Wanted::Encryption => unverified()?,
+            Wanted::Verification(file) => ClientConfig::clone(&*TlsConfigs::default().get(file.as_deref())?),
         };
         config.alpn_protocols.clear();
-        Ok(Connector { config: Some(Arc::new(config)) })
+        *made = Some(Arc::new(config));
+        Ok(made.clone())
     }
 }
 
 /// What `sslmode=require` and `prefer` mean to libpq and to Prisma: encrypted, whoever the server is.
-fn unverified() -> Result<ClientConfig> {
+fn unverified() -> Result<ClientConfig, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(|e| Fault::Invalid(format!("TLS cannot be set up: {e}")))?;
+        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
     Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth())
 }
 
@@ -59,7 +78,7 @@ impl ServerCertVerifier for Anyone {
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<ServerCertVerified, rustls::Error> {
         Ok(ServerCertVerified::assertion())
     }
 
@@ -68,7 +87,7 @@ impl ServerCertVerifier for Anyone {
         message: &[u8],
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
@@ -77,7 +96,7 @@ impl ServerCertVerifier for Anyone {
         message: &[u8],
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
@@ -94,7 +113,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> MakeTlsConnect<S> for C
     fn make_tls_connect(&mut self, domain: &str) -> io::Result<Handshake> {
         // The name counts only where it is verified; a unix socket has none.
         let name = ServerName::try_from(domain.to_owned()).map_err(io::Error::other);
-        Ok(Handshake { config: self.config.clone(), name })
+        Ok(Handshake { config: self.config().map_err(io::Error::other)?, name })
     }
 }
 

@@ -167,6 +167,23 @@ async fn what_is_old_goes_in_steps_and_its_sums_stay(store: Store) {
     assert_eq!(store.sums(&DailyFilter::default()).await.unwrap().calls, 1);
 }
 
+async fn what_was_freed_is_given_back_to_the_file_system(store: Store) {
+    let long = "x".repeat(10_000);
+    let batch: Vec<Settled> = (0..100)
+        .map(|n| {
+            let prompt = Prompt { request: Some(long.clone()), ..Prompt::default() };
+            Settled { prompt: Some(prompt), ..call(NOW, n) }
+        })
+        .collect();
+    store.book(&batch).await.unwrap();
+    assert_eq!(store.sweep_prompts(NOW + SECOND, 1000).await.unwrap().rows, 100);
+    store.compact(1000).await.unwrap();
+    if store.engine() == Engine::Sqlite {
+        let free = store.db.read("PRAGMA freelist_count", Vec::new()).await.unwrap().rows.pop().unwrap();
+        assert_eq!(free.one::<i64>().unwrap(), 0);
+    }
+}
+
 async fn a_partition_that_another_gateway_dropped_is_made_again(store: Store) {
     store.book(&[call(NOW - 70 * DAY, 1)]).await.unwrap();
     if store.engine() == Engine::Postgres {
@@ -263,5 +280,6 @@ on_both!(
     a_reset_sets_what_is_shown_and_not_what_was_booked,
     what_is_old_goes_in_steps_and_its_sums_stay,
     a_partition_that_another_gateway_dropped_is_made_again,
+    what_was_freed_is_given_back_to_the_file_system,
     everything_can_be_moved_to_the_other_engine_and_back,
 );
