@@ -37,10 +37,34 @@ pub struct LogFilter {
 }
 
 impl LogFilter {
+    /// Where the rows come from. With a tag, from the index of that tag in the order of ids, whatever the planner
+    /// thinks: SQLite takes the left side of a CROSS JOIN first, and Postgres finds the same by itself.
+    fn source(&self) -> &'static str {
+        match self.tag {
+            Some(_) => "ledger_tags AS tagged CROSS JOIN ledger",
+            None => "ledger",
+        }
+    }
+
+    /// The id that rows are sorted by.
+    fn id(&self) -> &'static str {
+        match self.tag {
+            Some(_) => "tagged.id",
+            None => "ledger.id",
+        }
+    }
+
     fn conditions(&self) -> Where {
         let mut filter = Where::default();
-        filter.and_some("id >= ?", self.from.map(floor_id).as_ref());
-        filter.and_some("id < ?", self.to.map(floor_id).as_ref());
+        let (from, to) = (self.from.map(floor_id), self.to.map(floor_id));
+        if let Some(tag) = &self.tag {
+            filter.and("tagged.id = ledger.id AND tagged.tag = ?", [tag.to_value()]);
+            filter.and_some("tagged.id >= ?", from.as_ref());
+            filter.and_some("tagged.id < ?", to.as_ref());
+        } else {
+            filter.and_some("ledger.id >= ?", from.as_ref());
+            filter.and_some("ledger.id < ?", to.as_ref());
+        }
         filter.and_some("key_id = ?", self.key_id.as_ref());
         filter.and_some("user_id = ?", self.user_id.as_ref());
         filter.and_some("team_id = ?", self.team_id.as_ref());
@@ -55,7 +79,6 @@ impl LogFilter {
         filter.and_some("provider = ?", self.provider.as_ref());
         filter.and_some("call_type = ?", self.call_type.as_ref());
         filter.and_some("tool = ?", self.tool.as_ref());
-        filter.and_some("id IN (SELECT t.id FROM ledger_tags t WHERE t.tag = ?)", self.tag.as_ref());
         if let Some(status) = &self.status {
             filter.and("status = ?", [status.to_value()]);
             if status != "success" {
@@ -100,19 +123,23 @@ impl Store {
     ) -> Result<Listed<LedgerRow>> {
         let mut conditions = filter.conditions();
         let after = after.map(str::to_owned);
-        let direction = match order {
-            LogOrder::Newest => {
-                conditions.and_some("id < ?", after.as_ref());
-                "DESC"
-            }
-            LogOrder::Oldest => {
-                conditions.and_some("id > ?", after.as_ref());
-                "ASC"
-            }
+        let (beyond, direction) = match (order, &filter.tag) {
+            (LogOrder::Newest, None) => ("ledger.id < ?", "DESC"),
+            (LogOrder::Newest, Some(_)) => ("tagged.id < ?", "DESC"),
+            (LogOrder::Oldest, None) => ("ledger.id > ?", "ASC"),
+            (LogOrder::Oldest, Some(_)) => ("tagged.id > ?", "ASC"),
         };
+        conditions.and_some(beyond, after.as_ref());
         let limit = limit.clamp(1, MOST);
         let most = conditions.bind(Value::Int(limit + 1));
-        let sql = format!("{}{} ORDER BY id {direction} LIMIT {most}", select::<LedgerRow>(), conditions.text());
+        let columns: Vec<String> = LedgerRow::COLUMNS.iter().map(|c| format!("ledger.{}", c.name)).collect();
+        let sql = format!(
+            "SELECT {} FROM {}{} ORDER BY {} {direction} LIMIT {most}",
+            columns.join(", "),
+            filter.source(),
+            conditions.text(),
+            filter.id()
+        );
         let rows = self.db.search(&sql, conditions.params).await?.rows;
         let mut rows = rows.into_iter().map(LedgerRow::read).collect::<Result<Vec<_>>>()?;
         let more = rows.len() as i64 > limit;
@@ -128,8 +155,11 @@ impl Store {
     pub async fn count_logs(&self, filter: &LogFilter, most: i64) -> Result<i64> {
         let mut conditions = filter.conditions();
         let most = conditions.bind(Value::Int(most.max(1)));
-        let sql =
-            format!("SELECT COUNT(*) FROM (SELECT 1 AS one FROM ledger{} LIMIT {most}) AS found", conditions.text());
+        let sql = format!(
+            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM {}{} LIMIT {most}) AS found",
+            filter.source(),
+            conditions.text()
+        );
         self.db.search(&sql, conditions.params).await?.rows.pop().map_or(Ok(0), Row::one)
     }
 

@@ -134,7 +134,7 @@ impl Server {
         assert!(status.success(), "{}", std::fs::read_to_string(&log).unwrap_or_default());
         // In the background, for as long as the server lives, which is longer than this process.
         let script = format!(
-            "(while sleep 3; do flock -n in-use {}/pg_ctl -s -m immediate -D data stop && rm -rf data && exit; done) &",
+            "(while sleep 3; do flock -n in-use sh -c '{}/pg_ctl -s -m immediate -D data stop; rm -rf data' && exit; done) &",
             self.bin.display()
         );
         let mut reaper = Command::new("sh");

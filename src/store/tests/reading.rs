@@ -170,6 +170,15 @@ async fn a_page_is_read_by_an_index_and_not_by_the_whole_ledger(store: Store) {
     .unwrap();
     tx.batch(analyze).await.unwrap();
     tx.commit().await.unwrap();
+    // A rare tag and a common key at once: nothing but the rows of the tag is looked at.
+    let mut tx = store.db.begin().await.unwrap();
+    tx.batch("INSERT INTO ledger_tags (tag, id) SELECT 'x', id FROM ledger WHERE key_id = 'k7'").await.unwrap();
+    tx.commit().await.unwrap();
+    let filter = LogFilter { tag: some("x"), key_id: some("k7"), ..LogFilter::default() };
+    let page = store.logs(&filter, LogOrder::Oldest, None, 150).await.unwrap();
+    let rest = store.logs(&filter, LogOrder::Oldest, page.next.as_deref(), 150).await.unwrap();
+    assert_eq!((page.rows.len(), rest.rows.len(), rest.next), (150, 50, None));
+    assert_eq!(store.count_logs(&filter, 1000).await.unwrap(), 200);
     for condition in ["id < 'x'", "key_id = 'k7' AND id < 'x'", "status = 'failure' AND status <> 'success'"] {
         let explain = if store.engine() == Engine::Postgres { "EXPLAIN" } else { "EXPLAIN QUERY PLAN" };
         let sql = format!("{explain} SELECT * FROM ledger WHERE {condition} ORDER BY id DESC LIMIT 50");
