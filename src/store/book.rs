@@ -65,6 +65,31 @@ impl Store {
         Ok(Booked { inserted: booked, known: batch.len() - booked })
     }
 
+    /// Books settled calls, all but those that the database refuses: they are given back with the reason, by their
+    /// place. One such call must not keep all later ones out of the ledger.
+    ///
+    /// # Errors
+    /// The database does not answer. What was booked before it went stays booked; handing all over again is right.
+    pub async fn book_all_but_refused(&self, batch: &[Settled]) -> Result<(Booked, Vec<(usize, Fault)>)> {
+        let (mut booked, mut refused) = (Booked::default(), Vec::new());
+        let mut parts = vec![(0, batch)];
+        while let Some((first, part)) = parts.pop() {
+            match self.book(part).await {
+                Ok(more) => {
+                    booked.inserted += more.inserted;
+                    booked.known += more.known;
+                }
+                Err(Fault::Unavailable(text)) => return Err(Fault::Unavailable(text)),
+                Err(fault) if part.len() == 1 => refused.push((first, fault)),
+                Err(_) => {
+                    let (left, right) = part.split_at(part.len() / 2);
+                    parts.extend([(first + left.len(), right), (first, left)]);
+                }
+            }
+        }
+        Ok((booked, refused))
+    }
+
     async fn try_book(&self, calls: &BTreeMap<&str, &Settled>) -> Result<usize> {
         let mut tx = self.db.begin().await?;
         let fresh = insert(&mut tx, calls).await?;

@@ -112,5 +112,11 @@ fn check(row: Option<Row>, known: i64) -> Result<Schema> {
 /// What the database holds now.
 pub(super) async fn schema(db: &Db) -> Result<Schema> {
     let known = MIGRATIONS.last().map_or(0, |m| m.version);
-    check(db.read(READ, Vec::new()).await?.rows.pop(), known)
+    let answer = db.read(READ, Vec::new()).await.map_err(|fault| match fault {
+        Fault::Broken(text) if text.contains("schema_versions") => {
+            Fault::Missing("the database has no tables of the gateway yet; run `gateway migrate`".to_owned())
+        }
+        other => other,
+    })?;
+    check(answer.rows.into_iter().next(), known)
 }

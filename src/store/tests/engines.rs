@@ -61,7 +61,9 @@ pub fn schema_url(connections: usize) -> Option<String> {
     let status = made.arg(format!("CREATE SCHEMA {name}")).status().unwrap();
     assert!(status.success());
     let host = server.home.display();
-    Some(format!("postgresql://gateway@/postgres?host={host}&schema={name}&connection_limit={connections}"))
+    Some(format!(
+        "postgresql://gateway@/postgres?host={host}&schema={name}&connection_limit={connections}&pool_timeout=60"
+    ))
 }
 
 struct Server {

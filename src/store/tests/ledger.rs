@@ -90,6 +90,17 @@ async fn absurd_numbers_and_ids_do_not_reach_the_sums(store: Store) {
     assert!(matches!(store.book(&[bad]).await, Err(Fault::Invalid(text)) if text.contains("chatcmpl-1")));
 }
 
+async fn one_call_that_is_refused_does_not_keep_the_others_out(store: Store) {
+    let mut batch: Vec<Settled> = (0..20).map(|n| call(NOW, n)).collect();
+    batch[7].row.id = "none".to_owned();
+    batch[19].row.id = String::new();
+    assert!(store.book(&batch).await.is_err());
+    let (booked, refused) = store.book_all_but_refused(&batch).await.unwrap();
+    assert_eq!(booked, Booked { inserted: 18, known: 0 });
+    assert_eq!(refused.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [7, 19]);
+    assert_sums_are_those_of_the_rows(&store).await;
+}
+
 async fn rows_of_any_month_find_their_place(store: Store) {
     let times = [NOW, NOW + 40 * DAY, NOW - 400 * DAY, 0, 4_000 * 365 * DAY, NOW + 40 * DAY + 1000];
     let batch: Vec<Settled> = (1..).zip(times).map(|(n, at)| call(at, n)).collect();
@@ -276,6 +287,7 @@ on_both!(
     a_call_is_counted_with_everything_it_belongs_to,
     a_row_comes_back_with_every_column,
     absurd_numbers_and_ids_do_not_reach_the_sums,
+    one_call_that_is_refused_does_not_keep_the_others_out,
     rows_of_any_month_find_their_place,
     a_reset_sets_what_is_shown_and_not_what_was_booked,
     what_is_old_goes_in_steps_and_its_sums_stay,

@@ -30,6 +30,8 @@ fn versions_count_up_from_one() {
 fn an_old_schema_becomes_the_new_one_step_by_step() {
     for engine in ENGINES {
         on_bare(engine, async |store: Store| {
+            let fault = store.health().await.unwrap_err();
+            assert!(matches!(&fault, Fault::Missing(text) if text.contains("gateway migrate")), "{fault:?}");
             for (n, migration) in MIGRATIONS.iter().enumerate() {
                 let schema = apply(&store.db, &MIGRATIONS[..=n], NOW).await.unwrap();
                 assert_eq!(schema.version, migration.version);
