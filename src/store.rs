@@ -29,7 +29,7 @@ mod teams;
 mod tests;
 mod totals;
 
-pub use access::{AccessGroup, Entry, Removed};
+pub use access::{AccessGroup, Entry, Managed, Removed};
 pub use book::{Booked, Settled};
 pub use budgets::{Budget, Tag};
 pub use changes::Change;

@@ -29,6 +29,9 @@ dated!(AccessGroup by id);
 
 impl Entry for AccessGroup {
     const WORD: &'static str = "access group";
+}
+
+impl Managed for AccessGroup {
     const SUMS: Option<Kind> = None;
 
     fn touch(&mut self, at: i64) {
@@ -36,11 +39,15 @@ impl Entry for AccessGroup {
     }
 }
 
-/// A record that is managed by its name.
+/// A record that is found by its name.
 #[expect(private_bounds, reason = "which records these are is decided here")]
 pub trait Entry: Dated + Clone + serde::Serialize + 'static {
     /// For messages, and for other gateways.
     const WORD: &'static str;
+}
+
+/// A record that is made, changed and deleted by its name. Keys are none of these: they have verbs of their own.
+pub trait Managed: Entry {
     /// What is spent by it is counted there.
     const SUMS: Option<Kind>;
     /// The column of keys that says whose they are; they go with it.
@@ -57,11 +64,10 @@ pub(super) fn missing<R: Entry>(id: &str) -> Fault {
 
 pub(super) fn taken<R: Entry>(fault: Fault, name: &str, alias: Option<&str>) -> Fault {
     match fault {
-        Fault::Taken(column) if column.ends_with("alias") => Fault::Taken(format!(
-            "The alias '{}' belongs to another {}; choose another one.",
-            alias.unwrap_or_default(),
-            R::WORD
-        )),
+        Fault::Taken(column) if column.ends_with("alias") => {
+            let alias = alias.map_or_else(String::new, |alias| format!(" '{alias}'"));
+            Fault::Taken(format!("The alias{alias} belongs to another {}; choose another one.", R::WORD))
+        }
         Fault::Taken(column) if column.ends_with("sso_user_id") => {
             Fault::Taken(format!("The sso_user_id of the {} '{name}' belongs to another one.", R::WORD))
         }
@@ -75,7 +81,7 @@ impl Store {
     ///
     /// # Errors
     /// There is one of that name.
-    pub async fn create<R: Entry>(&self, record: &R) -> Result<()> {
+    pub async fn create<R: Managed>(&self, record: &R) -> Result<()> {
         let mut tx = self.db.begin().await?;
         records::insert(&mut tx, record).await.map_err(|f| taken::<R>(f, record.name(), None))?;
         changes::note(&mut tx, R::WORD, &[record.name().to_owned()], record.created_at()).await?;
@@ -104,7 +110,7 @@ impl Store {
     ///
     /// # Errors
     /// There is none of that name, or the change refuses it.
-    pub async fn update<R: Entry>(
+    pub async fn update<R: Managed>(
         &self,
         id: &str,
         at: i64,
@@ -113,6 +119,9 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let mut record: R = records::hold(&mut tx, records::id(id)).await?.ok_or_else(|| missing::<R>(id))?;
         change(&mut record)?;
+        if record.name() != id {
+            return Err(Fault::Invalid(format!("A {} cannot be given another name.", R::WORD)));
+        }
         record.touch(at);
         records::replace(&mut tx, records::id(id), &record).await.map_err(|f| taken::<R>(f, record.name(), None))?;
         changes::note(&mut tx, R::WORD, &[id.to_owned()], at).await?;
@@ -125,7 +134,7 @@ impl Store {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn delete<R: Entry>(&self, ids: &[String], by: Option<&str>, at: i64) -> Result<Vec<R>> {
+    pub async fn delete<R: Managed>(&self, ids: &[String], by: Option<&str>, at: i64) -> Result<Vec<R>> {
         let mut tx = self.db.begin().await?;
         let mut gone: Vec<R> = Vec::new();
         let (mut keys_gone, mut forgiven) = (Vec::new(), Vec::new());

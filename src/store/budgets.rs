@@ -1,7 +1,7 @@
 //! Budgets that several share, and tags of calls.
 
 use super::Kind;
-use super::access::Entry;
+use super::access::{Entry, Managed};
 use super::records::dated;
 use super::sql::record;
 use serde_json::Value as Json;
@@ -30,6 +30,9 @@ dated!(Budget by id);
 
 impl Entry for Budget {
     const WORD: &'static str = "budget";
+}
+
+impl Managed for Budget {
     const SUMS: Option<Kind> = None;
     // A budget that is gone limits nobody: what named it would otherwise be refused for a limit that cannot be read.
     const WITH_IT: &'static [&'static str] = &[
@@ -74,6 +77,9 @@ dated!(Tag by name);
 
 impl Entry for Tag {
     const WORD: &'static str = "tag";
+}
+
+impl Managed for Tag {
     const SUMS: Option<Kind> = Some(Kind::Tag);
 
     fn touch(&mut self, at: i64) {

@@ -82,11 +82,6 @@ dated!(Key by id);
 
 impl Entry for Key {
     const WORD: &'static str = "key";
-    const SUMS: Option<Kind> = Some(Kind::Key);
-
-    fn touch(&mut self, at: i64) {
-        self.updated_at = at;
-    }
 }
 
 /// Which keys are wanted; what is none does not count.

@@ -1,6 +1,6 @@
 //! Users, the organizations above them, and customers: those who ask the ones who ask us.
 
-use super::access::Entry;
+use super::access::{Entry, Managed};
 use super::records::{self, Listed, Page, dated};
 use super::sql::{Cell, Where, anywhere, record};
 use super::{Kind, Result, Store};
@@ -100,6 +100,9 @@ dated!(User by id, Organization by id, Customer by id);
 
 impl Entry for User {
     const WORD: &'static str = "user";
+}
+
+impl Managed for User {
     const SUMS: Option<Kind> = Some(Kind::User);
     const KEYS_BY: Option<&'static str> = Some("user_id");
     const WITH_IT: &'static [&'static str] = &["DELETE FROM team_members WHERE user_id = $1"];
@@ -111,6 +114,9 @@ impl Entry for User {
 
 impl Entry for Organization {
     const WORD: &'static str = "organization";
+}
+
+impl Managed for Organization {
     const SUMS: Option<Kind> = Some(Kind::Organization);
 
     fn touch(&mut self, at: i64) {
@@ -120,6 +126,9 @@ impl Entry for Organization {
 
 impl Entry for Customer {
     const WORD: &'static str = "customer";
+}
+
+impl Managed for Customer {
     const SUMS: Option<Kind> = Some(Kind::Customer);
 
     fn touch(&mut self, at: i64) {

@@ -1,6 +1,6 @@
 //! Teams and their members.
 
-use super::access::{Entry, missing};
+use super::access::{Entry, Managed, missing};
 use super::records::{self, Listed, Page, dated};
 use super::sql::{Cell, Value, Where, anywhere, record};
 use super::{Fault, Kind, Result, Store, changes, totals};
@@ -73,6 +73,9 @@ dated!(Team by id);
 
 impl Entry for Team {
     const WORD: &'static str = "team";
+}
+
+impl Managed for Team {
     const SUMS: Option<Kind> = Some(Kind::Team);
     const KEYS_BY: Option<&'static str> = Some("team_id");
     const WITH_IT: &'static [&'static str] = &["DELETE FROM team_members WHERE team_id = $1"];

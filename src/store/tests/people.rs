@@ -202,6 +202,11 @@ async fn users_and_their_keys_go_together(store: Store) {
     });
     assert_eq!(changed.await.unwrap().updated_at, NOW + 1);
     assert_eq!(store.get::<User>("u").await.unwrap().unwrap().max_budget_nanos, Some(5));
+    let renamed = store.update::<User>("u", NOW, |user| {
+        user.id = "v".to_owned();
+        Ok(())
+    });
+    assert!(matches!(renamed.await, Err(Fault::Invalid(_))));
     assert_eq!(store.get_many::<User>(&texts(&["v", "u", "w"])).await.unwrap().len(), 2);
 
     assert_eq!(store.delete::<User>(&texts(&["u", "nobody"]), None, NOW).await.unwrap().len(), 1);
