@@ -14,6 +14,8 @@
 //! - [`upstream`] the only connections to them
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call: its [`usage`], and by the [`price`] its cost
 //! - [`price`] what a call costs
+//! - [`ledger`] settled calls on their way to the store, safe from the end of the process
+//! - [`store`] what is remembered: keys, people, budgets, the ledger
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told
 //! - [`systemd`] and [`telemetry`] the process and its log
@@ -30,6 +32,7 @@ pub mod error;
 pub mod exchange;
 pub mod gateway;
 pub mod http;
+pub mod ledger;
 pub mod meter;
 pub mod pattern;
 pub mod price;
@@ -37,6 +40,7 @@ pub mod provider;
 pub mod route;
 pub mod secret;
 pub mod serve;
+pub mod store;
 pub mod systemd;
 pub mod tap;
 pub mod telemetry;

@@ -1,0 +1,183 @@
+//! Records of the spool, to bytes and back.
+//!
+//! A file begins with [`MAGIC`]. A record is the length of its payload and the CRC-32 of it, four bytes each, little
+//! endian, then the payload: a byte for its kind, and a call as JSON. A later version adds members, which this one
+//! passes over, or kinds, which it sets aside.
+
+use crate::store::Settled;
+use std::io;
+
+/// What a file of the spool begins with; the last byte is the version of the form.
+pub const MAGIC: [u8; 8] = *b"gwspool\x01";
+/// Length and checksum.
+const HEAD: usize = 8;
+/// A call with its prompt and its answer is smaller than this; a longer length is not one of ours.
+pub const MAX_PAYLOAD: usize = 64 << 20;
+
+const OPEN: u8 = 1;
+const SETTLE: u8 = 2;
+
+/// What is known of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// It is about to be sent upstream. As it stands it is the row of an interrupted call: charged at its estimate.
+    Open(Settled),
+    /// It is over.
+    Settle(Settled),
+}
+
+impl Record {
+    /// The bytes of the whole record.
+    ///
+    /// # Errors
+    /// The call is too large to be one.
+    pub fn encode(&self) -> io::Result<Vec<u8>> {
+        let (kind, call) = match self {
+            Record::Open(call) => (OPEN, call),
+            Record::Settle(call) => (SETTLE, call),
+        };
+        let mut bytes = vec![0; HEAD];
+        bytes.push(kind);
+        serde_json::to_writer(&mut bytes, call)?;
+        let length = bytes.len() - HEAD;
+        if length > MAX_PAYLOAD {
+            return Err(io::Error::other(format!("a call of {length} bytes does not fit into the spool")));
+        }
+        let checksum = crc32fast::hash(&bytes[HEAD..]);
+        bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+        bytes[4..HEAD].copy_from_slice(&checksum.to_le_bytes());
+        Ok(bytes)
+    }
+}
+
+/// What stands at the front of some bytes.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Front {
+    /// A record, and how many bytes it has.
+    Record(Box<Record>, usize),
+    /// A whole record of so many bytes that another version wrote.
+    Foreign(usize),
+    /// The beginning of a record, or nothing.
+    More,
+    /// No record: what was being written when the machine went off, or damage.
+    Torn(&'static str),
+}
+
+/// Looks at the front of the bytes behind the magic.
+pub fn front(bytes: &[u8]) -> Front {
+    let Some((head, rest)) = bytes.split_at_checked(HEAD) else { return Front::More };
+    let number = |at: usize| head[at..at + 4].iter().rev().fold(0_u32, |sum, byte| sum << 8 | u32::from(*byte));
+    let length = number(0) as usize;
+    if length == 0 {
+        return Front::Torn("a record without content");
+    }
+    if length > MAX_PAYLOAD {
+        return Front::Torn("a length that no record has");
+    }
+    let Some(payload) = rest.get(..length) else { return Front::More };
+    if crc32fast::hash(payload) != number(4) {
+        return Front::Torn("a wrong checksum");
+    }
+    let size = HEAD + length;
+    match (payload[0], serde_json::from_slice::<Settled>(&payload[1..])) {
+        (OPEN, Ok(call)) => Front::Record(Box::new(Record::Open(call)), size),
+        (SETTLE, Ok(call)) => Front::Record(Box::new(Record::Settle(call)), size),
+        _ => Front::Foreign(size),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Entity, Kind, LedgerRow, Prompt};
+    use proptest::prelude::*;
+
+    fn any_call() -> impl Strategy<Value = Settled> {
+        let text = proptest::option::of(any::<String>());
+        (
+            any::<String>(),
+            text.clone(),
+            text,
+            any::<[i64; 4]>(),
+            any::<[bool; 3]>(),
+            proptest::collection::vec(any::<String>(), 0..4),
+        )
+            .prop_map(|(id, key_id, request, numbers, flags, tags)| Settled {
+                row: LedgerRow {
+                    id,
+                    key_id,
+                    started_at: numbers[0],
+                    cost_nanos: numbers[1],
+                    first_at: flags[0].then_some(numbers[2]),
+                    estimated: flags[1],
+                    tags: tags.clone(),
+                    ..LedgerRow::default()
+                },
+                windows: tags.iter().map(|t| Entity::of(Kind::Tag, t).within("1d", numbers[3])).collect(),
+                prompt: request.map(|request| Prompt { request: Some(request), ..Prompt::default() }),
+                reserved: flags[2],
+            })
+    }
+
+    fn any_record() -> impl Strategy<Value = Record> {
+        (any::<bool>(), any_call())
+            .prop_map(|(open, call)| if open { Record::Open(call) } else { Record::Settle(call) })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_back_is_what_was_written(records in proptest::collection::vec(any_record(), 0..5), cut in any::<prop::sample::Index>()) {
+            let encoded: Vec<Vec<u8>> = records.iter().map(|r| r.encode().unwrap()).collect();
+            let bytes = encoded.concat();
+            let cut = cut.index(bytes.len() + 1);
+            let (mut at, mut read) = (0, Vec::new());
+            loop {
+                match front(&bytes[at..cut]) {
+                    Front::Record(record, size) => {
+                        at += size;
+                        read.push(*record);
+                    }
+                    Front::More => break,
+                    other => prop_assert!(false, "{:?}", other),
+                }
+            }
+            // All whole records before the cut, and nothing of the one that it goes through.
+            let whole = encoded.iter().scan(0, |sum, e| { *sum += e.len(); Some(*sum) }).filter(|end| *end <= cut).count();
+            prop_assert_eq!(&read[..], &records[..whole]);
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = front(&bytes);
+        }
+
+        #[test]
+        fn a_flipped_bit_is_noticed(record in any_record(), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+            let mut bytes = record.encode().unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(!matches!(front(&bytes), Front::Record(..) | Front::Foreign(_)));
+        }
+    }
+
+    #[test]
+    fn a_record_of_another_version_is_passed_over_as_a_whole() {
+        let later = |kind: u8, json: &str| {
+            let payload = [&[kind], json.as_bytes()].concat();
+            let length = u32::try_from(payload.len()).unwrap().to_le_bytes();
+            [&length[..], &crc32fast::hash(&payload).to_le_bytes(), &payload].concat()
+        };
+        let bytes = later(9, "{}");
+        assert_eq!(front(&bytes), Front::Foreign(bytes.len()));
+        let bytes = later(SETTLE, r#"{"row":{"id":"x","added_later":1},"more":[]}"#);
+        let row = LedgerRow { id: "x".to_owned(), ..LedgerRow::default() };
+        let record = Record::Settle(Settled { row, ..Settled::default() });
+        assert_eq!(front(&bytes), Front::Record(Box::new(record), bytes.len()));
+    }
+
+    #[test]
+    fn zeros_behind_the_last_record_are_torn() {
+        assert!(matches!(front(&[0; 64]), Front::Torn(_)));
+        assert_eq!(front(&[0; 7]), Front::More);
+    }
+}

@@ -1,0 +1,190 @@
+//! Users, the organizations above them, and customers: those who ask the ones who ask us.
+
+use super::access::{Entry, Managed};
+use super::records::{self, Listed, Page, dated};
+use super::sql::{Cell, Where, anywhere, record};
+use super::{Kind, Result, Store};
+use serde_json::Value as Json;
+
+record! {
+    /// A person or an application (LiteLLM's table UserTable).
+    pub struct User in "users", key 1 {
+        pub id: String,
+        pub alias: Option<String>,
+        pub email: Option<String>,
+        /// `proxy_admin`, `proxy_admin_viewer`, `internal_user`, `internal_user_viewer`, ..
+        pub role: Option<String>,
+        pub sso_user_id: Option<String>,
+        pub password_hash: Option<String>,
+        pub organization_id: Option<String>,
+        pub budget_id: Option<String>,
+        pub models: Vec<String>,
+        pub aliases: Json,
+        pub config: Json,
+        pub permissions: Json,
+        pub metadata: Json,
+        pub tags: Vec<String>,
+        pub guardrails: Vec<String>,
+        pub allowed_cache_controls: Vec<String>,
+        pub max_budget_nanos: Option<i64>,
+        pub soft_budget_nanos: Option<i64>,
+        pub budget_duration: Option<String>,
+        pub budget_limits: Json,
+        pub model_max_budget: Json,
+        pub tpm_limit: Option<i64>,
+        pub rpm_limit: Option<i64>,
+        pub max_parallel_requests: Option<i64>,
+        pub model_tpm_limit: Json,
+        pub model_rpm_limit: Json,
+        pub object_permission: Json,
+        pub blocked: bool,
+        pub extra: Json,
+        pub created_at: i64,
+        pub created_by: Option<String>,
+        pub updated_at: i64,
+        pub updated_by: Option<String>,
+    }
+}
+
+record! {
+    /// A group of teams and users.
+    pub struct Organization in "organizations", key 1 {
+        pub id: String,
+        pub alias: Option<String>,
+        pub budget_id: Option<String>,
+        pub models: Vec<String>,
+        pub metadata: Json,
+        pub object_permission: Json,
+        pub max_budget_nanos: Option<i64>,
+        pub soft_budget_nanos: Option<i64>,
+        pub budget_duration: Option<String>,
+        pub tpm_limit: Option<i64>,
+        pub rpm_limit: Option<i64>,
+        pub max_parallel_requests: Option<i64>,
+        pub model_max_budget: Json,
+        pub extra: Json,
+        pub created_at: i64,
+        pub created_by: Option<String>,
+        pub updated_at: i64,
+        pub updated_by: Option<String>,
+    }
+}
+
+record! {
+    /// An end user with a name and limits. A call may be for one that is none of these.
+    pub struct Customer in "customers", key 1 {
+        pub id: String,
+        pub alias: Option<String>,
+        pub budget_id: Option<String>,
+        pub default_model: Option<String>,
+        pub allowed_model_region: Option<String>,
+        pub max_budget_nanos: Option<i64>,
+        pub soft_budget_nanos: Option<i64>,
+        pub budget_duration: Option<String>,
+        pub model_max_budget: Json,
+        pub tpm_limit: Option<i64>,
+        pub rpm_limit: Option<i64>,
+        pub max_parallel_requests: Option<i64>,
+        pub metadata: Json,
+        pub object_permission: Json,
+        pub blocked: bool,
+        pub extra: Json,
+        pub created_at: i64,
+        pub created_by: Option<String>,
+        pub updated_at: i64,
+        pub updated_by: Option<String>,
+    }
+}
+
+dated!(User by id, Organization by id, Customer by id);
+
+impl Entry for User {
+    const WORD: &'static str = "user";
+}
+
+impl Managed for User {
+    const SUMS: Option<Kind> = Some(Kind::User);
+    const KEYS_BY: Option<&'static str> = Some("user_id");
+    const WITH_IT: &'static [&'static str] = &["DELETE FROM team_members WHERE user_id = $1"];
+
+    fn touch(&mut self, at: i64) {
+        self.updated_at = at;
+    }
+}
+
+impl Entry for Organization {
+    const WORD: &'static str = "organization";
+}
+
+impl Managed for Organization {
+    const SUMS: Option<Kind> = Some(Kind::Organization);
+
+    fn touch(&mut self, at: i64) {
+        self.updated_at = at;
+    }
+}
+
+impl Entry for Customer {
+    const WORD: &'static str = "customer";
+}
+
+impl Managed for Customer {
+    const SUMS: Option<Kind> = Some(Kind::Customer);
+
+    fn touch(&mut self, at: i64) {
+        self.updated_at = at;
+    }
+}
+
+/// Which users are wanted; what is none does not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UserFilter {
+    pub role: Option<String>,
+    pub ids: Option<Vec<String>>,
+    /// The whole address, in any case.
+    pub email: Option<String>,
+    /// A part of it, in any case.
+    pub email_part: Option<String>,
+    pub sso_user_id: Option<String>,
+    pub organization_id: Option<String>,
+    /// Members of this team.
+    pub team_id: Option<String>,
+}
+
+impl UserFilter {
+    fn conditions(&self) -> Where {
+        let mut filter = Where::default();
+        filter.and_some("role = ?", self.role.as_ref());
+        if let Some(ids) = &self.ids {
+            filter.and_in("id", ids);
+        }
+        if let Some(email) = &self.email {
+            filter.and("lower(email) = ?", [email.to_lowercase().to_value()]);
+        }
+        if let Some(part) = &self.email_part {
+            filter.and("lower(email) LIKE ? ESCAPE '!'", [anywhere(part)]);
+        }
+        filter.and_some("sso_user_id = ?", self.sso_user_id.as_ref());
+        filter.and_some("organization_id = ?", self.organization_id.as_ref());
+        filter.and_some("id IN (SELECT user_id FROM team_members WHERE team_id = ?)", self.team_id.as_ref());
+        filter
+    }
+}
+
+impl Store {
+    /// A part of the users, newest first.
+    ///
+    /// # Errors
+    /// The database does not answer, or the page is none.
+    pub async fn list_users(&self, filter: &UserFilter, page: &Page) -> Result<Listed<User>> {
+        records::list(&self.db, filter.conditions(), page).await
+    }
+
+    /// How many users there are.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn count_users(&self, filter: &UserFilter) -> Result<i64> {
+        records::count::<User>(&self.db, filter.conditions()).await
+    }
+}
