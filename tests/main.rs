@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test stops at what it did not expect")]
 
 mod access;
+mod anthropic;
 mod cancel;
 mod chat;
 mod cli;

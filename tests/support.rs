@@ -2,6 +2,7 @@
 //!
 //! Nothing here sleeps or uses a fixed port; every wait is for an event, with a bound.
 
+pub mod anthropic;
 pub mod client;
 pub mod feed;
 pub mod gateway;

@@ -1,5 +1,7 @@
-//! A scripted upstream: checks each request like OpenAI would, then does what the script says, faults included.
+//! A scripted upstream: checks each request like OpenAI or Anthropic would, then does what the script says, faults
+//! included.
 
+use super::anthropic;
 use super::feed::Feed;
 use super::http::{self, Head};
 use super::link::Link;
@@ -48,6 +50,8 @@ type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 struct Shared {
     script: Box<Script>,
     rules: Mutex<Rules>,
+    /// Set where the upstream speaks Anthropic's format.
+    anthropic: Mutex<Option<anthropic::Rules>>,
     requests: Feed<Seen>,
     departures: Feed<Instant>,
     hang_ups: Feed<Instant>,
@@ -119,6 +123,7 @@ impl Upstream {
         let shared = Shared {
             script: Box::new(script),
             rules: Mutex::new(rules),
+            anthropic: Mutex::new(None),
             requests: Feed::new(),
             departures: Feed::new(),
             hang_ups: Feed::new(),
@@ -134,6 +139,25 @@ impl Upstream {
     /// Changes what this upstream insists on.
     pub fn rules(self, change: impl FnOnce(&mut Rules)) -> Self {
         change(&mut self.shared.rules.lock().unwrap());
+        self
+    }
+
+    /// Anthropic's Messages API in place of OpenAI's.
+    pub fn as_anthropic(self) -> Self {
+        let rules = anthropic::Rules {
+            key: (UPSTREAM_KEY.to_owned(), false),
+            host: self.shared.rules.lock().unwrap().host.clone(),
+            version: "2023-06-01".to_owned(),
+            betas: Vec::new(),
+            counts: true,
+        };
+        *self.shared.anthropic.lock().unwrap() = Some(rules);
+        self
+    }
+
+    /// Changes what this Anthropic insists on.
+    pub fn anthropic_rules(self, change: impl FnOnce(&mut anthropic::Rules)) -> Self {
+        change(self.shared.anthropic.lock().unwrap().as_mut().expect("as_anthropic() comes first"));
         self
     }
 
@@ -210,11 +234,7 @@ fn serve(shared: &Arc<Shared>, link: Link, reader: impl Read + Send + 'static, m
     while let Ok(signal) = signals.recv() {
         match signal {
             Signal::Request(seen) => {
-                let rules = shared.rules.lock().unwrap().clone();
-                let reply = match openai::check(&rules, &seen) {
-                    Ok(_) => (shared.script)(&seen),
-                    Err(refusal) => refused(&refusal),
-                };
+                let reply = refusal(shared, &seen).unwrap_or_else(|| (shared.script)(&seen));
                 if play(&reply, &seen, &link, &mut writer, &tell, &signals).is_none() {
                     break;
                 }
@@ -296,7 +316,14 @@ fn chunk(data: &[u8]) -> Vec<u8> {
     [format!("{:x}\r\n", data.len()).as_bytes(), data, b"\r\n"].concat()
 }
 
-fn refused((status, param, message): &openai::Refusal) -> Reply {
+/// What the upstream has against a request, in its own form.
+fn refusal(shared: &Shared, seen: &Seen) -> Option<Reply> {
+    if let Some(rules) = shared.anthropic.lock().unwrap().clone() {
+        let (status, kind, message) = anthropic::check(&rules, seen).err()?;
+        return Some(anthropic::reply::error(status, kind, &message));
+    }
+    let rules = shared.rules.lock().unwrap().clone();
+    let (status, param, message) = openai::check(&rules, seen).err()?;
     let error = json!({"message": message, "type": "invalid_request_error", "param": param, "code": null});
-    Reply::json(*status, &json!({ "error": error }).to_string())
+    Some(Reply::json(status, &json!({ "error": error }).to_string()))
 }
