@@ -125,7 +125,11 @@ impl Relay {
     /// The usage, as far as it is known.
     pub fn usage(&self) -> Option<Usage> {
         match &self.way {
-            Way::Chat(tap) | Way::ChatFromMessages { tap, .. } | Way::MessagesFromChat { tap, .. } => tap.usage,
+            Way::Chat(tap) | Way::MessagesFromChat { tap, .. } => tap.usage,
+            Way::ChatFromMessages { tap, stream, .. } => tap.usage.or_else(|| {
+                let usage = stream.usage_so_far()?;
+                Some(Usage { completion_tokens: usage.completion_tokens.max(tap.seen_tokens()), ..usage })
+            }),
             Way::Messages(watch) => watch.usage,
         }
     }

@@ -134,6 +134,12 @@ impl Stream {
         self.has_ended = true;
     }
 
+    /// What is known of the usage before the end, for a stream that does not get there: the input is counted at the
+    /// start, while the output's count is none yet.
+    pub fn usage_so_far(&self) -> Option<crate::usage::Usage> {
+        self.usage.so_far()
+    }
+
     fn read(&mut self, data: &[u8], out: &mut BytesMut) -> Result<(), &'static str> {
         let event: Event<'_> = serde_json::from_slice(data).map_err(|_| "an event of it is not as it should be")?;
         match event.kind.as_ref() {

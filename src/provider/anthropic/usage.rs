@@ -63,6 +63,19 @@ impl Usage {
         self.hosted = written.server_tool_use.or(self.hosted.take());
     }
 
+    /// The same for the meter, while the stream is under way; `None` as long as nothing is known of the input.
+    pub(super) fn so_far(&self) -> Option<crate::usage::Usage> {
+        let prompt_tokens = self.input.saturating_add(self.written).saturating_add(self.read);
+        (prompt_tokens > 0).then(|| crate::usage::Usage {
+            prompt_tokens,
+            completion_tokens: self.output,
+            cached_tokens: self.read,
+            cache_write_tokens: self.written,
+            cache_write_1h_tokens: self.written_1h.unwrap_or(0),
+            ..crate::usage::Usage::default()
+        })
+    }
+
     /// OpenAI's `usage`, with LiteLLM's additions about the cache.
     pub(super) fn openai(&self) -> Value {
         let prompt = self.input.saturating_add(self.written).saturating_add(self.read);
