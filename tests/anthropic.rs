@@ -140,6 +140,28 @@ fn tokens_of_the_cache_have_their_own_prices_whole_and_streamed() {
 }
 
 #[test]
+fn the_class_of_service_decides_the_price_in_every_format() {
+    let mut using = usage();
+    using["service_tier"] = json!("priority");
+    let prices = "info = { input_cost_per_token = 1e-6, output_cost_per_token = 2e-6, \
+        input_cost_per_token_priority = 3e-6, output_cost_per_token_priority = 5e-6 }\n";
+    let up = Upstream::script(move |seen| match seen.json()["stream"] == true {
+        true => reply::stream_using(&[text("ok")], "end_turn", &using),
+        false => reply::whole_using(&[text("ok")], "end_turn", &using),
+    })
+    .as_anthropic();
+    let gateway = serve_as(&up, MODEL, "", prices);
+    let answer = gateway.chat(plain()).ok();
+    // 12 x 3 + 5 x 5 millionths of a dollar.
+    assert_eq!(answer.header("x-litellm-response-cost").as_deref(), Some("0.000061"));
+    assert_eq!(answer.json()["service_tier"], "priority");
+    let chunks = chunks(&gateway, &with_usage());
+    assert_eq!(chunks.last().unwrap()["usage"]["cost"].to_string(), "0.000061");
+    let answer = gateway.post("/v1/messages", ask(&json!({"max_tokens": 9}))).ok();
+    assert_eq!(answer.header("x-litellm-response-cost").as_deref(), Some("0.000061"));
+}
+
+#[test]
 fn a_stream_is_translated_however_its_bytes_are_cut() {
     let blocks = [text("Hello über there 😀")];
     for up in [reply::stream(&blocks, "end_turn"), reply::stream_by_bytes(&blocks, "end_turn")] {
@@ -250,7 +272,10 @@ fn choices_of_tools_become_anthropics() {
     let named = json!({"type": "function", "function": {"name": "get_weather"}});
     let cases = [
         (json!({"tool_choice": "required"}), json!({"type": "any"})),
-        (json!({"tool_choice": "auto", "parallel_tool_calls": false}), json!({"type": "auto", "disable_parallel_tool_use": true})),
+        (
+            json!({"tool_choice": "auto", "parallel_tool_calls": false}),
+            json!({"type": "auto", "disable_parallel_tool_use": true}),
+        ),
         (json!({"tool_choice": named}), json!({"type": "tool", "name": "get_weather"})),
         (json!({"tool_choice": "none"}), json!({"type": "none"})),
     ];
@@ -298,7 +323,10 @@ fn system_images_and_documents_find_their_places() {
     assert_eq!(content[0]["cache_control"], json!({"type": "ephemeral"}));
     assert_eq!(content[1]["source"], json!({"type": "base64", "media_type": "image/png", "data": pixel}));
     assert_eq!(content[2]["source"], json!({"type": "url", "url": "https://example.com/a.jpg"}));
-    assert_eq!((&content[3]["type"], &content[3]["source"]["media_type"]), (&json!("document"), &json!("application/pdf")));
+    assert_eq!(
+        (&content[3]["type"], &content[3]["source"]["media_type"]),
+        (&json!("document"), &json!("application/pdf"))
+    );
 }
 
 #[test]
@@ -334,8 +362,13 @@ fn what_has_no_twin_is_refused_by_name_or_dropped() {
     let up = Upstream::new(reply::hello()).as_anthropic();
     let gateway = serve(&up);
     for (name, value) in [
-        ("n", json!(2)), ("logprobs", json!(true)), ("presence_penalty", json!(0.5)), ("seed", json!(7)),
-        ("logit_bias", json!({"5": 1})), ("temperature", json!(1.5)), ("an_invention", json!(1)),
+        ("n", json!(2)),
+        ("logprobs", json!(true)),
+        ("presence_penalty", json!(0.5)),
+        ("seed", json!(7)),
+        ("logit_bias", json!({"5": 1})),
+        ("temperature", json!(1.5)),
+        ("an_invention", json!(1)),
     ] {
         let answer = gateway.chat(ask(&json!({name: value})));
         if answer.status != 200 {
@@ -356,7 +389,14 @@ fn what_has_no_twin_is_refused_by_name_or_dropped() {
 fn errors_keep_their_meaning_in_openais_words() {
     for (status, kind, message, expected, told, code) in [
         (400, "invalid_request_error", "messages: bad", 400, "invalid_request_error", "400"),
-        (400, "invalid_request_error", "prompt is too long: 9 tokens > 8 maximum", 400, "invalid_request_error", "context_length_exceeded"),
+        (
+            400,
+            "invalid_request_error",
+            "prompt is too long: 9 tokens > 8 maximum",
+            400,
+            "invalid_request_error",
+            "context_length_exceeded",
+        ),
         (401, "authentication_error", "invalid x-api-key", 401, "authentication_error", "401"),
         (402, "billing_error", "no money", 402, "insufficient_quota", "insufficient_quota"),
         (404, "not_found_error", "model: nope", 404, "not_found_error", "404"),

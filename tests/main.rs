@@ -12,6 +12,7 @@ mod doctor;
 mod faults;
 mod idle;
 mod litellm;
+mod messages;
 mod models;
 mod nix;
 mod params;

@@ -56,8 +56,8 @@ pub fn check(rules: &Rules, seen: &Seen) -> Result<Value, Refusal> {
         _ => return Err((404, "not_found_error", format!("Not found: {} {}", seen.method, seen.target))),
     };
     check_head(rules, seen)?;
-    let body: Value = serde_json::from_slice(&seen.body)
-        .map_err(|e| refuse(format!("The request body is not valid JSON: {e}")))?;
+    let body: Value =
+        serde_json::from_slice(&seen.body).map_err(|e| refuse(format!("The request body is not valid JSON: {e}")))?;
     let members = body.as_object().ok_or_else(|| refuse("The request body is not an object"))?;
     check_members(members, counts)?;
     let model = Model::named(members["model"].as_str().unwrap_or_default());
@@ -96,7 +96,10 @@ fn check_head(rules: &Rules, seen: &Seen) -> Result<(), Refusal> {
         return Err((401, "authentication_error", "invalid x-api-key".to_owned()));
     }
     if seen.header("anthropic-version").as_ref() != Some(&rules.version) {
-        return Err(refuse(format!("anthropic-version: {:?} is not a valid version", seen.header("anthropic-version"))));
+        return Err(refuse(format!(
+            "anthropic-version: {:?} is not a valid version",
+            seen.header("anthropic-version")
+        )));
     }
     let betas = seen.header("anthropic-beta").unwrap_or_default();
     let betas: Vec<&str> = betas.split(',').map(str::trim).collect();
@@ -191,7 +194,9 @@ fn check_tools(members: &Map<String, Value>) -> Result<(), Refusal> {
         let name = tool["name"].as_str().unwrap_or_default();
         let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         if name.is_empty() || name.len() > 128 || !name.bytes().all(fits) {
-            return Err(refuse(format!("tools.{i}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")));
+            return Err(refuse(format!(
+                "tools.{i}.custom.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'"
+            )));
         }
         if names.contains(&name) {
             return Err(refuse("tools: Tool names must be unique."));
@@ -201,8 +206,17 @@ fn check_tools(members: &Map<String, Value>) -> Result<(), Refusal> {
         if is_custom && tool["input_schema"]["type"] != "object" {
             return Err(refuse(format!("tools.{i}.custom.input_schema.type: Field required")));
         }
-        let known = ["name", "description", "input_schema", "type", "cache_control", "strict", "defer_loading",
-            "eager_input_streaming", "input_examples"];
+        let known = [
+            "name",
+            "description",
+            "input_schema",
+            "type",
+            "cache_control",
+            "strict",
+            "defer_loading",
+            "eager_input_streaming",
+            "input_examples",
+        ];
         let extra = tool.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
         if let Some(extra) = extra.into_iter().find(|name| is_custom && !known.contains(name)) {
             return Err(refuse(format!("tools.{i}.custom.{extra}: Extra inputs are not permitted")));
@@ -238,7 +252,10 @@ fn check_caching(body: &Value) -> Result<(), Refusal> {
     let mut found = Vec::new();
     breakpoints(body, &mut found);
     if found.len() > MOST_BREAKPOINTS {
-        return Err(refuse(format!("A maximum of 4 blocks with cache_control may be provided. Found {}.", found.len())));
+        return Err(refuse(format!(
+            "A maximum of 4 blocks with cache_control may be provided. Found {}.",
+            found.len()
+        )));
     }
     let fits = |mark: &&Value| mark["type"] == "ephemeral" && mark.get("ttl").is_none_or(|t| t == "5m" || t == "1h");
     match found.iter().all(fits) {

@@ -87,7 +87,7 @@ pub fn answer(body: &[u8], context: &Context, created: u64) -> Result<Vec<u8>, E
     if let Some(counts) = message.usage {
         usage.update(counts);
     }
-    let completion = json!({
+    let mut completion = json!({
         "id": message.id.unwrap_or_default(),
         "object": "chat.completion",
         "created": created,
@@ -100,6 +100,9 @@ pub fn answer(body: &[u8], context: &Context, created: u64) -> Result<Vec<u8>, E
         }],
         "usage": usage.openai(),
     });
+    if let Some(service) = usage.service() {
+        completion["service_tier"] = service.into();
+    }
     Ok(completion.to_string().into_bytes())
 }
 

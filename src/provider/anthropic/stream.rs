@@ -339,6 +339,10 @@ impl Stream {
         out.put_slice(head);
         out.put_slice(br#"],"usage":"#);
         put(out, &self.usage.openai());
+        if let Some(service) = self.usage.service() {
+            out.put_slice(b",\"service_tier\":");
+            put(out, &service.into());
+        }
         out.put_slice(b"}\n\ndata: [DONE]\n\n");
         self.has_ended = true;
     }

@@ -1,5 +1,6 @@
 //! Tokens: from Anthropic's counts, where cached ones stand apart, to OpenAI's, where they are a part.
 
+use crate::price::Service;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -14,6 +15,8 @@ pub(super) struct Usage {
     written_5m: Option<u64>,
     written_1h: Option<u64>,
     thinking: Option<u64>,
+    /// The class of service, where it is not the standard one.
+    service: Option<String>,
     /// Hosted tools used.
     hosted: Option<Map<String, Value>>,
 }
@@ -27,6 +30,8 @@ struct Written {
     cache_creation: Option<Creation>,
     output_tokens_details: Option<Details>,
     server_tool_use: Option<Map<String, Value>>,
+    service_tier: Option<String>,
+    speed: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -61,6 +66,14 @@ impl Usage {
         self.thinking =
             written.output_tokens_details.and_then(|details| count(details.thinking_tokens)).or(self.thinking);
         self.hosted = written.server_tool_use.or(self.hosted.take());
+        let special = |name: &String| Service::named(name) != Service::Standard;
+        let told = [written.speed, written.service_tier].into_iter().flatten().find(special);
+        self.service = told.or(self.service.take());
+    }
+
+    /// For OpenAI's `service_tier`, which stands beside its `usage`; `None` for the standard one. It decides the price.
+    pub(super) fn service(&self) -> Option<&str> {
+        self.service.as_deref()
     }
 
     /// The same for the meter, while the stream is under way; `None` as long as nothing is known of the input.
@@ -72,6 +85,7 @@ impl Usage {
             cached_tokens: self.read,
             cache_write_tokens: self.written,
             cache_write_1h_tokens: self.written_1h.unwrap_or(0),
+            service: self.service().map_or(Service::Standard, Service::named),
             ..crate::usage::Usage::default()
         })
     }

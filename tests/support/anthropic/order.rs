@@ -107,7 +107,9 @@ fn check_open(block: &Value) {
         Some("text") => block["text"] == "",
         Some("thinking") => block["thinking"] == "" && block["signature"] == "",
         Some("tool_use") => {
-            block["input"].as_object().is_some_and(Map::is_empty) && block["id"].is_string() && block["name"].is_string()
+            block["input"].as_object().is_some_and(Map::is_empty)
+                && block["id"].is_string()
+                && block["name"].is_string()
         }
         Some("redacted_thinking") => block["data"].is_string(),
         _ => false,

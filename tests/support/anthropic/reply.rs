@@ -8,7 +8,8 @@ pub const REDACTED: &str = "EmwKAhgBREDACTED";
 
 /// The signature that belongs to a text of thinking. It tells whether the text comes back unchanged.
 pub fn signature(thinking: &str) -> String {
-    let hash = thinking.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let hash =
+        thinking.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     format!("EqQB{hash:016x}==")
 }
 

@@ -132,7 +132,9 @@ fn check_block(block: &Value, allowed: &[&str]) -> Result<(), String> {
             is_id(text("tool_use_id"))
                 && match &block["content"] {
                     Value::Array(inner) => {
-                        inner.iter().try_for_each(|b| check_block(b, &["text", "image", "document", "search_result"]))?;
+                        inner
+                            .iter()
+                            .try_for_each(|b| check_block(b, &["text", "image", "document", "search_result"]))?;
                         true
                     }
                     other => other.is_null() || other.is_string(),
