@@ -1,10 +1,13 @@
-//! The official OpenAI SDKs as callers: the scenarios of `tests/sdk`, each with the upstream that its comment asks for.
+//! The official SDKs as callers: the scenarios of `tests/sdk`, each with the upstream that its comment asks for.
 //!
 //! `tests/run` prepares the SDKs and names them in `GATEWAY_SDK_PYTHON` (an interpreter) and `GATEWAY_SDK_NODE` (a
 //! directory with `node_modules`). `GATEWAY_SDK=off` leaves these tests out, loudly.
 
+mod messages;
+
+use crate::support::anthropic::reply as claude;
 use crate::support::reply::{delta, event, text};
-use crate::support::{Gate, Gateway, MASTER_KEY, Reply, Step, Upstream, config, model};
+use crate::support::{Gate, Gateway, MASTER_KEY, Reply, Step, Upstream, config, deployment, model};
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::{Write, stderr};
@@ -54,23 +57,27 @@ scenarios! {
 
 /// The scenarios that have a test of their own below.
 const OWN: &[(Sdk, &[&str])] = &[
-    (Sdk::Python, &["tools", "timeout", "cancelled", "async_client"]),
-    (Sdk::Node, &["tools", "timeout", "cancelled"]),
+    (Sdk::Python, &["tools", "thinking", "timeout", "cancelled", "async_client"]),
+    (Sdk::Node, &["tools", "thinking", "timeout", "cancelled"]),
 ];
 
 #[test]
 fn every_scenario_is_played() {
     for (sdk, own) in OWN {
-        let Some(mut command) = sdk.command("--list") else { continue };
-        let output = command.output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let listed = String::from_utf8(output.stdout).unwrap();
-        let mut listed: Vec<&str> = listed.lines().collect();
+        let Some(listed) = listed(*sdk, "chat") else { continue };
         let mut played: Vec<&str> = PLAIN.iter().chain(*own).copied().collect();
-        listed.sort_unstable();
         played.sort_unstable();
         assert_eq!(listed, played);
     }
+}
+
+/// The scenarios of a script in order; `None` if SDKs are left out.
+fn listed(sdk: Sdk, script: &str) -> Option<Vec<String>> {
+    let output = sdk.command(script, "--list")?.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut listed: Vec<String> = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect();
+    listed.sort_unstable();
+    Some(listed)
 }
 
 #[test]
@@ -86,6 +93,16 @@ fn python_calls_tools() {
 #[test]
 fn node_calls_tools() {
     calls_tools(Sdk::Node);
+}
+
+#[test]
+fn python_thinks_between_tools_of_an_anthropic() {
+    thinks(Sdk::Python);
+}
+
+#[test]
+fn node_thinks_between_tools_of_an_anthropic() {
+    thinks(Sdk::Node);
 }
 
 #[test]
@@ -116,6 +133,20 @@ fn calls_tools(sdk: Sdk) {
     assert_eq!(roles, [Some("user"), Some("assistant"), Some("tool"), Some("tool")]);
 }
 
+/// The second turn is refused upstream unless the thinking comes back as it was, with its signature.
+fn thinks(sdk: Sdk) {
+    let replies = vec![claude::stream(&claude::loop_blocks(), "tool_use"), claude::pieces()];
+    let upstream = Upstream::queue(replies).as_anthropic();
+    let entry = deployment(MODEL, "anthropic/claude-sonnet-4-5", upstream.base());
+    let Some(play) = Play::over(sdk, "chat", "thinking", upstream, entry, 2) else { return };
+    let (upstream, gateway) = play.ends();
+    let sent = upstream.requests()[1].json();
+    assert_eq!(sent["thinking"]["type"], "enabled");
+    assert_eq!(sent["messages"][1]["content"], json!(claude::loop_blocks()));
+    // 12 x 3 + 5 x 15 millionths of a dollar each.
+    assert!(gateway.wait_calls(2).iter().all(|call| call["cost_usd"] == "0.000111"));
+}
+
 fn times_out(sdk: Sdk) {
     let Some(upstream) = holds(sdk, "timeout", vec![Reply::silence()]) else { return };
     upstream.wait_departures(1);
@@ -142,27 +173,39 @@ struct Play {
     upstream: Upstream,
     calls: usize,
     /// Lives as long as the scenario.
-    _gateway: Gateway,
+    gateway: Gateway,
 }
 
 impl Play {
-    /// Starts a scenario against a gateway of its own; `None` if SDKs are left out.
+    /// Starts a scenario of OpenAI's SDK against a gateway of its own; `None` if SDKs are left out.
     fn start(sdk: Sdk, scenario: &str, replies: Vec<Reply>) -> Option<Self> {
-        let mut command = sdk.command(scenario)?;
         let calls = replies.len();
         let upstream = if replies.is_empty() { Upstream::new(failed()) } else { Upstream::queue(replies) };
-        let gateway = Gateway::start(&config("", &[model(MODEL, &upstream)]));
-        command.env("BASE_URL", format!("http://{}/v1", gateway.address()));
+        let entry = model(MODEL, &upstream);
+        Play::over(sdk, "chat", scenario, upstream, entry, calls)
+    }
+
+    /// The same of any script, with that entry for the model.
+    fn over(sdk: Sdk, script: &str, scenario: &str, upstream: Upstream, entry: String, calls: usize) -> Option<Self> {
+        let mut command = sdk.command(script, scenario)?;
+        let gateway = Gateway::start(&config("", &[entry]));
+        let root = if script == "chat" { "/v1" } else { "" };
+        command.env("BASE_URL", format!("http://{}{root}", gateway.address()));
         let child = command.spawn().unwrap();
-        Some(Play { child, upstream, calls, _gateway: gateway })
+        Some(Play { child, upstream, calls, gateway })
     }
 
     fn holds(self) -> Upstream {
+        self.ends().0
+    }
+
+    /// Waits for the good end.
+    fn ends(self) -> (Upstream, Gateway) {
         let output = self.child.wait_with_output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&said));
         assert_eq!(self.upstream.requests().len(), self.calls, "calls upstream");
-        self.upstream
+        (self.upstream, self.gateway)
     }
 }
 
@@ -170,10 +213,10 @@ impl Sdk {
     /// The command for a scenario, without `BASE_URL`; `None` if SDKs are left out.
     ///
     /// Its environment is empty but for what it needs: a proxy of this machine must not come between.
-    fn command(self, scenario: &str) -> Option<Command> {
+    fn command(self, script: &str, scenario: &str) -> Option<Command> {
         let (variable, script) = match self {
-            Sdk::Python => ("GATEWAY_SDK_PYTHON", "python/chat.py"),
-            Sdk::Node => ("GATEWAY_SDK_NODE", "node/chat.mjs"),
+            Sdk::Python => ("GATEWAY_SDK_PYTHON", format!("python/{script}.py")),
+            Sdk::Node => ("GATEWAY_SDK_NODE", format!("node/{script}.mjs")),
         };
         let place = environment(variable)?;
         let mut command = Command::new(if self == Sdk::Python { place.clone() } else { "node".into() });
@@ -189,7 +232,7 @@ impl Sdk {
 fn environment(variable: &str) -> Option<OsString> {
     if std::env::var_os("GATEWAY_SDK").is_some_and(|value| value == "off") {
         // Not `eprintln!`: the test runner would keep it to itself.
-        stderr().write_all(b"\nSKIPPED, because GATEWAY_SDK=off: the official OpenAI SDKs are not tested\n").unwrap();
+        stderr().write_all(b"\nSKIPPED, because GATEWAY_SDK=off: the official SDKs are not tested\n").unwrap();
         return None;
     }
     let place = std::env::var_os(variable);

@@ -47,7 +47,7 @@ fn streams_go_through_byte_for_byte_and_are_priced() {
 #[test]
 fn betas_and_versions_are_passed_on_and_joined_with_the_operators() {
     let up = Upstream::new(reply::hello()).as_anthropic().anthropic_rules(|rules| {
-        rules.version = "2024-10-22".to_owned();
+        rules.versions = vec!["2024-10-22".to_owned()];
         rules.betas = ["a-1", "b-2", "c-3"].map(str::to_owned).into();
     });
     let claude = deployment("claude", "anthropic/claude-sonnet-4-5", up.base());

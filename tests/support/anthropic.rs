@@ -17,8 +17,8 @@ pub struct Rules {
     pub key: (String, bool),
     /// Accepted value of `Host`; any when unset.
     pub host: Option<String>,
-    /// Accepted value of `anthropic-version`.
-    pub version: String,
+    /// Accepted values of `anthropic-version`.
+    pub versions: Vec<String>,
     /// Betas that a request must name.
     pub betas: Vec<String>,
     /// Whether tokens are counted here; 404 if not.
@@ -95,7 +95,7 @@ fn check_head(rules: &Rules, seen: &Seen) -> Result<(), Refusal> {
     if (seen.header("x-api-key"), seen.header("authorization")) != wanted {
         return Err((401, "authentication_error", "invalid x-api-key".to_owned()));
     }
-    if seen.header("anthropic-version").as_ref() != Some(&rules.version) {
+    if !seen.header("anthropic-version").is_some_and(|version| rules.versions.contains(&version)) {
         return Err(refuse(format!(
             "anthropic-version: {:?} is not a valid version",
             seen.header("anthropic-version")

@@ -147,7 +147,8 @@ impl Upstream {
         let rules = anthropic::Rules {
             key: (UPSTREAM_KEY.to_owned(), false),
             host: self.shared.rules.lock().unwrap().host.clone(),
-            version: "2023-06-01".to_owned(),
+            // The old one, and that of SDKs since 2026-10-21.
+            versions: ["2023-06-01", "2026-10-21"].map(str::to_owned).into(),
             betas: Vec::new(),
             counts: true,
         };

@@ -145,6 +145,36 @@ const scenarios = {
     assert.deepEqual(calls.map((call) => call.function.arguments), ['{"place":"Oslo"}', '{"place":"Rome"}']);
   },
 
+  // Upstream: an Anthropic. First call: a stream of thinking, the text "I look." and two calls as in `tools` (ids
+  // "toolu_oslo" and "toolu_rome"). Second call (must carry the thinking with its signature): PIECES. Each of them uses
+  // 12 tokens at 3 dollars a million and 5 at 15.
+  async thinking() {
+    const parameters = { type: "object", properties: { place: { type: "string" } }, required: ["place"] };
+    const tools = [{ type: "function", function: { name: "get_weather", parameters } }];
+    const more = { tools, reasoning_effort: "low", stream: true, stream_options: { include_usage: true } };
+    const message = { role: "assistant", content: "", tool_calls: [], thinking_blocks: [] };
+    const { tool_calls: calls, thinking_blocks: blocks } = message;
+    const first = await collect(await chat(more));
+    assert.equal(first.pop().usage.cost, 0.000111);
+    for (const { choices } of first) {
+      const { delta } = choices[0];
+      message.content += delta.content ?? "";
+      for (const piece of delta.thinking_blocks ?? []) {
+        if (!blocks.length || blocks.at(-1).signature) blocks.push({ type: "thinking", thinking: "", signature: "" });
+        for (const member of ["thinking", "signature"]) blocks.at(-1)[member] += piece[member];
+      }
+      for (const { index, id, function: { name, arguments: piece } } of delta.tool_calls ?? []) {
+        calls[index] ??= { id, type: "function", function: { name, arguments: "" } };
+        calls[index].function.arguments += piece ?? "";
+      }
+    }
+    assert.deepEqual(calls.map((call) => call.id), ["toolu_oslo", "toolu_rome"]);
+    const results = calls.map((call) => ({ role: "tool", tool_call_id: call.id, content: "4 degrees" }));
+    const second = await collect(await chat({ ...more, messages: [...MESSAGES, message, ...results] }));
+    assert.equal(second.pop().usage.cost, 0.000111);
+    checkPieces(second);
+  },
+
   // Upstream: never called.
   async unknown_model() {
     const error = await refused(OpenAI.BadRequestError, () => chat({ model: "no-such-model" }));

@@ -154,6 +154,36 @@ def tools():
     same("content of the second turn", answer.choices[0].message.content, TEXT)
 
 
+# Upstream: an Anthropic. First call: a stream of thinking, the text "I look." and two calls as in `tools` (ids
+# "toolu_oslo" and "toolu_rome"). Second call (must carry the thinking with its signature): PIECES. Each of them uses 12
+# tokens at 3 dollars a million and 5 at 15.
+@scenario
+def thinking():
+    api = client().chat.completions
+    more = {"tools": [WEATHER], "reasoning_effort": "low", "stream": True, "stream_options": {"include_usage": True}}
+    message = {"role": "assistant", "content": "", "tool_calls": [], "thinking_blocks": []}
+    blocks, calls = message["thinking_blocks"], message["tool_calls"]
+    *chunks, last = api.create(**ask(**more))
+    for delta in (chunk.choices[0].delta for chunk in chunks):
+        message["content"] += delta.content or ""
+        for piece in (delta.model_extra or {}).get("thinking_blocks") or []:
+            if not blocks or blocks[-1]["signature"]:
+                blocks.append({"type": "thinking", "thinking": "", "signature": ""})
+            for member in ("thinking", "signature"):
+                blocks[-1][member] += piece[member]
+        for call in delta.tool_calls or []:
+            if call.index == len(calls):
+                function = {"name": call.function.name, "arguments": ""}
+                calls.append({"id": call.id, "type": "function", "function": function})
+            calls[call.index]["function"]["arguments"] += call.function.arguments or ""
+    same("cost of the first turn", last.usage.model_extra.get("cost"), 0.000111)
+    same("ids", [call["id"] for call in calls], ["toolu_oslo", "toolu_rome"])
+    results = [{"role": "tool", "tool_call_id": call["id"], "content": "4 degrees"} for call in calls]
+    *chunks, last = api.create(**ask(**more, messages=[*MESSAGES, message, *results]))
+    check_pieces(chunks)
+    same("cost of the second turn", last.usage.model_extra.get("cost"), 0.000111)
+
+
 # Upstream: WHOLE, then PIECES.
 @scenario
 async def async_client():
