@@ -137,7 +137,7 @@ fn check_members(members: &Map<String, Value>, counts: bool) -> Result<(), Refus
         }
     }
     let needed = ["model", "messages", "max_tokens"];
-    match needed.iter().find(|name| !members.contains_key(**name) && !(counts && **name == "max_tokens")) {
+    match needed.iter().find(|name| !(members.contains_key(**name) || counts && **name == "max_tokens")) {
         Some(name) => Err(refuse(format!("{name}: Field required"))),
         None => Ok(()),
     }
