@@ -16,6 +16,7 @@ mod messages;
 mod models;
 mod nix;
 mod params;
+mod prices;
 mod requests;
 mod sdk;
 mod secrets;
