@@ -67,7 +67,7 @@ fn error(answer: &Answer, status: u16) -> (String, String) {
 
 #[test]
 fn both_ways_to_show_a_key_are_taken_and_neither_goes_on() {
-    let up = Upstream::new(crate::support::anthropic::reply::hello()).speaking_anthropic();
+    let up = Upstream::new(crate::support::anthropic::reply::hello()).anthropic();
     let other = Upstream::new(crate::support::Reply::whole());
     let gateway = serve(&up, &other, "");
     let bearer = format!("Bearer {MASTER_KEY}");
@@ -93,7 +93,7 @@ fn both_ways_to_show_a_key_are_taken_and_neither_goes_on() {
 
 #[test]
 fn all_paths_lead_to_the_same_models() {
-    let up = Upstream::new(crate::support::anthropic::reply::hello()).speaking_anthropic();
+    let up = Upstream::new(crate::support::anthropic::reply::hello()).anthropic();
     let gateway = over_anthropic(&up);
     for path in [PATH, "/v1/messages?beta=true", "/anthropic/v1/messages"] {
         post(&gateway, path, &ask("claude", &json!({}))).ok();

@@ -136,7 +136,7 @@ fn calls_tools(sdk: Sdk) {
 /// The second turn is refused upstream unless the thinking comes back as it was, with its signature.
 fn thinks(sdk: Sdk) {
     let replies = vec![claude::stream(&claude::loop_blocks(), "tool_use"), claude::pieces()];
-    let upstream = Upstream::queue(replies).speaking_anthropic();
+    let upstream = Upstream::queue(replies).anthropic();
     let entry = deployment(MODEL, "anthropic/claude-sonnet-4-5", upstream.base());
     let Some(play) = Play::over(sdk, "chat", "thinking", upstream, entry, 2) else { return };
     let (upstream, gateway) = play.ends();

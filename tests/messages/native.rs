@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 #[test]
 fn bytes_go_through_both_ways_but_for_the_model() {
     let blocks = [reply::thinking("well"), reply::text("Hello über there")];
-    let up = Upstream::new(reply::whole(&blocks, "end_turn")).speaking_anthropic();
+    let up = Upstream::new(reply::whole(&blocks, "end_turn")).anthropic();
     let gateway = over_anthropic(&up);
     let body = "{ \"max_tokens\" : 2000,\n \"messages\":[ {\"role\":\"user\", \"content\":\"\\u00fc \\/ \\\"model\\\":\\\"claude\\\"\"} ],\
         \"model\" : \"claude\" ,\"thinking\":{\"budget_tokens\":1024,\"type\":\"enabled\"},\"metadata\":{\"user_id\":\"u\"},\
@@ -31,7 +31,7 @@ fn streams_go_through_byte_for_byte_and_are_priced() {
         Reply::stream().send(&sent).end_body(),
         Reply::stream().then(Step::EveryByte(sent.clone().into_bytes())).end_body(),
     ] {
-        let up = Upstream::new(chunks).speaking_anthropic();
+        let up = Upstream::new(chunks).anthropic();
         let gateway = over_anthropic(&up);
         let mut client = open(&gateway, &ask("claude", &json!({"stream": true})));
         assert_eq!(client.head().status(), 200);
@@ -46,7 +46,7 @@ fn streams_go_through_byte_for_byte_and_are_priced() {
 
 #[test]
 fn betas_and_versions_are_passed_on_and_joined_with_the_operators() {
-    let up = Upstream::new(reply::hello()).speaking_anthropic().anthropic_rules(|rules| {
+    let up = Upstream::new(reply::hello()).anthropic().anthropic_rules(|rules| {
         rules.versions = vec!["2024-10-22".to_owned()];
         rules.betas = ["a-1", "b-2", "c-3"].map(str::to_owned).into();
     });
@@ -71,7 +71,7 @@ fn errors_keep_status_type_and_wording() {
         (500, "api_error", "Internal server error"),
         (529, "overloaded_error", "Overloaded"),
     ] {
-        let gateway = over_anthropic(&Upstream::new(reply::error(status, kind, message)).speaking_anthropic());
+        let gateway = over_anthropic(&Upstream::new(reply::error(status, kind, message)).anthropic());
         for streams in [false, true] {
             let answer = post(&gateway, PATH, &ask("claude", &json!({"stream": streams})));
             assert_eq!(error(&answer, status), (kind.to_owned(), message.to_owned()));
@@ -82,8 +82,7 @@ fn errors_keep_status_type_and_wording() {
 #[test]
 fn a_refusal_of_the_gateways_key_does_not_blame_the_callers() {
     let quoted = format!("invalid x-api-key {UPSTREAM_KEY}");
-    let gateway =
-        over_anthropic(&Upstream::new(reply::error(401, "authentication_error", &quoted)).speaking_anthropic());
+    let gateway = over_anthropic(&Upstream::new(reply::error(401, "authentication_error", &quoted)).anthropic());
     let answer = post(&gateway, PATH, &ask("claude", &json!({})));
     let (kind, message) = error(&answer, 401);
     assert!(kind == "authentication_error" && message.contains("not yours"), "{message}");
@@ -93,14 +92,14 @@ fn a_refusal_of_the_gateways_key_does_not_blame_the_callers() {
 #[test]
 fn an_error_inside_a_stream_is_its_last_event() {
     let failed = reply::event(&reply::error_body("overloaded_error", "Overloaded"));
-    let gateway = over_anthropic(&Upstream::new(reply::begun().send(&failed).end_body()).speaking_anthropic());
+    let gateway = over_anthropic(&Upstream::new(reply::begun().send(&failed).end_body()).anthropic());
     let read = stream(&gateway, &ask("claude", &json!({"stream": true})));
     let told = &read.error.unwrap()["error"];
     assert_eq!((&told["type"], &told["message"]), (&json!("overloaded_error"), &json!("Overloaded")));
     let call = gateway.only_call();
     assert_eq!((&call["outcome"], &call["prompt_tokens"]), (&json!("failure"), &json!(12)));
 
-    let gateway = over_anthropic(&Upstream::new(reply::begun().then(Step::Close)).speaking_anthropic());
+    let gateway = over_anthropic(&Upstream::new(reply::begun().then(Step::Close)).anthropic());
     let read = stream(&gateway, &ask("claude", &json!({"stream": true})));
     assert_eq!(read.error.unwrap()["error"]["type"], "api_error");
 }
@@ -110,7 +109,7 @@ fn a_silent_stream_is_kept_open_by_pings() {
     let gate = Gate::new();
     let begun = Reply::stream().send(&reply::start(&reply::usage())).wait(&gate);
     let rest = reply::block(0, &reply::text("Hello")).concat() + &reply::end("end_turn", &reply::usage());
-    let up = Upstream::new(begun.send(&rest).end_body()).speaking_anthropic();
+    let up = Upstream::new(begun.send(&rest).end_body()).anthropic();
     let claude = deployment("claude", "anthropic/claude-sonnet-4-5", up.base());
     let gateway = Gateway::start(&config("keep_alive = \"20ms\"", &[claude]));
     let mut client = open(&gateway, &ask("claude", &json!({"stream": true})));
@@ -127,23 +126,23 @@ fn a_silent_stream_is_kept_open_by_pings() {
 
 #[test]
 fn tokens_are_counted_by_who_knows() {
-    let up = Upstream::new(Reply::json(200, "{\"input_tokens\": 2095 }")).speaking_anthropic();
+    let up = Upstream::new(Reply::json(200, "{\"input_tokens\": 2095 }")).anthropic();
     let gateway = over_anthropic(&up);
     let answer = post(&gateway, COUNT, &ask("claude", &json!({"stream": true}))).ok();
     assert_eq!(answer.text(), "{\"input_tokens\": 2095 }");
     assert!(answer.header("request-id").is_some_and(|id| id.starts_with("req_")), "{:?}", answer.head);
     assert_eq!(up.only_request().target, COUNT);
     // Servers that cannot count are spared, and the caller gets an estimate.
-    let up = Upstream::new(reply::hello()).speaking_anthropic().anthropic_rules(|rules| rules.counts = false);
+    let up = Upstream::new(reply::hello()).anthropic().anthropic_rules(|rules| rules.counts = false);
     let estimate = post(&over_anthropic(&up), COUNT, &ask("claude", &json!({}))).ok().json();
     assert!(estimate["input_tokens"].as_u64().is_some_and(|n| (1..100).contains(&n)), "{estimate}");
-    let gateway = over_anthropic(&Upstream::new(reply::overloaded()).speaking_anthropic());
+    let gateway = over_anthropic(&Upstream::new(reply::overloaded()).anthropic());
     assert_eq!(error(&post(&gateway, COUNT, &ask("claude", &json!({}))), 529).0, "overloaded_error");
 }
 
 #[test]
 fn the_billing_line_stays_away_from_other_vendors() {
-    let up = Upstream::new(reply::hello()).speaking_anthropic();
+    let up = Upstream::new(reply::hello()).anthropic();
     let system: Value = json!([{"type": "text", "text": "x-anthropic-billing-header: cc_version=2; cch=0a1b2;"},
         {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}]);
     post(&over_anthropic(&up), PATH, &ask("claude", &json!({"system": system}))).ok();
@@ -152,7 +151,7 @@ fn the_billing_line_stays_away_from_other_vendors() {
 
 #[test]
 fn a_caller_who_leaves_takes_the_upstream_along() {
-    let up = Upstream::new(reply::begun().then(Step::Hold)).speaking_anthropic();
+    let up = Upstream::new(reply::begun().then(Step::Hold)).anthropic();
     let gateway = over_anthropic(&up);
     let mut client = open(&gateway, &ask("claude", &json!({"stream": true})));
     client.head();

@@ -186,7 +186,7 @@ fn errors_come_in_anthropics_envelope_before_a_stream_and_within() {
 fn a_silent_upstream_is_covered_by_pings_from_the_beginning() {
     let gate = Gate::new();
     let up = Upstream::new(Reply::after(&gate, Reply::texts(&["Hello"])));
-    let other = Upstream::new(reply::hello()).speaking_anthropic();
+    let other = Upstream::new(reply::hello()).anthropic();
     let gateway = serve(&other, &up, "early_commit = \"20ms\"\nkeep_alive = \"20ms\"");
     let mut client = open(&gateway, &ask("small", &json!({"stream": true})));
     assert_eq!(client.head().status(), 200);

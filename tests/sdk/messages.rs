@@ -116,7 +116,7 @@ fn start(sdk: Sdk, over: Over, scenario: &str, replies: Vec<Reply>) -> Option<Pl
     let calls = replies.len();
     let upstream = if replies.is_empty() { Upstream::new(failed()) } else { Upstream::queue(replies) };
     let (upstream, model) = match over {
-        Over::Anthropic => (upstream.speaking_anthropic(), "anthropic/claude-sonnet-4-5"),
+        Over::Anthropic => (upstream.anthropic(), "anthropic/claude-sonnet-4-5"),
         Over::OpenAi => (upstream, "openai/gpt-4o-mini"),
     };
     let entry = deployment(MODEL, model, upstream.base());

@@ -143,7 +143,7 @@ impl Upstream {
     }
 
     /// Anthropic's Messages API in place of OpenAI's.
-    pub fn speaking_anthropic(self) -> Self {
+    pub fn anthropic(self) -> Self {
         let rules = anthropic::Rules {
             key: (UPSTREAM_KEY.to_owned(), false),
             host: self.shared.rules.lock().unwrap().host.clone(),
@@ -158,7 +158,7 @@ impl Upstream {
 
     /// Changes what this Anthropic insists on.
     pub fn anthropic_rules(self, change: impl FnOnce(&mut anthropic::Rules)) -> Self {
-        change(self.shared.anthropic.lock().unwrap().as_mut().expect("speaking_anthropic() comes first"));
+        change(self.shared.anthropic.lock().unwrap().as_mut().expect("anthropic() comes first"));
         self
     }
 
