@@ -58,14 +58,12 @@ impl Relay {
             Way::ChatFromMessages { events, stream, tap, garbled } => {
                 events.push(chunk);
                 let mut out = BytesMut::new();
-                loop {
+                // Nothing counts behind garbage, whether it came in the same piece or in a later one.
+                while !*garbled {
                     match events.take() {
                         Ok(Some(event)) => *garbled |= !translate(&event, stream, &mut out),
                         Ok(None) => break,
-                        Err(sse::TooLarge) => {
-                            *garbled = true;
-                            break;
-                        }
+                        Err(sse::TooLarge) => *garbled = true,
                     }
                 }
                 tap.push(out.freeze());
@@ -79,7 +77,7 @@ impl Relay {
         if let Way::ChatFromMessages { events, stream, tap, garbled } = &mut self.way {
             let rest = events.finish();
             let mut out = BytesMut::new();
-            if !rest.trim_ascii().is_empty() {
+            if !*garbled && !rest.trim_ascii().is_empty() {
                 *garbled |= !translate(&rest, stream, &mut out);
             }
             stream.end(&mut out);
@@ -168,5 +166,39 @@ fn chunk(events: Bytes, stream: &mut messages::Stream, out: &mut BytesMut) {
         if let Content::Data(data) = sse::content(&event) {
             stream.chunk(&data, out);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a caller gets of a stream in pieces of this size, and whether it failed.
+    fn told(stream: &[u8], size: usize) -> (BytesMut, bool) {
+        let context = anthropic::Context::default();
+        let back = Back::ChatFromMessages { context, created: 1, shows_usage: false };
+        let mut relay = Relay::new(back, Arc::default(), Tariff::default());
+        let (mut out, mut pieces) = (BytesMut::new(), stream.chunks(size));
+        loop {
+            match relay.step() {
+                Step::Forward(event) => out.extend_from_slice(&event),
+                Step::Finish(_) => return (out, false),
+                Step::Fail(_) => return (out, true),
+                Step::More => match pieces.next() {
+                    Some(piece) => relay.push(Bytes::copy_from_slice(piece)),
+                    None => relay.end(),
+                },
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_counts_behind_garbage() {
+        let start = "data: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"model\":\"m\"}}\n\n";
+        let delta = "data: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"a\"}}\n\n";
+        let stream = format!("{start}no event\n\n{delta}");
+        let (whole, failed) = told(stream.as_bytes(), stream.len());
+        assert!(failed && !whole.is_empty());
+        assert_eq!((whole, failed), told(stream.as_bytes(), 1));
     }
 }

@@ -104,7 +104,7 @@ impl Window {
 fn minute(text: &str) -> Option<u16> {
     let (hours, minutes) = text.trim().split_once(':').unwrap_or((text.trim(), "0"));
     let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
-    (hours <= 24 && minutes < 60 && hours * 60 + minutes <= MINUTES).then_some(hours * 60 + minutes)
+    (hours <= 24 && minutes < 60).then(|| hours * 60 + minutes).filter(|minute| *minute <= MINUTES)
 }
 
 /// Whether one of the windows holds at that time.
@@ -180,6 +180,7 @@ mod tests {
         assert_eq!(Window::read("1-2", &[8]), None);
         assert_eq!(Window::parse(&monday_night.text()), Some(monday_night));
         assert_eq!(Window::parse(&window.text()), Some(window));
+        assert_eq!(Window::parse("16230-00:30"), None, "more hours than fit into any number of minutes");
     }
 
     proptest! {
