@@ -18,7 +18,7 @@ fn an_idle_gateway_ends_and_says_so() {
     let begun = Instant::now();
     assert_eq!(gateway.wait_exit().code(), Some(0));
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert!(gateway.logs().contains("no connection for"), "{}", gateway.logs());
+    gateway.wait_log("the reason", |line| line.contains("no connection for"));
     let notices = gateway.notices().join("\n");
     assert!(notices.contains("STOPPING=1") && notices.contains("STATUS=idle"), "{notices}");
 }
