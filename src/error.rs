@@ -27,6 +27,8 @@ struct Words {
     code: Option<String>,
     /// Instead of the kind's own type: what an upstream called it.
     type_name: Option<String>,
+    /// What Anthropic says more exactly than by the type: `error.details.error_code`, which its clients branch on.
+    detail_code: Option<String>,
     /// When another try may succeed, and how much is left: the upstream's headers about that.
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -92,6 +94,11 @@ impl Error {
 
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {
         &self.told.headers
+    }
+
+    /// Anthropic's `error.details.error_code`.
+    pub fn detail_code(&self) -> Option<&str> {
+        self.told.detail_code.as_deref()
     }
 
     pub fn status(&self) -> StatusCode {
@@ -227,6 +234,7 @@ pub fn from_upstream(origin: &Origin, status: StatusCode, body: &[u8]) -> Error 
     error.told.param = told.param.map(clean);
     error.told.code = told.code.map(clean);
     error.told.type_name = told.type_name.map(clean);
+    error.told.detail_code = told.detail_code.map(clean);
     error
 }
 
@@ -237,6 +245,7 @@ struct Told {
     type_name: Option<String>,
     param: Option<String>,
     code: Option<String>,
+    detail_code: Option<String>,
     status: Option<StatusCode>,
 }
 
@@ -265,6 +274,7 @@ impl Told {
             type_name: text("type"),
             param: text("param"),
             code: text("code"),
+            detail_code: error.get("details").and_then(|d| d.get("error_code")?.as_str()).map(str::to_owned),
             status: status
                 .filter(|c| (400..600).contains(c))
                 .and_then(|c| StatusCode::from_u16(u16::try_from(c).ok()?).ok()),

@@ -80,6 +80,18 @@ fn errors_keep_status_type_and_wording() {
 }
 
 #[test]
+fn the_exact_cause_that_clients_branch_on_is_kept() {
+    let mut body = reply::error_body("rate_limit_error", "slow down");
+    body["error"]["details"] = json!({"error_code": "ramp_limit_exceeded", "more": [1]});
+    let before = over_anthropic(&Upstream::new(Reply::json(429, &body.to_string())).anthropic());
+    let answer = post(&before, PATH, &ask("claude", &json!({})));
+    assert_eq!(answer.json()["error"]["details"], json!({"error_code": "ramp_limit_exceeded"}));
+    let within = over_anthropic(&Upstream::new(reply::begun().send(&reply::event(&body)).end_body()).anthropic());
+    let read = stream(&within, &ask("claude", &json!({"stream": true})));
+    assert_eq!(read.error.unwrap()["error"]["details"]["error_code"], "ramp_limit_exceeded");
+}
+
+#[test]
 fn a_refusal_of_the_gateways_key_does_not_blame_the_callers() {
     let quoted = format!("invalid x-api-key {UPSTREAM_KEY}");
     let gateway = over_anthropic(&Upstream::new(reply::error(401, "authentication_error", &quoted)).anthropic());

@@ -63,6 +63,12 @@ pub fn check(rules: &Rules, seen: &Seen) -> Result<Value, Refusal> {
     let model = Model::named(members["model"].as_str().unwrap_or_default());
     check_thinking(members, model)?;
     check_sampling(members, model)?;
+    let is_new_version = seen.header("anthropic-version").as_deref() == Some("2026-10-21");
+    if let Some(name) =
+        ["temperature", "top_p", "top_k"].iter().find(|name| is_new_version && members.contains_key(**name))
+    {
+        return Err(refuse(format!("{name}: Extra inputs are not permitted")));
+    }
     check_tools(members)?;
     check_caching(&body)?;
     turns::check(members, model)?;

@@ -18,6 +18,8 @@ pub(super) struct Inner<'a> {
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     message: Option<Cow<'a, str>>,
+    #[serde(default)]
+    details: Option<Value>,
 }
 
 /// The body of an error status, as an OpenAI-like upstream would have written it: for
@@ -35,6 +37,10 @@ pub fn error(body: &[u8]) -> Cow<'_, [u8]> {
     }
     if let Some(code) = code {
         error["code"] = code.into();
+    }
+    // For callers of Anthropic's own format, who come this way too.
+    if let Some(code) = refusal.error.details.as_ref().map(|details| &details["error_code"]).filter(|c| c.is_string()) {
+        error["details"] = json!({"error_code": code});
     }
     let mut body = json!({"error": error});
     if let Some(id) = refusal.request_id {

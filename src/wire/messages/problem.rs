@@ -7,9 +7,12 @@ use serde_json::{Value, json};
 
 /// Anthropic's error body: `{"type":"error","error":{"type","message"},"request_id"}`. The type follows from the status
 /// (Anthropic's "Errors" page); the message is the upstream's own where there is one, since Claude Code looks for
-/// Anthropic's wording in it. An empty `request_id` is left out.
+/// Anthropic's wording in it, and so is `details.error_code`. An empty `request_id` is left out.
 pub fn error_body(error: &Error, request_id: &str) -> Value {
     let mut body = json!({"type": "error", "error": {"type": type_of(error.status()), "message": error.to_string()}});
+    if let Some(code) = error.detail_code() {
+        body["error"]["details"] = json!({"error_code": code});
+    }
     if let (false, Some(members)) = (request_id.is_empty(), body.as_object_mut()) {
         members.insert("request_id".to_owned(), request_id.into());
     }
