@@ -101,19 +101,22 @@ impl Relay {
             Way::MessagesFromChat { tap, stream } => {
                 let mut out = BytesMut::new();
                 loop {
+                    if let Some(error) = stream.failure() {
+                        return Step::Fail(error);
+                    }
                     match or_end(tap.step(), ended, || tap.end()) {
-                        Step::Forward(event) => {
-                            chunk(event, stream, &mut out);
-                            if !out.is_empty() {
-                                return Step::Forward(out.freeze());
-                            }
-                        }
+                        Step::Forward(event) => chunk(event, stream, &mut out),
                         Step::Finish(event) => {
                             chunk(event, stream, &mut out);
                             stream.end(&mut out);
-                            return Step::Finish(out.freeze());
+                            if stream.has_succeeded() {
+                                return Step::Finish(out.freeze());
+                            }
                         }
                         step => return step,
+                    }
+                    if !out.is_empty() {
+                        return Step::Forward(out.freeze());
                     }
                 }
             }

@@ -183,6 +183,17 @@ fn errors_come_in_anthropics_envelope_before_a_stream_and_within() {
 }
 
 #[test]
+fn a_chunk_that_makes_no_sense_ends_the_stream_as_a_failure() {
+    let odd = event(&json!({"choices": [{"index": 0, "delta": {"tool_calls": "none"}, "finish_reason": null}]}));
+    let up = Upstream::new(Reply::stream().send(&text("a")).send(&odd).send(&text("b")).then(Step::Hold));
+    let gateway = over_openai(&up);
+    let read = stream(&gateway, &ask("small", &json!({"stream": true})));
+    assert_eq!(read.error.unwrap()["error"]["type"], "api_error");
+    up.wait_departures(1);
+    assert_eq!(gateway.only_call()["outcome"], "failure");
+}
+
+#[test]
 fn a_silent_upstream_is_covered_by_pings_from_the_beginning() {
     let gate = Gate::new();
     let up = Upstream::new(Reply::after(&gate, Reply::texts(&["Hello"])));

@@ -7,7 +7,6 @@ mod blocks;
 mod calls;
 
 use super::hub::{self, Call, Function, Piece};
-use super::problem::error_event;
 use super::usage;
 use super::write::{Object, quote};
 use crate::error::{Error, Kind, Origin, from_upstream};
@@ -38,6 +37,7 @@ pub struct Stream {
     usage: Option<Usage>,
     deltas: u64,
     delta_bytes: usize,
+    error: Option<Error>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,11 +113,12 @@ impl Stream {
             usage: None,
             deltas: 0,
             delta_bytes: 0,
+            error: None,
         }
     }
 
     /// Takes the joined data of one event, and adds what the client gets for it. What follows the end is ignored. A
-    /// chunk that holds an error, or makes no sense, ends the stream with an error event.
+    /// chunk that holds an error, or makes no sense, ends the stream: see [`Stream::failure`].
     pub fn chunk(&mut self, data: &[u8], out: &mut BytesMut) {
         if self.stage == Stage::Done {
             return;
@@ -128,11 +129,11 @@ impl Stream {
         }
         let chunk: Chunk<'_> = match serde_json::from_slice(data) {
             Ok(chunk) => chunk,
-            Err(e) => return self.fail(&crate::envelope::shorten(&e.to_string()), out),
+            Err(e) => return self.fail(&crate::envelope::shorten(&e.to_string())),
         };
         if hub::is_error(chunk.error) {
             let error = from_upstream(&Origin::default(), StatusCode::OK, data);
-            return self.stop(&error, out);
+            return self.stop(error);
         }
         self.start(out);
         let mut used = chunk.usage.or(chunk.x_groq.and_then(|groq| groq.usage));
@@ -145,7 +146,7 @@ impl Stream {
             if let Some(delta) = choice.delta
                 && let Err(what) = self.delta(&delta, out)
             {
-                return self.fail(what, out);
+                return self.fail(what);
             }
             if let Some(reason) = hub::string(choice.finish_reason) {
                 self.finish = Some(reason.into());
@@ -160,7 +161,7 @@ impl Stream {
     }
 
     /// The upstream has ended the stream: what it has left out is added, if it had come to an end. An answer that
-    /// breaks off before that ends with an error event.
+    /// breaks off before that is a failure.
     pub fn end(&mut self, out: &mut BytesMut) {
         if self.stage == Stage::Done {
             return;
@@ -169,7 +170,18 @@ impl Stream {
             return self.finish(out);
         }
         let error = Error::new(Kind::Garbled, "The answer of the upstream broke off before it was complete.");
-        self.stop(&error, out);
+        self.stop(error);
+    }
+
+    /// Whether the stream has come to its good end.
+    pub fn has_succeeded(&self) -> bool {
+        self.stage == Stage::Done && self.error.is_none()
+    }
+
+    /// Why the stream has ended early, told once. The client is to get it as a last event, behind what was written so
+    /// far.
+    pub fn failure(&mut self) -> Option<Error> {
+        self.error.take()
     }
 
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), &'static str> {
@@ -242,7 +254,7 @@ impl Stream {
 
     fn finish(&mut self, out: &mut BytesMut) {
         if let Err(what) = self.calls.finish(&mut self.blocks, &self.id, out) {
-            return self.fail(what, out);
+            return self.fail(what);
         }
         self.blocks.finish(out);
         let used = self.usage.unwrap_or(Usage {
@@ -265,13 +277,12 @@ impl Stream {
         self.stage = Stage::Done;
     }
 
-    fn fail(&mut self, what: &str, out: &mut BytesMut) {
-        let error = Error::new(Kind::Garbled, format!("The answer of the upstream makes no sense: {what}."));
-        self.stop(&error, out);
+    fn fail(&mut self, what: &str) {
+        self.stop(Error::new(Kind::Garbled, format!("The answer of the upstream makes no sense: {what}.")));
     }
 
-    fn stop(&mut self, error: &Error, out: &mut BytesMut) {
+    fn stop(&mut self, error: Error) {
         self.stage = Stage::Done;
-        out.extend_from_slice(&error_event(error, ""));
+        self.error = Some(error);
     }
 }

@@ -56,6 +56,14 @@ fn check_result(folder: &Path, file: &str, result: Result<Vec<u8>, Error>) {
     }
 }
 
+/// Ends a stream, and writes why it failed if it did.
+fn end(stream: &mut Stream, out: &mut BytesMut) {
+    stream.end(out);
+    if let Some(error) = stream.failure() {
+        out.extend_from_slice(&error_event(&error, ""));
+    }
+}
+
 /// Everything the client gets for the chunks of a stream.
 fn translate(chunks: impl IntoIterator<Item = Bytes>) -> String {
     let mut events = Events::new(1 << 20);
@@ -74,7 +82,7 @@ fn translate(chunks: impl IntoIterator<Item = Bytes>) -> String {
     }
     let rest = events.finish();
     see(&rest, &mut out);
-    stream.end(&mut out);
+    end(&mut stream, &mut out);
     String::from_utf8(out.to_vec()).unwrap()
 }
 

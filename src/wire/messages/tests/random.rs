@@ -79,7 +79,7 @@ proptest! {
         for chunk in &chunks {
             stream.chunk(chunk.as_bytes(), &mut out);
         }
-        stream.end(&mut out);
+        end(&mut stream, &mut out);
         let told = String::from_utf8(out.to_vec()).unwrap();
         let gathered = order::check(&told);
         prop_assert!(gathered.is_ok(), "{gathered:?}\n{told}");
@@ -182,6 +182,6 @@ fn translate_lossy(bytes: &[u8]) -> Vec<u8> {
             stream.chunk(&data, &mut out);
         }
     }
-    stream.end(&mut out);
+    end(&mut stream, &mut out);
     out.to_vec()
 }
