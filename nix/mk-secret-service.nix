@@ -34,6 +34,7 @@
   tell ? [ ],
 }:
 let
+  quote = import ./quote.nix;
   references = lib.optionalAttrs (onePassword != null) onePassword.references;
   remote = references != { } || command != [ ];
   arguments =
@@ -82,10 +83,10 @@ in
       RuntimeDirectoryMode = "0750";
       RuntimeDirectoryPreserve = true;
       LoadCredential =
-        lib.optional (environmentFile != null) "environment:${toString environmentFile}"
-        ++ lib.mapAttrsToList (variable: file: "${variable}:${toString file}") files
-        ++ lib.optional (references != { }) "op-token:${toString onePassword.tokenFile}";
-      ExecStart = import ./exec-line.nix ([ fetch ] ++ arguments);
+        lib.optional (environmentFile != null) "environment:${quote.plain environmentFile}"
+        ++ lib.mapAttrsToList (variable: file: "${variable}:${quote.plain file}") files
+        ++ lib.optional (references != { }) "op-token:${quote.plain onePassword.tokenFile}";
+      ExecStart = quote.execLine ([ fetch ] ++ arguments);
       # Without the sandbox: the socket to ask at belongs to the service's user.
       ExecStartPost = map (line: "+${line}") tell;
       # The one to ask is not in this unit's directory.

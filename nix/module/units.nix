@@ -21,7 +21,8 @@ let
   host = if lib.hasInfix ":" cfg.host && !lib.hasPrefix "[" cfg.host then "[${cfg.host}]" else cfg.host;
   drain = seconds (if cfg.settings.server.drain == null then 30 else cfg.settings.server.drain);
   idle = cfg.idleTimeout != null;
-  idleTimeout = lib.optionalString idle " --idle-timeout ${cfg.idleTimeout}";
+  # One word, though it may be written as two.
+  idleTimeout = lib.optionalString idle " --idle-timeout ${lib.replaceStrings [ " " ] [ "" ] cfg.idleTimeout}";
 in
 {
   config = lib.mkIf cfg.enable {

@@ -48,6 +48,7 @@
       nginx.virtualHost = "llm.home.example";
       database.createLocally = true;
       backup.enable = true;
+      backup.directory = "/srv/100% a share";
       backup.restic = [ "nas" ];
       secrets.onePassword = {
         tokenFile = "/etc/gateway/op-token";
@@ -78,7 +79,7 @@
       enable = true;
       idleTimeout = "15m";
       secrets.files.GATEWAY_MASTER_KEY = "/run/opnix/master-key";
-      secrets.files.OPENAI_API_KEY = "/run/opnix/openai";
+      secrets.files.OPENAI_API_KEY = "/run/opnix/100% openai";
       secrets.after = [ "opnix-secrets.service" ];
       models = [
         {
