@@ -12,13 +12,20 @@ let
   cfg = config.services.gateway;
   gateway = lib.getExe cfg.package;
   hardening = import ../hardening.nix;
+  quote = import ../quote.nix;
   seconds = (import ../written.nix).seconds;
   rendered = "/run/gateway/gateway.toml";
   secrets = lib.optionalString cfg.secrets.present " --env-file /run/gateway-secrets/env";
   install = lib.getExe' pkgs.coreutils "install";
   mv = lib.getExe' pkgs.coreutils "mv";
-  # An address of IPv6 is written in brackets.
-  host = if lib.hasInfix ":" cfg.host && !lib.hasPrefix "[" cfg.host then "[${cfg.host}]" else cfg.host;
+  # systemd looks no name up, and wants an address of IPv6 in brackets.
+  host =
+    if cfg.host == "localhost" then
+      "127.0.0.1"
+    else if lib.hasInfix ":" cfg.host && !lib.hasPrefix "[" cfg.host then
+      "[${cfg.host}]"
+    else
+      cfg.host;
   drain = seconds (if cfg.settings.server.drain == null then 30 else cfg.settings.server.drain);
   idle = cfg.idleTimeout != null;
   # One word, though it may be written as two.
@@ -50,7 +57,7 @@ in
       description = "Addresses of the gateway";
       wantedBy = [ "sockets.target" ];
       listenStreams = [
-        "${host}:${toString cfg.port}"
+        (quote.plain "${host}:${toString cfg.port}")
         "/run/gateway.sock"
       ]
       ++ cfg.listen;
