@@ -136,6 +136,8 @@ in
       lib.nameValuePair "gateway-mcp-${name}@" {
         description = "MCP server ${name} of the gateway";
         inherit (program) path environment;
+        # A switch cannot start a process for a connection: the old one goes on until its connection ends.
+        restartIfChanged = false;
         # A process that failed is forgotten; the gateway connects again.
         unitConfig.CollectMode = "inactive-or-failed";
         serviceConfig = import ../hardening.nix // {

@@ -51,6 +51,7 @@ in
         environment = option (types.attrsOf types.str) { };
         path = option (types.listOf types.package) [ ];
         stopIfChanged = yes;
+        restartIfChanged = yes;
       }
     );
     systemd.sockets = each (
