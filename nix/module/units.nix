@@ -80,6 +80,37 @@ in
       };
     };
 
+    # A switch passes over a socket that has changed: another port, or the group of an Nginx that is new, would be in
+    # force after the next boot only. This unit changes with it, is restarted for that, and opens the addresses anew.
+    systemd.services.gateway-addresses = {
+      description = "Changes of the gateway's addresses";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "gateway.socket" ];
+      stopIfChanged = false;
+      serviceConfig = hardening // {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        RuntimeDirectory = "gateway-addresses";
+        RuntimeDirectoryMode = "0700";
+        RuntimeDirectoryPreserve = true;
+        RestrictAddressFamilies = [ "AF_UNIX" ];
+        ExecStart = quote.execLine [
+          pkgs.runtimeShell
+          "-euc"
+          # Only where there were others before: not at boot, and not when another part of this unit has changed.
+          ''
+            known=$RUNTIME_DIRECTORY/known
+            if [ -e "$known" ] && [ "$(cat "$known")" != "$1" ]; then systemctl try-restart gateway.socket; fi
+            printf %s "$1" >"$known"
+          ''
+          "addresses"
+          (builtins.hashString "sha256" (
+            builtins.toJSON { inherit (config.systemd.sockets.gateway) listenStreams socketConfig; }
+          ))
+        ];
+      };
+    };
+
     systemd.services.gateway-config = {
       description = "Configuration of the gateway";
       wants = optional cfg.secrets.present "gateway-secrets.service";

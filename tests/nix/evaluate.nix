@@ -18,6 +18,7 @@ let
   };
   pkgs = {
     formats.toml = _: toml;
+    runtimeShell = "/bin/sh";
     coreutils = installed "/usr" "coreutils";
     _1password-cli = installed "/usr/local" "op";
     callPackage = _: _: installed "/usr/local" "gateway";

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import pwd
+import re
 import socket
 import sys
 import time
@@ -175,6 +176,26 @@ with step("a switch: reload, restart of gateway-config, start; a new model is se
     systemctl("start", "gateway.service", "gateway.socket")
     expect(chat(model="added").startswith("pong"), "not served")
     expect(prop("MainPID") == before, "another process")
+if os.path.exists("/etc/systemd/system/gateway-addresses.service"):
+    with step("a switch with another address: the socket is opened anew, and only then") as tell:
+        unit = pathlib.Path("/etc/systemd/system/gateway-addresses.service")
+        opened = prop("ActiveEnterTimestampMonotonic", "gateway.socket")
+        systemctl("restart", "gateway-addresses.service")
+        unit.write_text(unit.read_text() + "# another text, the same addresses\n")
+        systemctl("daemon-reload")
+        systemctl("restart", "gateway-addresses.service")
+        expect(prop("ActiveEnterTimestampMonotonic", "gateway.socket") == opened, "opened anew for nothing")
+        drop_in = pathlib.Path("/etc/systemd/system/gateway.socket.d/address.conf")
+        drop_in.parent.mkdir(exist_ok=True)
+        drop_in.write_text("[Socket]\nListenStream=127.0.0.1:4001\n")
+        unit.write_text(re.sub(r'"[0-9a-f]{64}"', '"another"', unit.read_text()))
+        systemctl("daemon-reload")
+        # Both in one step, as a switch to another program does it.
+        systemctl("restart", "gateway.service", "gateway-addresses.service")
+        expect(get("/health/liveliness")[0] == 200, "not served")
+        with socket.socket() as s:
+            s.connect(("127.0.0.1", 4001))
+        chat(model="added")
 with step("a broken file is refused, the old one stays"):
     good = SETTINGS.read_text()
     SETTINGS.write_text(good + "\n[sever]\n")
