@@ -76,6 +76,7 @@ in
                 (quote.execLine [
                   "${postgresql}/bin/pg_dump"
                   "--host=/run/postgresql"
+                  "--port=${toString config.services.postgresql.settings.port}"
                   "--format=custom"
                   "--file=${dump}.new"
                   "gateway"

@@ -59,7 +59,7 @@ let
       services = {
         nginx = lib.optionalAttrs config.services.nginx.enable config.services.nginx;
         postgresql = lib.optionalAttrs config.services.postgresql.enable (
-          removeAttrs config.services.postgresql [ "package" ]
+          removeAttrs config.services.postgresql [ "package" "settings" ]
         );
         restic = config.services.restic;
         gateway.backup.paths = config.services.gateway.backup.paths;

@@ -66,6 +66,7 @@ in
     services.postgresql = {
       enable = no;
       package = option types.package { outPath = "/usr"; };
+      settings.port = option types.port 5432;
       ensureDatabases = texts;
       ensureUsers = option (types.listOf (
         types.submodule {
