@@ -6,7 +6,7 @@
 # - On tmpfs, 0750 root:GROUP, the file 0440: the service reads its secrets and cannot change them.
 # - What holds secrets is read by the service manager (LoadCredential=), so the unit needs no right over files.
 # - The token of 1Password reaches this unit only.
-# - A fetch that fails leaves the last good set. It is tried again by a timer, and whenever the service starts.
+# - A fetch that fails leaves the last good set. It is tried again by a timer, more and more slowly, and whenever the service starts.
 { lib }:
 {
   # The name of the service; "gateway" makes /run/gateway-secrets/env.
@@ -34,6 +34,7 @@
   tell ? [ ],
 }:
 let
+  quote = import ./quote.nix;
   references = lib.optionalAttrs (onePassword != null) onePassword.references;
   remote = references != { } || command != [ ];
   arguments =
@@ -82,10 +83,10 @@ in
       RuntimeDirectoryMode = "0750";
       RuntimeDirectoryPreserve = true;
       LoadCredential =
-        lib.optional (environmentFile != null) "environment:${toString environmentFile}"
-        ++ lib.mapAttrsToList (variable: file: "${variable}:${toString file}") files
-        ++ lib.optional (references != { }) "op-token:${toString onePassword.tokenFile}";
-      ExecStart = import ./exec-line.nix ([ fetch ] ++ arguments);
+        lib.optional (environmentFile != null) "environment:${quote.plain environmentFile}"
+        ++ lib.mapAttrsToList (variable: file: "${variable}:${quote.plain file}") files
+        ++ lib.optional (references != { }) "op-token:${quote.plain onePassword.tokenFile}";
+      ExecStart = quote.execLine ([ fetch ] ++ arguments);
       # Without the sandbox: the socket to ask at belongs to the service's user.
       ExecStartPost = map (line: "+${line}") tell;
       # The one to ask is not in this unit's directory.

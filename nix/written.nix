@@ -5,7 +5,7 @@ let
   read =
     units: plain: written:
     let
-      parts = builtins.match " *([0-9]+)([.][0-9]+)? *([A-Za-z]*) *" written;
+      parts = builtins.match " *0*([0-9]+)([.][0-9]+)? *([A-Za-z]*) *" written;
       part = builtins.elemAt parts;
       number = builtins.fromJSON (part 0 + (if part 1 == null then "" else part 1));
       unit = if part 2 == "" then plain else part 2;

@@ -35,6 +35,8 @@ fn a_user_gets_units_without_root() {
     let ended = write(dir.path(), &["--user"]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("systemctl --user"), "{}", ended.stdout);
+    // The doctor looks for the machine's files by itself.
+    assert!(ended.stdout.contains("gateway doctor --config ~/.config/gateway/gateway.toml"), "{}", ended.stdout);
     let service = std::fs::read_to_string(dir.path().join("gateway.service")).unwrap();
     assert!(!service.contains("User=") && service.contains("%t/gateway"), "{service}");
 }

@@ -5,7 +5,9 @@ let
   inherit (lib) concatStringsSep optional;
   written = import ../written.nix;
 
-  writtenOut = import ./guard.nix { inherit lib; } cfg.settings;
+  guard = import ./guard.nix { inherit lib; };
+  writtenOut = guard cfg.settings;
+  writtenInUnits = guard (lib.mapAttrs (_: server: { inherit (server) environment; }) cfg.mcpServers);
 
   # Files that hold secrets, by the option that names them.
   files =
@@ -46,11 +48,18 @@ let
       null;
 
   keysWithFile = lib.filterAttrs (_: key: key.file != null) cfg.keys;
+  isReference = text: lib.hasPrefix "env:" text || lib.hasPrefix "os.environ/" text;
+  keysWritten = lib.attrNames (lib.filterAttrs (_: key: !isReference key.key) cfg.keys);
   keysApart = lib.attrNames (lib.filterAttrs (_: key: !lib.hasPrefix "env:" key.key) keysWithFile);
 
   isLoopback = lib.hasPrefix "127." cfg.host || lib.elem cfg.host [ "localhost" "::1" "[::1]" ];
+  # For this machine alone, as the program sees it: unix sockets, and addresses of the loopback.
+  isLocal = address: builtins.match "[/@].*|127[.][0-9.]+:[0-9]+|\\[::1]:[0-9]+" address != null;
   # What is beyond this machine: another address, or Nginx, which answers for everybody.
-  isOpen = !isLoopback || cfg.nginx.enable || cfg.listen != [ ];
+  isOpen = !isLoopback || cfg.nginx.enable || !lib.all isLocal cfg.listen;
+  ipv4 = "[0-9]+([.][0-9]+){3}";
+  ipv6 = "\\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?]?";
+  isAddress = builtins.match "localhost|${ipv4}|${ipv6}" cfg.host != null;
 
   badServers = lib.filter (name: builtins.match "[a-z][a-z0-9-]{0,17}" name == null) (lib.attrNames cfg.mcpServers);
   vagueServers = lib.attrNames (
@@ -76,6 +85,10 @@ in
         + "store, which everybody on this machine can read; write \"env:NAME\" there, and give NAME a source by "
         + "services.gateway.secrets or environmentFile."
       ))
+      (claim isAddress (
+        ".host: \"${cfg.host}\" is no address, and systemd looks no name up; write the address, such as "
+        + "\"192.168.1.2\", or \"::\" for all of them."
+      ))
       (claim (!isOpen || cfg.settings.master_key != null || cfg.settings.allow_anonymous == true) (
         ": it can be reached from outside of this machine, and there is no key to ask for; give GATEWAY_MASTER_KEY a "
         + "source (services.gateway.secrets or environmentFile), or set settings.allow_anonymous = true."
@@ -87,7 +100,7 @@ in
       (claim (!cfg.nginx.enable || cfg.nginx.virtualHost != null) (
         ".nginx: no name to serve is set; set nginx.virtualHost, such as \"llm.home.example\"."
       ))
-      (claim (!(cfg.openFirewall && isLoopback && !cfg.nginx.enable && cfg.listen == [ ])) (
+      (claim (!(cfg.openFirewall && isLoopback && !cfg.nginx.enable && lib.all isLocal cfg.listen)) (
         ".openFirewall: port ${toString cfg.port} would be open, but ${cfg.host} is for this machine alone; set "
         + "nginx.enable, or host = \"0.0.0.0\", or leave openFirewall out."
       ))
@@ -129,8 +142,16 @@ in
       (claim (twice == [ ]) (
         ".secrets: ${concatStringsSep ", " twice} has two sources; leave it out of files or of onePassword.references."
       ))
+      (claim (keysWritten == [ ]) (
+        ".keys: the key of ${concatStringsSep ", " keysWritten} is written out, and settings lie in the Nix store, "
+        + "which everybody on this machine can read; leave key out, and set file."
+      ))
       (claim (keysApart == [ ]) (
         ".keys: ${concatStringsSep ", " keysApart} has a file and a key that is no reference to it; leave key out."
+      ))
+      (claim (writtenInUnits == [ ]) (
+        ".mcpServers: there seems to be a secret at ${concatStringsSep ", " writtenInUnits}, and units lie in the Nix "
+        + "store, which everybody on this machine can read; put it into a file, and set environmentFile."
       ))
       (claim (badServers == [ ]) (
         ".mcpServers: ${concatStringsSep ", " badServers} cannot be the name of a unit and a user; use at most 18 "

@@ -10,7 +10,9 @@ let
   cfg = config.services.gateway;
   postgresql = config.services.postgresql.package;
   hardening = import ../hardening.nix;
-  dump = "${cfg.backup.directory}/gateway.dump";
+  quote = import ../quote.nix;
+  directory = toString cfg.backup.directory;
+  dump = "${directory}/gateway.dump";
 in
 {
   options.services.gateway.backup = {
@@ -20,7 +22,7 @@ in
       description = "Dump the local database regularly.";
     };
     directory = mkOption {
-      type = types.str;
+      type = types.path;
       default = "/var/backup/gateway";
       description = "Where the dump lies, as `gateway.dump` in the form of `pg_restore`.";
     };
@@ -50,7 +52,7 @@ in
       services.gateway.backup.paths = [
         "/var/lib/gateway"
       ]
-      ++ lib.optional cfg.backup.enable cfg.backup.directory;
+      ++ lib.optional cfg.backup.enable directory;
     }
     (mkIf cfg.enable {
       services.restic.backups = lib.genAttrs cfg.backup.restic (_: {
@@ -67,13 +69,30 @@ in
               Type = "oneshot";
               User = "gateway";
               Group = "gateway";
-              ReadWritePaths = cfg.backup.directory;
+              ReadWritePaths = quote.word directory;
               RestrictAddressFamilies = [ "AF_UNIX" ];
               # Under another name until it is whole.
               ExecStart = [
-                "${postgresql}/bin/pg_dump --host=/run/postgresql --format=custom --file=${dump}.new gateway"
-                "${postgresql}/bin/pg_restore --list --file=/dev/null ${dump}.new"
-                "${lib.getExe' pkgs.coreutils "mv"} -fT ${dump}.new ${dump}"
+                (quote.execLine [
+                  "${postgresql}/bin/pg_dump"
+                  "--host=/run/postgresql"
+                  "--port=${toString config.services.postgresql.settings.port}"
+                  "--format=custom"
+                  "--file=${dump}.new"
+                  "gateway"
+                ])
+                (quote.execLine [
+                  "${postgresql}/bin/pg_restore"
+                  "--list"
+                  "--file=/dev/null"
+                  "${dump}.new"
+                ])
+                (quote.execLine [
+                  (lib.getExe' pkgs.coreutils "mv")
+                  "-fT"
+                  "${dump}.new"
+                  dump
+                ])
               ];
               TimeoutStartSec = "1h";
               IOSchedulingClass = "idle";
@@ -100,7 +119,7 @@ in
           RandomizedDelaySec = "10min";
         };
       };
-      systemd.tmpfiles.rules = mkIf cfg.backup.enable [ "d ${cfg.backup.directory} 0700 gateway gateway -" ];
+      systemd.tmpfiles.rules = mkIf cfg.backup.enable [ "d ${quote.word directory} 0700 gateway gateway -" ];
     })
   ];
 }

@@ -3,7 +3,10 @@
 let
   inherit (lib) mkIf mkOption types;
   cfg = config.services.gateway;
-  local = "postgresql:///gateway?user=gateway&host=/run/postgresql";
+  # The name of the socket has the port.
+  port = config.services.postgresql.settings.port;
+  other = lib.optionalString (port != 5432) "&port=${toString port}";
+  local = "postgresql:///gateway?user=gateway&host=/run/postgresql${other}";
 in
 {
   options.services.gateway.database = {

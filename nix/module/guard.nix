@@ -2,7 +2,7 @@
 { lib }:
 let
   # Names whose values are secrets, whatever they look like.
-  name = ".*(api[-_]?key|master_key|secret|password|passwd|token|authorization|private[-_]?key)";
+  name = ".*(api[-_]?key|access[-_]?key|master_key|secret|password|passwd|token|authorization|private[-_]?key)";
   # Among the names of the configuration these end like a secret and hold none.
   harmless = [ "key_header" ];
   # How keys of providers begin, and a secret within a URL.

@@ -8,6 +8,7 @@
 let
   inherit (lib) mkIf mkOption types;
   cfg = config.services.gateway;
+  quote = import ../quote.nix;
   programs = lib.filterAttrs (_: server: server.command != [ ]) cfg.mcpServers;
   socket = name: "/run/gateway-mcp/${name}.sock";
 
@@ -135,16 +136,18 @@ in
       lib.nameValuePair "gateway-mcp-${name}@" {
         description = "MCP server ${name} of the gateway";
         inherit (program) path environment;
+        # A switch cannot start a process for a connection: the old one goes on until its connection ends.
+        restartIfChanged = false;
         # A process that failed is forgotten; the gateway connects again.
         unitConfig.CollectMode = "inactive-or-failed";
         serviceConfig = import ../hardening.nix // {
-          ExecStart = import ../exec-line.nix program.command;
+          ExecStart = quote.execLine program.command;
           StandardInput = "socket";
           StandardOutput = "socket";
           StandardError = "journal";
           DynamicUser = true;
           User = "gateway-mcp-${name}";
-          EnvironmentFile = lib.mkIf (program.environmentFile != null) (toString program.environmentFile);
+          EnvironmentFile = lib.mkIf (program.environmentFile != null) (quote.plain program.environmentFile);
           # Node, Python with numpy, Java: they make code at run time, and want to see their processors.
           MemoryDenyWriteExecute = false;
           ProcSubset = "all";

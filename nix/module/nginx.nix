@@ -20,7 +20,7 @@ let
         ++ lib.concatMap (model: [
           (model.timeout or null)
           (model.stream_timeout or null)
-        ]) cfg.models
+        ]) (cfg.settings.models or [ ])
       )
     )
   );

@@ -24,7 +24,7 @@ in
       example = "0.0.0.0";
       description = ''
         Address to listen on. Anything but loopback can be reached by other machines, in clear text; `nginx.enable` is
-        the better way. `::` is every address.
+        the better way. `::` is every address. A number, or `localhost`: systemd looks no name up.
       '';
     };
 

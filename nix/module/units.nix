@@ -12,16 +12,24 @@ let
   cfg = config.services.gateway;
   gateway = lib.getExe cfg.package;
   hardening = import ../hardening.nix;
+  quote = import ../quote.nix;
   seconds = (import ../written.nix).seconds;
   rendered = "/run/gateway/gateway.toml";
   secrets = lib.optionalString cfg.secrets.present " --env-file /run/gateway-secrets/env";
   install = lib.getExe' pkgs.coreutils "install";
   mv = lib.getExe' pkgs.coreutils "mv";
-  # An address of IPv6 is written in brackets.
-  host = if lib.hasInfix ":" cfg.host && !lib.hasPrefix "[" cfg.host then "[${cfg.host}]" else cfg.host;
+  # systemd looks no name up, and wants an address of IPv6 in brackets.
+  host =
+    if cfg.host == "localhost" then
+      "127.0.0.1"
+    else if lib.hasInfix ":" cfg.host && !lib.hasPrefix "[" cfg.host then
+      "[${cfg.host}]"
+    else
+      cfg.host;
   drain = seconds (if cfg.settings.server.drain == null then 30 else cfg.settings.server.drain);
   idle = cfg.idleTimeout != null;
-  idleTimeout = lib.optionalString idle " --idle-timeout ${cfg.idleTimeout}";
+  # One word, though it may be written as two.
+  idleTimeout = lib.optionalString idle " --idle-timeout ${lib.replaceStrings [ " " ] [ "" ] cfg.idleTimeout}";
 in
 {
   config = lib.mkIf cfg.enable {
@@ -49,7 +57,7 @@ in
       description = "Addresses of the gateway";
       wantedBy = [ "sockets.target" ];
       listenStreams = [
-        "${host}:${toString cfg.port}"
+        (quote.plain "${host}:${toString cfg.port}")
         "/run/gateway.sock"
       ]
       ++ cfg.listen;
@@ -69,6 +77,37 @@ in
         TriggerLimitIntervalSec = 0;
         PollLimitIntervalSec = "2s";
         PollLimitBurst = 15;
+      };
+    };
+
+    # A switch passes over a socket that has changed: another port, or the group of an Nginx that is new, would be in
+    # force after the next boot only. This unit changes with it, is restarted for that, and opens the addresses anew.
+    systemd.services.gateway-addresses = {
+      description = "Changes of the gateway's addresses";
+      wantedBy = [ "multi-user.target" ];
+      after = [ "gateway.socket" ];
+      stopIfChanged = false;
+      serviceConfig = hardening // {
+        Type = "oneshot";
+        RemainAfterExit = true;
+        RuntimeDirectory = "gateway-addresses";
+        RuntimeDirectoryMode = "0700";
+        RuntimeDirectoryPreserve = true;
+        RestrictAddressFamilies = [ "AF_UNIX" ];
+        ExecStart = quote.execLine [
+          pkgs.runtimeShell
+          "-euc"
+          # Only where there were others before: not at boot, and not when another part of this unit has changed.
+          ''
+            known=$RUNTIME_DIRECTORY/known
+            if [ -e "$known" ] && [ "$(cat "$known")" != "$1" ]; then systemctl try-restart gateway.socket; fi
+            printf %s "$1" >"$known"
+          ''
+          "addresses"
+          (builtins.hashString "sha256" (
+            builtins.toJSON { inherit (config.systemd.sockets.gateway) listenStreams socketConfig; }
+          ))
+        ];
       };
     };
 

@@ -106,17 +106,23 @@ fn put(path: &Path, file: &Unit) -> std::io::Result<()> {
 }
 
 fn next_steps(plan: &Plan) -> String {
-    let (settings, systemctl, user) = if plan.user {
-        ("~/.config/gateway", "systemctl --user", "")
+    let (settings, systemctl, user, files) = if plan.user {
+        (
+            "~/.config/gateway",
+            "systemctl --user",
+            "",
+            " --config ~/.config/gateway/gateway.toml --env-file $XDG_RUNTIME_DIR/gateway-secrets/env",
+        )
     } else {
         (
             "/etc/gateway",
             "systemctl",
             "  useradd --system --user-group --home-dir /var/lib/gateway --shell /usr/sbin/nologin gateway\n",
+            "",
         )
     };
     format!(
-        "Written to {}. Next:\n\n{user}  install -d {settings}            # gateway.toml goes there, and secrets.env:\n  install -m 0600 /dev/null {settings}/secrets.env   # NAME=value lines, such as GATEWAY_MASTER_KEY=sk-...\n  {systemctl} daemon-reload\n  {systemctl} enable --now gateway.socket\n\nThe first call starts the gateway. After a change of gateway.toml: {systemctl} restart gateway-config;\nafter a change of the secrets: {systemctl} restart gateway-secrets. What is wrong, and the cure: gateway doctor\n",
+        "Written to {}. Next:\n\n{user}  install -d {settings}            # gateway.toml goes there, and secrets.env:\n  install -m 0600 /dev/null {settings}/secrets.env   # NAME=value lines, such as GATEWAY_MASTER_KEY=sk-...\n  {systemctl} daemon-reload\n  {systemctl} enable --now gateway.socket\n\nThe first call starts the gateway. After a change of gateway.toml: {systemctl} restart gateway-config;\nafter a change of the secrets: {systemctl} restart gateway-secrets. What is wrong, and the cure: gateway doctor{files}\n",
         plan.directory.display()
     )
 }

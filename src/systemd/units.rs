@@ -298,7 +298,7 @@ TimeoutStartSec=2min
     )
 }
 
-/// Starts a unit again a minute after it failed. With `Restart=` whoever is ordered after the unit would wait for
+/// Starts a unit again after it failed, more and more slowly. With `Restart=` whoever is ordered after the unit would wait for
 /// systemd's own next try, even beside a good set of secrets.
 fn retry(unit: &str) -> String {
     format!(
@@ -307,6 +307,11 @@ Description=The next try of {unit}
 
 [Timer]
 OnActiveSec=1min
+OnActiveSec=3min
+OnActiveSec=7min
+OnActiveSec=15min
+OnActiveSec=31min
+OnActiveSec=61min
 RemainAfterElapse=false
 Unit={unit}
 "

@@ -48,6 +48,7 @@
       nginx.virtualHost = "llm.home.example";
       database.createLocally = true;
       backup.enable = true;
+      backup.directory = "/srv/100% a share";
       backup.restic = [ "nas" ];
       secrets.onePassword = {
         tokenFile = "/etc/gateway/op-token";
@@ -58,6 +59,15 @@
       };
       settings.server.body_limit = "48MiB";
       settings.defaults.timeout = "20m";
+      # As a list that another program writes may come.
+      settings.models = [
+        {
+          name = "slow";
+          model = "openai_like/house-70b";
+          api_base = "http://127.0.0.1:8080/v1";
+          timeout = "2h";
+        }
+      ];
       models = [
         {
           name = "fast";
@@ -77,8 +87,10 @@
     services.gateway = {
       enable = true;
       idleTimeout = "15m";
+      host = "localhost";
+      listen = [ "/run/apps/gateway.sock" ];
       secrets.files.GATEWAY_MASTER_KEY = "/run/opnix/master-key";
-      secrets.files.OPENAI_API_KEY = "/run/opnix/openai";
+      secrets.files.OPENAI_API_KEY = "/run/opnix/100% openai";
       secrets.after = [ "opnix-secrets.service" ];
       models = [
         {

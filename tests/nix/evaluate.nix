@@ -18,6 +18,7 @@ let
   };
   pkgs = {
     formats.toml = _: toml;
+    runtimeShell = "/bin/sh";
     coreutils = installed "/usr" "coreutils";
     _1password-cli = installed "/usr/local" "op";
     callPackage = _: _: installed "/usr/local" "gateway";
@@ -58,7 +59,7 @@ let
       services = {
         nginx = lib.optionalAttrs config.services.nginx.enable config.services.nginx;
         postgresql = lib.optionalAttrs config.services.postgresql.enable (
-          removeAttrs config.services.postgresql [ "package" ]
+          removeAttrs config.services.postgresql [ "package" "settings" ]
         );
         restic = config.services.restic;
         gateway.backup.paths = config.services.gateway.backup.paths;

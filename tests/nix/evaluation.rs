@@ -125,7 +125,7 @@ fn one_case_is_written_out_for_other_tests() {
 fn lengths_and_sizes_are_read_as_the_program_reads_them() {
     let Some(read) = value(
         "let w = import ./nix/written.nix; in {
-           seconds = map w.seconds [ \"30s\" \"5m\" \"1.5h\" \"500ms\" \"1d\" \"7\" 90 \"soon\" \"15min\" true ];
+           seconds = map w.seconds [ \"30s\" \"5m\" \"1.5h\" \"500ms\" \"1d\" \"007\" 90 \"soon\" \"15min\" true ];
            bytes = map w.bytes [ \"32MiB\" \"10MB\" \"512KiB\" \"1GiB\" \"1GB\" \"10kB\" \"5\" 1048576 \"big\" ];
          }",
     ) else {

@@ -34,6 +34,23 @@ in
       }
     ];
   };
+  a-name-for-an-address = with' {
+    host = "gateway.home.example";
+    settings.allow_anonymous = true;
+  };
+  an-address-beside-the-loopback = with' { listen = [ "127.0.0.1:5000" "/run/x.sock" "4001" ]; };
+  a-firewall-opened-for-a-socket = with' {
+    openFirewall = true;
+    listen = [ "[::1]:4000" ];
+  };
+  a-key-of-a-caller-written-out = with' { keys.phone.key = "hunter2"; };
+  a-secret-in-a-unit = with' {
+    mcpServers.files = {
+      command = [ "/usr/bin/mcp-files" ];
+      environment.GITHUB_TOKEN = "abc";
+      environment.LANG = "C.UTF-8";
+    };
+  };
   a-password-in-a-url = with' { database.url = "postgres://gateway:secret@db.home.example/gateway"; };
   open-without-a-key = with' { host = "0.0.0.0"; };
   a-master-key-from-nowhere = with' {

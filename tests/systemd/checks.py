@@ -5,6 +5,8 @@ import itertools
 import json
 import os
 import pathlib
+import pwd
+import re
 import socket
 import sys
 import time
@@ -174,6 +176,26 @@ with step("a switch: reload, restart of gateway-config, start; a new model is se
     systemctl("start", "gateway.service", "gateway.socket")
     expect(chat(model="added").startswith("pong"), "not served")
     expect(prop("MainPID") == before, "another process")
+if os.path.exists("/etc/systemd/system/gateway-addresses.service"):
+    with step("a switch with another address: the socket is opened anew, and only then") as tell:
+        unit = pathlib.Path("/etc/systemd/system/gateway-addresses.service")
+        opened = prop("ActiveEnterTimestampMonotonic", "gateway.socket")
+        systemctl("restart", "gateway-addresses.service")
+        unit.write_text(unit.read_text() + "# another text, the same addresses\n")
+        systemctl("daemon-reload")
+        systemctl("restart", "gateway-addresses.service")
+        expect(prop("ActiveEnterTimestampMonotonic", "gateway.socket") == opened, "opened anew for nothing")
+        drop_in = pathlib.Path("/etc/systemd/system/gateway.socket.d/address.conf")
+        drop_in.parent.mkdir(exist_ok=True)
+        drop_in.write_text("[Socket]\nListenStream=127.0.0.1:4001\n")
+        unit.write_text(re.sub(r'"[0-9a-f]{64}"', '"another"', unit.read_text()))
+        systemctl("daemon-reload")
+        # Both in one step, as a switch to another program does it.
+        systemctl("restart", "gateway.service", "gateway-addresses.service")
+        expect(get("/health/liveliness")[0] == 200, "not served")
+        with socket.socket() as s:
+            s.connect(("127.0.0.1", 4001))
+        chat(model="added")
 with step("a broken file is refused, the old one stays"):
     good = SETTINGS.read_text()
     SETTINGS.write_text(good + "\n[sever]\n")
@@ -190,13 +212,23 @@ with step("a rotated secret needs a restart of gateway-secrets alone, and no new
     systemctl("restart", "gateway-secrets.service")
     expect(chat().split()[1] == "ROTATED1", chat())
     expect(prop("MainPID") == before, "another process")
-with step("the vault is down later: the last good set stays"):
+with step("the vault is down later: the last good set stays, and it is tried again") as tell:
+    began = time.time()
     DOWN.touch()
     run("systemctl", "restart", "--no-block", "gateway-secrets.service")
     time.sleep(1)
     expect(chat().split()[1] == "ROTATED1", "other secrets")
     systemctl("restart", "gateway.service")
     expect(chat().split()[1] == "ROTATED1", "no secrets after a restart")
+
+    def tries():
+        said = run("journalctl", "-u", "gateway-secrets", "-o", "cat", "--no-pager", "--since", f"@{began:.6f}")
+        return said.count("1Password does not give")
+
+    # Those of the timer: it goes on when its own tries fail, and round by round.
+    before = tries()
+    wait_for("four tries more", lambda: tries() >= before + 4, 40)
+    tell(f"{tries()} tries")
     DOWN.unlink()
     wait_for("the fetch", lambda: prop("ActiveState", "gateway-secrets.service") == "active", 30)
 
@@ -246,6 +278,13 @@ with step("a stream that is silent for longer than Nginx waits, on a shorter clo
     expect(comments >= 7, f"{comments} comments")
     tell(f"10 s of silence, Nginx's limit 4 s, {comments} keep-alives")
 
+with step("a dump of the database, whole or not at all") as tell:
+    systemctl("start", "gateway-backup.service")
+    dump = pathlib.Path(next(line for line in run("systemctl", "cat", "gateway-backup").splitlines() if "mv" in line)
+                        .split(".new", 1)[1].split(" ", 1)[1].strip(' "').replace("%%", "%"))
+    expect(dump.stat().st_uid == pwd.getpwnam("gateway").pw_uid and dump.stat().st_mode & 0o777 == 0o600, dump.stat())
+    expect(not os.path.exists(f"{dump}.new"), "half a dump")
+    tell(f"{dump}, {dump.stat().st_size} bytes")
 with step("gateway doctor finds nothing wrong") as tell:
     said = run("gateway", "doctor")
     expect("all is well" in said, said)
@@ -258,7 +297,8 @@ with step("no secret in units, properties, environments, command lines or the jo
         "status": run("systemctl", "status", "--no-pager", "-l", *CHAIN),
         "doctor": run("gateway", "doctor"),
     }
-    for path in glob.glob("/etc/systemd/system/gateway*", recursive=False):
+    # Their stand-in for the store, too.
+    for path in glob.glob("/etc/systemd/system/gateway*") + [str(SETTINGS), "/run/gateway/gateway.toml"]:
         if os.path.isfile(path):
             places[path] = pathlib.Path(path).read_text()
     pid = prop("MainPID")

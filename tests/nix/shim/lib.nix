@@ -7,6 +7,7 @@ let
   lib = {
     inherit types;
     inherit (b)
+      all
       attrNames
       concatLists
       concatMap

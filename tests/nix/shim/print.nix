@@ -39,6 +39,7 @@ let
     + "\n"
     + section "Service" unit.serviceConfig
     + lines (lib.mapAttrsToList (n: v: "Environment=${b.toJSON "${n}=${v}"}\n") (environment unit))
+    + optionalString (!unit.restartIfChanged) "X-RestartIfChanged=false\n"
     + optionalString (!unit.stopIfChanged) "X-StopIfChanged=false\n"
     + install unit;
   socket =

@@ -51,6 +51,7 @@ in
         environment = option (types.attrsOf types.str) { };
         path = option (types.listOf types.package) [ ];
         stopIfChanged = yes;
+        restartIfChanged = yes;
       }
     );
     systemd.sockets = each (
@@ -65,6 +66,7 @@ in
     services.postgresql = {
       enable = no;
       package = option types.package { outPath = "/usr"; };
+      settings.port = option types.port 5432;
       ensureDatabases = texts;
       ensureUsers = option (types.listOf (
         types.submodule {
