@@ -5,6 +5,8 @@
 //! Pure: bytes in, bytes out.
 
 mod relay;
+#[cfg(test)]
+mod tests;
 
 use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
