@@ -6,7 +6,8 @@
 # - On tmpfs, 0750 root:GROUP, the file 0440: the service reads its secrets and cannot change them.
 # - What holds secrets is read by the service manager (LoadCredential=), so the unit needs no right over files.
 # - The token of 1Password reaches this unit only.
-# - A fetch that fails leaves the last good set. It is tried again by a timer, more and more slowly, and whenever the service starts.
+# - A fetch that fails leaves the last good set. It is tried again by a timer, more and more slowly, and whenever the
+#   service starts.
 { lib }:
 {
   # The name of the service; "gateway" makes /run/gateway-secrets/env.
