@@ -5,6 +5,7 @@ mod door;
 use crate::clock::Clock;
 use crate::config::units::count;
 use crate::config::{Config, Listen, Mode, Sources, load};
+use crate::database::{self, State};
 use crate::gateway::{Gateway, Worker};
 use crate::systemd::{self, Listener};
 use crate::upstream::Upstream;
@@ -51,8 +52,10 @@ where
     let own: Vec<PathBuf> =
         listeners.iter().filter(|(name, _)| name == CONFIGURED).filter_map(|(_, l)| l.path()).collect();
     check_idle(&config, &listeners)?;
-    let gateway = Gateway::new(sources, config);
-    let result = actix_web::rt::System::new().block_on(daemon(gateway, listeners, then));
+    let result = actix_web::rt::System::new().block_on(async {
+        let gateway = Gateway::new(sources, config)?;
+        daemon(gateway, listeners, then).await
+    });
     for path in own {
         let _ = std::fs::remove_file(path);
     }
@@ -62,7 +65,11 @@ where
 /// One line for `systemctl status`.
 pub fn status(gateway: &Gateway) -> String {
     let models = gateway.live().routes.names().len();
-    format!("serving {}", count(models, "model"))
+    let serving = format!("serving {}", count(models, "model"));
+    match gateway.database.state() {
+        State::Down => format!("{serving}; the store ({}) is down", gateway.store.engine().name()),
+        _ => serving,
+    }
 }
 
 async fn daemon<F, R>(gateway: Arc<Gateway>, listeners: Vec<(String, Listener)>, then: F) -> Result<(), String>
@@ -90,6 +97,7 @@ where
     systemd::ready(&status(&gateway));
     tracing::info!("ready on {}: {}", addresses.join(", "), status(&gateway));
     warm_up(&gateway);
+    actix_web::rt::spawn(database::keep(gateway.clone()));
     actix_web::rt::spawn(then(gateway.clone(), addresses));
 
     let idle = gateway.live().config.server.idle_timeout;

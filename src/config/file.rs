@@ -39,6 +39,8 @@ pub struct File {
     pub defaults: Defaults,
     #[serde(skip_serializing_if = "is_default")]
     pub health: Health,
+    #[serde(skip_serializing_if = "is_default")]
+    pub store: Store,
     /// Names and values that `env:NAME` finds before the process environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Written>,
@@ -147,6 +149,18 @@ pub struct Health {
     /// Deployments called at the same time. Default 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
+}
+
+/// `[store]`: what is done while the database does not answer.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Serve calls although their key cannot be looked up.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_requests_on_db_unavailable: bool,
+    /// A key that was looked up is good for so long without another look. Default `"60s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_cache_age: Option<Duration>,
 }
 
 /// `[[models]]`: one deployment, an upstream model under a public name.

@@ -119,6 +119,10 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
     file.server.key_header = report.text(&path("litellm_key_header_name"), settings.get("litellm_key_header_name"));
     file.server.body_limit = report.mebibytes(&path("max_request_size_mb"), settings.get("max_request_size_mb"));
     file.server.answer_limit = report.mebibytes(&path("max_response_size_mb"), settings.get("max_response_size_mb"));
+    file.store.allow_requests_on_db_unavailable = report
+        .flag(&path("allow_requests_on_db_unavailable"), settings.get("allow_requests_on_db_unavailable"))
+        == Some(true);
+    file.store.key_cache_age = report.seconds(&path("user_api_key_cache_ttl"), settings.get("user_api_key_cache_ttl"));
     file.health.concurrency = report.count(&path("health_check_concurrency"), settings.get("health_check_concurrency"));
 }
 

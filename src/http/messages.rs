@@ -2,6 +2,7 @@
 
 use super::call::{self, Call, check_owner, missing, wrong_type};
 use super::{body, reply, stream};
+use crate::auth::{self, access};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{self, Ask, Face};
@@ -37,7 +38,8 @@ pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
 async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<(Call, bool)> {
     let worker = reply::worker(request)?.clone();
     let live = worker.gateway.live();
-    meter.called_by(live.auth.caller(request.headers())?);
+    let caller = auth::caller(&worker.gateway, &live, request).await?;
+    meter.called_by(caller.clone());
     let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
     let size = bytes.len();
     let max_nesting = live.config.server.max_nesting;
@@ -49,6 +51,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let streams = envelope.flag("stream");
     let model = envelope.string("model").filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
     meter.asked(&model, streams, size);
+    let model = access::model(&live, &caller, &model)?;
     let target = live.routes.target(&model)?;
     meter.sent_to(&target);
     let id = meter.id.simple().to_string();
@@ -74,11 +77,12 @@ pub async fn count_tokens(request: HttpRequest, payload: Payload) -> HttpRespons
 async fn count(request: &HttpRequest, payload: Payload, id: &Uuid) -> Result<HttpResponse> {
     let worker = reply::worker(request)?.clone();
     let live = worker.gateway.live();
-    live.auth.caller(request.headers())?;
+    let caller = auth::caller(&worker.gateway, &live, request).await?;
     let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
     let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
     check(&envelope)?;
     let model = envelope.string("model").filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
+    let model = access::model(&live, &caller, &model)?;
     let target = live.routes.target(&model)?;
     let mut builder = HttpResponse::Ok();
     builder.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
