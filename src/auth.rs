@@ -141,7 +141,7 @@ async fn look_up(gateway: &Gateway, live: &Live, hash: &Hash) -> Result<Option<A
     };
     let allow = live.config.store.allow_unavailable;
     // A database that is down is tried by one task, not by each call.
-    let found = match gateway.database.state() {
+    let found = match gateway.database.settled().await {
         database::State::Down => Err(Fault::Unavailable(gateway.database.why())),
         _ => {
             let turn = gateway.keys.turn();

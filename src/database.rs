@@ -17,6 +17,8 @@ const POLL: Duration = Duration::from_millis(400);
 const IDLE: Duration = Duration::from_secs(5);
 /// Between two tries to reach a database that is down.
 const RETRY: Duration = Duration::from_secs(1);
+/// The longest that a call waits for the first look.
+const FIRST: Duration = Duration::from_secs(5);
 /// Changes read at once.
 const MANY: i64 = 1000;
 
@@ -35,13 +37,20 @@ pub enum State {
 pub struct Watch {
     state: AtomicU8,
     why: Mutex<String>,
+    /// Told with the first look.
+    looked: tokio::sync::Notify,
     /// Told where the next look is not to wait.
     pub wake: tokio::sync::Notify,
 }
 
 impl Default for Watch {
     fn default() -> Self {
-        Watch { state: AtomicU8::new(State::Unknown as u8), why: Mutex::default(), wake: tokio::sync::Notify::new() }
+        Watch {
+            state: AtomicU8::new(State::Unknown as u8),
+            why: Mutex::default(),
+            looked: tokio::sync::Notify::new(),
+            wake: tokio::sync::Notify::new(),
+        }
     }
 }
 
@@ -54,6 +63,18 @@ impl Watch {
         }
     }
 
+    /// The state after the first look. A call that comes at once waits for it, instead of finding no tables.
+    pub async fn settled(&self) -> State {
+        if self.state() == State::Unknown {
+            let mut looked = std::pin::pin!(self.looked.notified());
+            looked.as_mut().enable();
+            if self.state() == State::Unknown {
+                let _ = tokio::time::timeout(FIRST, looked).await;
+            }
+        }
+        self.state()
+    }
+
     /// What is wrong with a database that is down; for the operator.
     pub fn why(&self) -> String {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -62,7 +83,9 @@ impl Watch {
     /// Notes what was found; whether that is news.
     fn found(&self, state: State, why: &str) -> bool {
         why.clone_into(&mut self.why.lock().unwrap_or_else(PoisonError::into_inner));
-        self.state.swap(state as u8, Ordering::Relaxed) != state as u8
+        let news = self.state.swap(state as u8, Ordering::Relaxed) != state as u8;
+        self.looked.notify_waiters();
+        news
     }
 }
 

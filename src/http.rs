@@ -1,5 +1,6 @@
 //! The route table, and nothing else.
 
+pub mod admin;
 pub mod body;
 mod call;
 mod chat;
@@ -15,7 +16,7 @@ use actix_web::guard::{Any, Get, Head};
 use actix_web::web::{self, ServiceConfig, post};
 
 /// The routes in the order in which they are tried: calls first.
-pub const ROUTES: &[(&str, &str)] = &[
+const CALLS: &[(&str, &str)] = &[
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/openai/deployments/{model}/chat/completions"),
@@ -42,6 +43,11 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/"),
 ];
 
+/// All routes.
+pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CALLS.iter().chain(admin::ROUTES).copied()
+}
+
 /// Registers every route under `root`, which is empty or `/prefix`.
 pub fn routes(config: &mut ServiceConfig, root: &str) {
     let mut serve = |path: &str, route: fn() -> actix_web::Route| {
@@ -51,7 +57,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
             web::resource(format!("{root}{path}")).route(route()).default_service(web::to(reply::wrong_method)),
         );
     };
-    for (_, path) in &ROUTES[..4] {
+    for (_, path) in &CALLS[..4] {
         serve(path, || post().to(chat::completions));
     }
     for path in ["/v1/messages", "/anthropic/v1/messages"] {
@@ -76,6 +82,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     serve("/model_group/info", || get().to(models::groups));
     serve("/routes", || get().to(models::routes));
     serve("/", || get().to(models::welcome));
+    admin::routes(&mut serve);
 }
 
 /// Whoever may read may ask for the head alone.

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod faults;
 mod idle;
+mod keys;
 mod litellm;
 mod models;
 mod nix;

@@ -190,7 +190,7 @@ pub async fn routes(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
     let result = admitted(&request).await.map(|_| {
         let routes: Vec<Value> =
-            super::ROUTES.iter().map(|(method, path)| json!({"path": path, "methods": [method]})).collect();
+            super::all().map(|(method, path)| json!({"path": path, "methods": [method]})).collect();
         HttpResponse::Ok().json(json!({"routes": routes}))
     });
     plain(&request, started, result)
