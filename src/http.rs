@@ -45,7 +45,7 @@ const CALLS: &[(&str, &str)] = &[
 
 /// All routes.
 pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-    CALLS.iter().chain(admin::ROUTES).copied()
+    CALLS.iter().chain(admin::all()).copied()
 }
 
 /// Registers every route under `root`, which is empty or `/prefix`.

@@ -134,8 +134,8 @@ pub fn route(caller: &Caller, path: &str) -> Result<()> {
 }
 
 /// Routes about keys and people.
-const MANAGEMENT: [&str; 8] =
-    ["/key/", "/v2/key/", "/user/", "/team/", "/v2/team/", "/budget/", "/customer/", "/end_user/"];
+const MANAGEMENT: [&str; 9] =
+    ["/key/", "/v2/key/", "/user/", "/team/", "/v2/team/", "/v2/user/", "/budget/", "/customer/", "/end_user/"];
 /// Routes that only tell.
 const INFO: [&str; 16] = [
     "/key/info",

@@ -122,6 +122,21 @@ async fn make(desk: &Desk, body: Body) -> Result<Value> {
     shape::made(desk, &key, &secret).await
 }
 
+/// The key that comes with a new user. What limits it is the user's own.
+pub async fn of_user(desk: &Desk, user_id: &str, body: &Body) -> Result<Value> {
+    let kept = ["key", "key_alias", "key_type", "duration"];
+    let mut own: Body =
+        body.iter().filter(|(name, _)| kept.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect();
+    own.insert("user_id".to_owned(), user_id.into());
+    make(desk, own).await
+}
+
+/// Keys as the database has them.
+pub async fn rows(desk: &Desk, keys: &[Key]) -> Result<Vec<Value>> {
+    let spent = spends(desk, keys).await?;
+    Ok(keys.iter().zip(spent).map(|(key, spent)| shape::row_with(key, spent).into()).collect())
+}
+
 /// A member of a team may make keys in it where the team says so.
 async fn allowed_to_make(desk: &Desk, key: &Key) -> Result<()> {
     let Err(refused) = desk.may_change(key).await else {
