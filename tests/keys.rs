@@ -1,39 +1,41 @@
 //! Keys of the store: made by the management API, shown by callers, changed, revoked.
 
 use crate::chat::HELLO;
+use crate::support::postgres::Postgres;
 use crate::support::{Answer, Gateway, Reply, Setup, Upstream, config, model};
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 
 /// Two models, one of them in an access group.
-fn serve() -> Gateway {
+pub fn serve() -> Gateway {
     Gateway::start(&config("", &models()))
 }
 
-fn models() -> Vec<String> {
+pub fn models() -> Vec<String> {
     let up = Upstream::new(Reply::whole());
     let fast = model("fast", &up) + "info = { access_groups = [\"free\"] }\n";
     vec![model("small", &up), fast]
 }
 
-fn post(gateway: &Gateway, key: &str, path: &str, body: &Value) -> Answer {
+pub fn post(gateway: &Gateway, key: &str, path: &str, body: &Value) -> Answer {
     let bearer = format!("Bearer {key}");
     let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
     gateway.call("POST", path, &headers, body.to_string().as_bytes())
 }
 
-fn get(gateway: &Gateway, key: &str, path: &str) -> Answer {
+pub fn get(gateway: &Gateway, key: &str, path: &str) -> Answer {
     gateway.call("GET", path, &[("Authorization", &format!("Bearer {key}"))], b"")
 }
 
-fn generate(gateway: &Gateway, body: &Value) -> Value {
+pub fn generate(gateway: &Gateway, body: &Value) -> Value {
     gateway.post("/key/generate", body.to_string()).ok().json()
 }
 
-fn text(value: &Value) -> &str {
+pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
 }
 
-fn chat(gateway: &Gateway, key: &str) -> Answer {
+pub fn chat(gateway: &Gateway, key: &str) -> Answer {
     gateway.call("POST", "/v1/chat/completions", &[("x-api-key", key)], HELLO.as_bytes())
 }
 
@@ -112,10 +114,10 @@ fn a_key_expires_and_its_routes_are_its_own() {
     let gateway = serve();
     let brief = generate(&gateway, &json!({"duration": "1s"}));
     chat(&gateway, text(&brief["key"])).ok();
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while chat(&gateway, text(&brief["key"])).status == 200 {
         assert!(begun.elapsed().as_secs() < 5, "the key does not expire");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!(chat(&gateway, text(&brief["key"])).error(401).kind, "expired_key");
     let reading = generate(&gateway, &json!({"key_type": "read_only"}));
@@ -213,4 +215,51 @@ fn readiness_tells_of_the_store_and_a_postgres_that_is_down_is_a_503() {
     let open = "[store]\nallow_requests_on_db_unavailable = true\n";
     let gateway = Gateway::start(&(down.to_owned() + &config("", &models()) + open));
     chat(&gateway, "sk-somebody-1234567").ok();
+}
+
+/// Waits for an answer of that status.
+fn until(what: &str, status: u16, ask: impl Fn() -> Answer) -> Duration {
+    let begun = Instant::now();
+    loop {
+        let answer = ask();
+        if answer.status == status {
+            return begun.elapsed();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{what}: still {}: {}", answer.status, answer.text());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn two_gateways_share_a_postgres_that_may_go_away() {
+    let Some(postgres) = Postgres::start() else { return };
+    let toml = format!("database_url = \"{}\"\n{}", postgres.url(), config("", &models()));
+    let (one, two) = (Gateway::start(&toml), Gateway::start(&toml));
+    let made = generate(&one, &json!({"models": ["small"], "max_budget": 5, "duration": "30d"}));
+    let (key, doomed) = (text(&made["key"]), generate(&one, &json!({})));
+    let doomed = text(&doomed["key"]);
+    for key in [key, doomed] {
+        chat(&one, key).ok();
+        chat(&two, key).ok();
+    }
+    one.post("/key/delete", json!({"keys": [doomed]}).to_string()).ok();
+    chat(&one, doomed).error(401);
+    let waited = until("a key that was revoked elsewhere", 401, || chat(&two, doomed));
+    assert!(waited < Duration::from_secs(1), "{waited:?}");
+    chat(&two, key).ok();
+    postgres.down();
+    let ready = |gateway: &Gateway| gateway.get("/health/readiness");
+    until("readiness without a database", 503, || ready(&two));
+    assert_eq!(ready(&two).json()["db"], "Not connected");
+    // What is remembered goes on, what is not cannot be checked.
+    chat(&two, key).ok();
+    chat(&two, "sk-somebody-1234567").error(503);
+    two.post("/key/generate", "{}").error(503);
+    postgres.up();
+    until("readiness with a database", 200, || ready(&two));
+    chat(&two, "sk-somebody-1234567").error(401);
+    chat(&two, key).ok();
+    generate(&two, &json!({}));
+    let lost = two.logs().lines().filter(|line| line.contains("the store (postgres) is down")).count();
+    assert_eq!(lost, 1, "{}", two.logs());
 }

@@ -15,6 +15,7 @@ mod litellm;
 mod models;
 mod nix;
 mod params;
+mod people;
 mod requests;
 mod sdk;
 mod secrets;
