@@ -55,6 +55,7 @@ pub struct Config {
     pub log: Log,
     pub health: Health,
     pub store: store::Store,
+    pub ledger: Ledger,
     pub deployments: Vec<Arc<Deployment>>,
     pub prices: Prices,
     /// For the operator: what was not carried over or looks wrong, and is no error.
@@ -108,6 +109,17 @@ pub struct Log {
 pub struct Health {
     pub timeout: Duration,
     pub concurrency: usize,
+}
+
+/// How calls are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ledger {
+    /// Calls have rows, and spend is counted.
+    pub enabled: bool,
+    /// Calls go on while their rows cannot be written.
+    pub serve_unaccounted: bool,
+    /// Bytes on the disk for what is not in the store yet.
+    pub spool_limit: u64,
 }
 
 /// Whether secrets and files of the machine are looked at.
@@ -199,6 +211,11 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
             concurrency: file.health.concurrency.unwrap_or(8).clamp(1, 64),
         },
         store,
+        ledger: Ledger {
+            enabled: !file.ledger.disabled,
+            serve_unaccounted: file.ledger.serve_unaccounted,
+            spool_limit: file.ledger.spool_limit.map_or(1 << 30, |size| size.0 as u64),
+        },
         deployments,
         prices,
         warnings,

@@ -5,6 +5,7 @@ use crate::auth::remembered::Remembered;
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Sources, load};
 use crate::database::{self, Watch};
+use crate::ledger::{Ledger, Pen};
 use crate::route::Routes;
 use crate::store::Store;
 use crate::upstream::Upstream;
@@ -48,6 +49,8 @@ pub struct Gateway {
     pub store: Store,
     /// Whether the store answers.
     pub database: Watch,
+    /// Calls on their way to the store.
+    pub ledger: Arc<Ledger>,
     /// Keys that were looked up.
     pub keys: Remembered,
     pub ending: Ending,
@@ -74,6 +77,7 @@ impl Gateway {
             store: database::open(&config, tokio::runtime::Handle::current())?,
             database: Watch::default(),
             keys: Remembered::default(),
+            ledger: Ledger::new(&config.state_dir, config.ledger.spool_limit, database::now()),
             live: ArcSwap::from_pointee(Live::new(0, config)),
             sources: ArcSwap::from_pointee(sources),
             generation: AtomicU64::new(0),
@@ -119,6 +123,9 @@ impl Gateway {
         let mut needs_restart = old.config.server.needs_restart(&config.server);
         if old.config.log != config.log {
             needs_restart.push("log");
+        }
+        if old.config.ledger.spool_limit != config.ledger.spool_limit {
+            needs_restart.push("ledger.spool_limit");
         }
         if old.config.state_dir != config.state_dir {
             needs_restart.push("state_dir");
@@ -184,4 +191,6 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     pub upstream: Upstream,
     pub clock: Rc<Clock>,
+    /// Writes this worker's calls into the ledger.
+    pub pen: Rc<Pen>,
 }

@@ -4,6 +4,7 @@ pub mod admin;
 pub mod body;
 mod call;
 mod chat;
+mod entry;
 mod health;
 mod messages;
 mod models;

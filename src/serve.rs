@@ -7,6 +7,7 @@ use crate::config::units::count;
 use crate::config::{Config, Listen, Mode, Sources, load};
 use crate::database::{self, State};
 use crate::gateway::{Gateway, Worker};
+use crate::ledger::writer::Writer;
 use crate::systemd::{self, Listener};
 use crate::upstream::Upstream;
 use crate::{control, http, telemetry};
@@ -26,6 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// Time for the ledger's last rows; what is not booked by then, the next process finds.
+const LAST_BOOKING: Duration = Duration::from_secs(1);
 /// The name of sockets that no service manager named.
 const CONFIGURED: &str = "configured";
 
@@ -98,6 +101,9 @@ where
     tracing::info!("ready on {}: {}", addresses.join(", "), status(&gateway));
     warm_up(&gateway);
     actix_web::rt::spawn(database::keep(gateway.clone()));
+    let booked = Arc::new(tokio::sync::Notify::new());
+    let writer = Writer::new(gateway.store.clone(), gateway.ledger.clone());
+    let writer = actix_web::rt::spawn(writer.run(booked.clone(), LAST_BOOKING));
     actix_web::rt::spawn(then(gateway.clone(), addresses));
 
     let idle = gateway.live().config.server.idle_timeout;
@@ -141,6 +147,10 @@ where
         // Left behind it would only be in the way of the next one.
         let _ = std::fs::remove_file(&control_path);
     }
+    // All calls are over, and so are their records: what is left of a second's work is booked now.
+    gateway.ledger.sync();
+    booked.notify_one();
+    let _ = writer.await;
     tracing::info!("stopped");
     result.map_err(|e| format!("the server failed: {e}"))
 }
@@ -165,6 +175,7 @@ fn workers(
             gateway: shared.clone(),
             upstream: Upstream::new(shared.tls.clone()),
             clock: Clock::start(shared.clone()),
+            pen: shared.ledger.pen(),
         });
         if let Some(beats) = &beats {
             actix_web::rt::spawn(beats.clone().keep());

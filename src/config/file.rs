@@ -41,6 +41,8 @@ pub struct File {
     pub health: Health,
     #[serde(skip_serializing_if = "is_default")]
     pub store: Store,
+    #[serde(skip_serializing_if = "is_default")]
+    pub ledger: Ledger,
     /// Names and values that `env:NAME` finds before the process environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Written>,
@@ -161,6 +163,21 @@ pub struct Store {
     /// A key that was looked up is good for so long without another look. Default `"60s"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_cache_age: Option<Duration>,
+}
+
+/// `[ledger]`: the record of calls and their cost.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// Nothing is recorded and no spend is counted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub disabled: bool,
+    /// Serve calls although nothing can be written: a full disk, a full spool. Nobody knows their cost then.
+    #[serde(skip_serializing_if = "is_false")]
+    pub serve_unaccounted: bool,
+    /// Disk for calls that the store has not got yet, because it is down. Default `"1GiB"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool_limit: Option<Size>,
 }
 
 /// `[[models]]`: one deployment, an upstream model under a public name.

@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions` and its aliases.
 
 use super::call::{self, Call, check_owner, missing, wrong_type};
-use super::{body, reply, stream};
+use super::{body, entry, reply, stream};
 use crate::auth::{self, access};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
@@ -48,9 +48,13 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let model = &*access::model(&live, &caller, model)?;
     let target = live.routes.target(model)?;
     meter.sent_to(&target);
+    if live.config.ledger.enabled {
+        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Chat), &target);
+    }
     let ask = Ask { face: Face::Chat, envelope: &envelope, streams, model, id: "", created: now(), max_nesting };
     let outbound = exchange::outbound(&ask, &target)?;
     let timeouts = call::timeouts(&envelope, request.headers(), target.deployment.timeouts)?;
+    meter.open(live.config.ledger.serve_unaccounted)?;
     let group = call::group(model, &target);
     let request = Request {
         endpoint: Endpoint::Call,

@@ -1,7 +1,7 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's API, over any upstream.
 
 use super::call::{self, Call, check_owner, missing, wrong_type};
-use super::{body, reply, stream};
+use super::{body, entry, reply, stream};
 use crate::auth::{self, access};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
@@ -54,6 +54,9 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let model = access::model(&live, &caller, &model)?;
     let target = live.routes.target(&model)?;
     meter.sent_to(&target);
+    if live.config.ledger.enabled {
+        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Messages), &target);
+    }
     let id = meter.id.simple().to_string();
     let ask =
         Ask { face: Face::Messages, envelope: &envelope, streams, model: &model, id: &id, created: 0, max_nesting };
@@ -62,6 +65,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let group = call::group(&model, &target);
     let betas = outbound.betas.into_iter().map(Cow::Borrowed).chain(betas(request.headers())?).collect();
     let version = version(request.headers())?;
+    meter.open(live.config.ledger.serve_unaccounted)?;
     let request = Request { endpoint: Endpoint::Call, body: outbound.body, betas, version };
     Ok((Call { face: Face::Messages, worker, live, target, request, back: outbound.back, timeouts, group }, streams))
 }
