@@ -11,6 +11,7 @@ mod doctor;
 mod faults;
 mod idle;
 mod keys;
+mod ledger;
 mod litellm;
 mod models;
 mod nix;
