@@ -15,7 +15,7 @@
 //! - [`upstream`] the only connections to them
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call: its [`usage`], and by the [`price`] its cost
 //! - [`price`] what a call costs
-//! - [`ledger`] settled calls on their way to the store, safe from the end of the process
+//! - [`ledger`] calls on their way to the store, safe from the end of the process
 //! - [`store`] what is remembered: keys, people, budgets, the ledger
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told

@@ -22,7 +22,7 @@ pub struct File {
     /// Serve callers without any key although the address is reachable from other machines.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_anonymous: bool,
-    /// Where state is kept (control socket, generated keys, later the ledger's spool and the embedded store).
+    /// Where state is kept (control socket, generated keys, the ledger's spool and the embedded store).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
     /// Postgres, `postgres://...` or `env:NAME`; unset means the embedded store.

@@ -8,7 +8,7 @@ use crate::exchange::Face;
 use crate::store::LedgerRow;
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 /// Longer ids, names and tags are cut.
 const MOST_TEXT: usize = 256;
@@ -35,7 +35,9 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         ip: request.peer_addr().map(|address| address.ip().to_string()),
         user_agent: said.one(&["user-agent"], &[], &[]),
         metadata: match said.metadata {
-            Some(metadata) => Value::Object(metadata),
+            // That there was more is said in its place.
+            Some((_, size)) if size > MOST_METADATA => json!({"omitted_bytes": size}),
+            Some((metadata, _)) => Value::Object(metadata),
             None => Value::Null,
         },
         ..LedgerRow::default()
@@ -45,14 +47,14 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
 struct Said<'a> {
     headers: &'a HeaderMap,
     envelope: &'a Envelope,
-    metadata: Option<Map<String, Value>>,
+    metadata: Option<(Map<String, Value>, usize)>,
 }
 
-/// The member that is meant for the ledger, if it is of a bearable size.
-fn metadata(envelope: &Envelope) -> Option<Map<String, Value>> {
+/// The member that is meant for the ledger, and its size.
+fn metadata(envelope: &Envelope) -> Option<(Map<String, Value>, usize)> {
     ["litellm_metadata", "metadata"].iter().find_map(|name| {
         let text = envelope.text(&envelope.get(name)?.value);
-        (text.len() <= MOST_METADATA).then(|| serde_json::from_slice(text).ok())?
+        Some((serde_json::from_slice(text).ok()?, text.len()))
     })
 }
 
@@ -62,7 +64,7 @@ impl Said<'_> {
         let header = headers.iter().find_map(|name| short(self.headers.get(*name)?.to_str().ok()?));
         let member = || members.iter().find_map(|name| short(&self.envelope.string(name)?));
         let last = || {
-            let metadata_of = self.metadata.as_ref()?;
+            let (metadata_of, _) = self.metadata.as_ref()?;
             metadata.iter().find_map(|name| short(metadata_of.get(*name)?.as_str()?))
         };
         header.or_else(member).or_else(last)
@@ -79,10 +81,9 @@ impl Said<'_> {
         let header = self.headers.get("x-litellm-tags").and_then(|value| value.to_str().ok());
         header.into_iter().flat_map(|list| list.split(',')).for_each(&mut add);
         let of_body = self.envelope.get("tags").map(|member| self.envelope.text(&member.value));
-        let of_body = of_body.filter(|text| text.len() <= MOST_METADATA);
         let of_body: Vec<Value> = of_body.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
         of_body.iter().filter_map(Value::as_str).for_each(&mut add);
-        let of_metadata = self.metadata.as_ref().and_then(|metadata| metadata.get("tags")?.as_array());
+        let of_metadata = self.metadata.as_ref().and_then(|(metadata, _)| metadata.get("tags")?.as_array());
         of_metadata.into_iter().flatten().filter_map(Value::as_str).for_each(&mut add);
         tags
     }
@@ -124,7 +125,7 @@ mod tests {
         let said = row(&[], &format!(r#"{{"user":"{long}","tags":[1,null,"{long}"],"metadata":{{"a":"{long}"}}}}"#));
         assert_eq!(said.end_user.map(|user| user.chars().count()), Some(MOST_TEXT));
         assert_eq!(said.tags.len(), 1);
-        assert_eq!(said.metadata, Value::Null);
+        assert_eq!(said.metadata, json!({"omitted_bytes": 10_008}));
         let odd = row(&[], r#"{"user":7,"tags":"a","metadata":[1]}"#);
         assert_eq!((odd.end_user, odd.tags.len()), (None, 0));
     }

@@ -159,8 +159,8 @@ impl Writer {
 
     async fn book(&mut self) -> Result<(), ()> {
         if !self.is_ready {
-            // Without its tables every call would look like one that is refused.
-            self.store.health().await.map_err(|fault| self.is_down(&fault))?;
+            // Without its tables, or with older ones, every call would look like one that is refused.
+            self.store.migrate(crate::database::now()).await.map_err(|fault| self.is_down(&fault))?;
             self.is_ready = true;
         }
         match self.store.book_all_but_refused(&self.batch).await {
