@@ -147,6 +147,37 @@ fn a_spool_that_cannot_be_written_refuses_calls_unless_told_otherwise() {
 }
 
 #[test]
+fn a_spool_at_its_limit_refuses_calls() {
+    let up = Upstream::new(Reply::whole());
+    // A database that never was.
+    let database = "database_url = \"postgresql://gateway@/postgres?host=/nonexistent\"\n";
+    let gateway = Gateway::start(&format!("{}[ledger]\nspool_limit = \"8KiB\"\n", priced(database, &up)));
+    let end = Instant::now() + PATIENCE;
+    let served = (0..).find(|_| {
+        assert!(Instant::now() < end, "calls go on and on:\n{}", gateway.logs());
+        let answer = gateway.chat(HELLO);
+        answer.status != 200 && answer.error(503).kind == "ledger_unavailable"
+    });
+    assert!(served.is_some_and(|served| served > 2), "{served:?}");
+    gateway.wait_log("why", |line| line.contains("ledger.spool_limit"));
+}
+
+#[test]
+fn what_cannot_be_read_is_kept_and_said() {
+    let up = Upstream::new(Reply::whole());
+    let setup = Setup::toml(&priced("", &up));
+    std::fs::create_dir(setup.dir().join("ledger")).unwrap();
+    let torn = setup.dir().join("ledger/00000000000000000001-000-000000.spool");
+    std::fs::write(&torn, b"gwspool\x01half a record").unwrap();
+    let gateway = setup.start();
+    gateway.wait_log("that it is kept", |line| line.contains("13 bytes that cannot be read are kept in"));
+    assert_eq!(std::fs::read(torn.with_extension("aside")).unwrap(), b"half a record");
+    gateway.chat(HELLO).ok();
+    rows(&gateway, 1);
+    assert!(!torn.exists());
+}
+
+#[test]
 fn calls_wait_for_a_database_that_is_down() {
     let Some(postgres) = Postgres::start() else {
         eprintln!("SKIPPED: Postgres is not installed");
