@@ -44,6 +44,7 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/spend/logs"),
     ("GET", "/spend/logs/ui"),
     ("GET", "/spend/logs/v2"),
+    ("GET", "/spend/logs/session/ui"),
     ("GET", "/spend/logs/ui/{id}"),
     ("GET", "/spend/keys"),
     ("GET", "/spend/users"),
@@ -69,6 +70,8 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/tag/daily/activity/aggregated"),
     ("GET", "/customer/daily/activity"),
     ("GET", "/customer/daily/activity/aggregated"),
+    ("GET", "/end_user/daily/activity"),
+    ("GET", "/end_user/daily/activity/aggregated"),
     ("GET", "/organization/daily/activity"),
     ("GET", "/organization/daily/activity/aggregated"),
     ("GET", "/routes"),
@@ -112,7 +115,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         serve(path, || get().to(models::info));
     }
     serve("/spend/logs", || get().to(spend::logs::list));
-    for path in ["/spend/logs/ui", "/spend/logs/v2"] {
+    for path in ["/spend/logs/ui", "/spend/logs/v2", "/spend/logs/session/ui"] {
         serve(path, || get().to(spend::logs::page));
     }
     serve("/spend/logs/ui/{id}", || get().to(spend::logs::one));
@@ -134,7 +137,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         serve(path, || get().to(spend::totals::activity));
     }
     serve("/global/activity/model", || get().to(spend::totals::activity_of_models));
-    for family in ["user", "team", "tag", "customer", "organization"] {
+    for family in ["user", "team", "tag", "customer", "end_user", "organization"] {
         serve(&format!("/{family}/daily/activity"), || get().to(spend::activity::daily));
         serve(&format!("/{family}/daily/activity/aggregated"), || get().to(spend::activity::daily));
     }

@@ -147,6 +147,32 @@ fn a_spool_that_cannot_be_written_refuses_calls_unless_told_otherwise() {
 }
 
 #[test]
+fn calls_in_anthropics_format_have_rows_too() {
+    let up = Upstream::script(|seen| match seen.json()["stream"] == true {
+        true => Reply::texts(&["Hello"]),
+        false => Reply::whole(),
+    });
+    let gateway = Gateway::start(&priced("", &up));
+    for stream in [false, true] {
+        let body = format!(
+            r#"{{"model":"small","max_tokens":9,"stream":{stream},"metadata":{{"user_id":"ann"}},"messages":[{{"role":"user","content":"hi"}}]}}"#
+        );
+        gateway.post("/v1/messages", body).ok();
+    }
+    for row in rows(&gateway, 2) {
+        assert_eq!(
+            (row["call_type"].as_str(), row["spend"].as_f64()),
+            (Some("anthropic_messages"), Some(COST)),
+            "{row:#}"
+        );
+        assert_eq!(
+            (row["end_user"].as_str(), row["metadata"]["upstream_id"].as_str()),
+            (Some("ann"), Some("chatcmpl-9a1"))
+        );
+    }
+}
+
+#[test]
 fn a_spool_at_its_limit_refuses_calls() {
     let up = Upstream::new(Reply::whole());
     // A database that never was.

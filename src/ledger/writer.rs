@@ -248,3 +248,6 @@ fn put_aside<'a>(directory: &Path, calls: impl Iterator<Item = (&'a Settled, &'a
     }
     file.sync_data()
 }
+
+#[cfg(test)]
+mod tests;
