@@ -76,6 +76,30 @@ fn rows_and_sums_are_told_in_litellms_shapes() {
     });
 }
 
+#[test]
+fn a_call_is_booked_on_its_key_user_and_tags() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = Gateway::start(&priced("", &up));
+    let wanted = r#"{"key_alias":"laptop","user_id":"ann","tags":["home"],"models":["small"]}"#;
+    let made = gateway.post("/key/generate", wanted).ok().json();
+    let bearer = format!("Bearer {}", made["key"].as_str().unwrap());
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    gateway.call("POST", "/v1/chat/completions", &headers, crate::chat::HELLO.as_bytes()).ok();
+    let row = rows(&gateway, 1).swap_remove(0);
+    assert_eq!((&row["api_key"], &row["user"]), (&made["token"], &Value::from("ann")), "{row:#}");
+    assert_eq!(row["metadata"]["user_api_key_alias"], "laptop");
+    let get = |path: &str| gateway.get(path).ok().json();
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(get(&format!("/spend/logs?api_key={key}")).as_array().unwrap().len(), 1);
+    let keys = get("/spend/keys");
+    assert_eq!((&keys[0]["key_alias"], money(&keys[0]["spend"])), (&Value::from("laptop"), 1));
+    assert_eq!(money(&get(&format!("/key/info?key={key}"))["info"]["spend"]), 1);
+    assert_eq!(get("/spend/users?user_id=ann")[0]["user_id"], "ann");
+    assert_eq!(money(&get("/user/daily/activity?user_id=ann")["metadata"]["total_spend"]), 1);
+    // What others spend is not for everybody.
+    gateway.call("GET", "/spend/logs", &headers, b"").error(403);
+}
+
 /// How often the price of a call.
 fn money(spend: &Value) -> i64 {
     (spend.as_f64().unwrap_or_else(|| panic!("no money: {spend}")) / COST).round() as i64
