@@ -1,15 +1,14 @@
 //! The ledger: each call has one row with its cost, whatever becomes of the process, the caller and the database.
 
 mod kill;
-mod postgres;
 mod reading;
 
 use crate::chat::HELLO;
 use crate::stream::HELLO as STREAM;
 use crate::support::feed::{PATIENCE, pass};
+use crate::support::postgres::Postgres;
 use crate::support::reply::text;
 use crate::support::{Gateway, Reply, Setup, Step, Upstream, config, model};
-use postgres::Postgres;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -37,11 +36,15 @@ fn rows(gateway: &Gateway, count: usize) -> Vec<Value> {
     }
 }
 
+fn setting(postgres: &Postgres) -> String {
+    format!("database_url = \"{}\"\n", postgres.url())
+}
+
 /// The test on SQLite, and on a Postgres of its own where one is installed.
 fn on_both(test: impl Fn(&str)) {
     test("");
     match Postgres::start() {
-        Some(postgres) => test(&postgres.setting()),
+        Some(postgres) => test(&setting(&postgres)),
         None => eprintln!("SKIPPED on Postgres: its server is not installed"),
     }
 }
@@ -210,15 +213,15 @@ fn calls_wait_for_a_database_that_is_down() {
         return;
     };
     let up = Upstream::new(Reply::whole());
-    let gateway = Gateway::start(&priced(&postgres.setting(), &up));
+    let gateway = Gateway::start(&priced(&setting(&postgres), &up));
     gateway.chat(HELLO).ok();
     rows(&gateway, 1);
-    postgres.stop();
+    postgres.down();
     for _ in 0..20 {
         gateway.chat(HELLO).ok();
     }
     gateway.wait_log("that the ledger waits", |line| line.contains("the ledger cannot be booked"));
-    postgres.again();
+    postgres.up();
     let rows = rows(&gateway, 21);
     assert!(rows.iter().all(|row| row["spend"].as_f64() == Some(COST)), "{rows:#?}");
     assert_eq!(gateway.get("/spend/logs?limit=1000").ok().json().as_array().unwrap().len(), 21);
