@@ -1,34 +1,76 @@
-//! Who calls: the key of a request, compared in constant time.
+//! Who calls: the master key, compared in constant time, or a key of the store by its hash.
 
+pub mod access;
+pub mod remembered;
+
+use crate::database;
 use crate::error::{Error, Kind, Result};
+use crate::gateway::{Gateway, Live};
+use crate::store::{Fault, Holder, Key, Team, User};
+use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderMap, HeaderName};
+use remembered::{Hash, Memory, hex};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
+use std::sync::Arc;
 use subtle::ConstantTimeEq;
 
 /// A caller that may go on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Caller {
     /// Shows the master key.
     Master,
     /// No key is asked for.
     Anonymous,
+    /// Shows a key of the store.
+    Key(Arc<Holder>),
 }
 
 impl Caller {
     /// For logs.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &str {
         match self {
             Caller::Master => "master",
             Caller::Anonymous => "anonymous",
+            Caller::Key(holder) => holder.key.alias.as_deref().or(holder.key.hint.as_deref()).unwrap_or("key"),
         }
+    }
+
+    /// The key with everything that decides what it may do.
+    pub fn holder(&self) -> Option<&Arc<Holder>> {
+        match self {
+            Caller::Key(holder) => Some(holder),
+            _ => None,
+        }
+    }
+
+    /// What the key's calls are booked under; it stays when the key is regenerated.
+    pub fn key_id(&self) -> Option<&str> {
+        self.holder().map(|holder| holder.key.id.as_str())
+    }
+
+    pub fn user(&self) -> Option<&User> {
+        self.holder()?.user.as_ref()
+    }
+
+    pub fn team(&self) -> Option<&Team> {
+        self.holder()?.team.as_ref()
+    }
+
+    /// The user that the key names, whether there is a record of that user or not.
+    pub fn user_id(&self) -> Option<&str> {
+        self.holder()?.key.user_id.as_deref()
+    }
+
+    pub fn team_id(&self) -> Option<&str> {
+        self.holder()?.key.team_id.as_deref()
     }
 }
 
 /// Decides who a caller is.
 pub struct Auth {
     /// SHA-256 of the master key; none means that no key is asked for.
-    master: Option<[u8; 32]>,
+    master: Option<Hash>,
     key_header: Option<HeaderName>,
 }
 
@@ -40,22 +82,9 @@ impl Auth {
         }
     }
 
-    /// # Errors
-    /// 401 without a key, or with one that is not known.
-    pub fn caller(&self, headers: &HeaderMap) -> Result<Caller> {
-        let Some(master) = &self.master else { return Ok(Caller::Anonymous) };
-        let key = self.key(headers).ok_or_else(|| {
-            Error::new(
-                Kind::Unauthorized,
-                "Authentication Error: no API key was passed in. Send it as `Authorization: Bearer KEY`.",
-            )
-        })?;
-        // Equal length and unequal content take the same time, and so do keys of any other length.
-        if bool::from(digest(key).ct_eq(master)) {
-            return Ok(Caller::Master);
-        }
-        let message = format!("Authentication Error: the API key {} is not known to this gateway.", hint(key));
-        Err(Error::new(Kind::Unauthorized, message).with_type("token_not_found_in_db"))
+    /// Whether this is the master key's hash; it cannot be a key of the store.
+    pub fn is_master(&self, hash: &Hash) -> bool {
+        self.master.as_ref().is_some_and(|master| bool::from(hash.ct_eq(master)))
     }
 
     /// The first header that holds a key: the configured one, LiteLLM's, then those of OpenAI's, Azure's and
@@ -67,6 +96,108 @@ impl Auth {
             .chain(usual.into_iter().filter_map(|name| headers.get(name)))
             .find_map(|value| bare(value.as_bytes()))
     }
+}
+
+/// Who calls, by the headers of the request, if the key is for its route. A key that is remembered is not looked up.
+///
+/// # Errors
+/// 401 without a key, or with one that is not known, blocked or expired; 403 on a route that the key is not for; 503 where the store cannot tell.
+pub async fn caller(gateway: &Gateway, live: &Live, request: &HttpRequest) -> Result<Caller> {
+    if live.auth.master.is_none() {
+        return Ok(Caller::Anonymous);
+    }
+    let key = live.auth.key(request.headers()).ok_or_else(|| {
+        Error::new(
+            Kind::Unauthorized,
+            "Authentication Error: no API key was passed in. Send it as `Authorization: Bearer KEY`.",
+        )
+    })?;
+    let hash = digest(key);
+    // Equal length and unequal content take the same time, and so do keys of any other length.
+    if live.auth.is_master(&hash) {
+        return Ok(Caller::Master);
+    }
+    match look_up(gateway, live, &hash).await? {
+        Some(holder) => {
+            good(&holder)?;
+            let caller = Caller::Key(holder);
+            let (path, root) = (request.path(), live.config.server.root_path.as_str());
+            access::route(&caller, path.strip_prefix(root).filter(|p| p.starts_with('/')).unwrap_or(path))?;
+            Ok(caller)
+        }
+        None => {
+            let message = format!("Authentication Error: the API key {} is not known to this gateway.", hint(key));
+            Err(Error::new(Kind::Unauthorized, message).with_type("token_not_found_in_db"))
+        }
+    }
+}
+
+async fn look_up(gateway: &Gateway, live: &Live, hash: &Hash) -> Result<Option<Arc<Holder>>> {
+    let old = match gateway.keys.find(hash, live.config.store.key_age) {
+        Memory::Key(holder) => return Ok(Some(holder)),
+        Memory::Unknown => return Ok(None),
+        Memory::Old(holder) => Some(holder),
+        Memory::Nothing => None,
+    };
+    let allow = live.config.store.allow_unavailable;
+    // A database that is down is tried by one task, not by each call.
+    let found = match gateway.database.settled().await {
+        database::State::Down => Err(Fault::Unavailable(gateway.database.why())),
+        _ => {
+            let turn = gateway.keys.turn();
+            let found = gateway.store.holder(&hex(hash), database::now()).await;
+            found.map(|holder| {
+                let holder = holder.map(Arc::new);
+                if gateway.keys.keep(*hash, holder.as_ref(), turn) {
+                    gateway.database.wake.notify_one();
+                }
+                holder
+            })
+        }
+    };
+    match found {
+        Ok(holder) => Ok(holder),
+        Err(fault) if allow && fault.is_unavailable() => {
+            // As LiteLLM: whoever shows a key is served. The call is booked under the hash, whoever it belongs to.
+            let key = Key { id: hex(hash), hash: hex(hash), ..Key::default() };
+            Ok(Some(old.unwrap_or_else(|| Arc::new(Holder::of(key)))))
+        }
+        Err(fault) => {
+            tracing::debug!("a key cannot be looked up: {fault}");
+            Err(Error::new(
+                Kind::Unreachable,
+                "The database of this gateway cannot be reached, so that your key cannot be checked; try again later.",
+            )
+            .with_type("no_db_connection"))
+        }
+    }
+}
+
+/// # Errors
+/// The key, or whose it is, is blocked, or the key's time is over.
+fn good(holder: &Holder) -> Result<()> {
+    let refused = |message: String| Err(Error::new(Kind::Unauthorized, message));
+    let key = &holder.key;
+    let shown = key.hint.as_deref().unwrap_or("sk-...");
+    if key.blocked {
+        return refused(format!(
+            "Authentication Error: the API key {shown} is blocked; POST /key/unblock lets it go on."
+        ));
+    }
+    if key.expires_at.is_some_and(|at| at <= database::now()) {
+        let message = format!("Authentication Error: the API key {shown} has expired; ask for a new one.");
+        return Err(Error::new(Kind::Unauthorized, message).with_type("expired_key"));
+    }
+    if let Some(team) = holder.team.as_ref().filter(|team| team.blocked) {
+        return refused(format!(
+            "Authentication Error: the team '{}' is blocked; POST /team/unblock lets it go on.",
+            team.id
+        ));
+    }
+    if let Some(user) = holder.user.as_ref().filter(|user| user.blocked) {
+        return refused(format!("Authentication Error: the user '{}' is blocked.", user.id));
+    }
+    Ok(())
 }
 
 /// The key in a header's value, with or without `Bearer` before it; none where there is nothing else.
@@ -81,12 +212,13 @@ fn bare(value: &[u8]) -> Option<&[u8]> {
     (!key.is_empty()).then_some(key)
 }
 
-fn digest(key: &[u8]) -> [u8; 32] {
+/// SHA-256 of a whole key, as the store knows it.
+pub fn digest(key: &[u8]) -> Hash {
     Sha256::digest(key).into()
 }
 
 /// Enough of a key to find it again, and no more.
-fn hint(key: &[u8]) -> String {
+pub fn hint(key: &[u8]) -> String {
     let text: String = String::from_utf8_lossy(key).chars().filter(|c| c.is_ascii_graphic()).collect();
     match text.len() {
         16.. => format!("sk-...{}", &text[text.len() - 4..]),

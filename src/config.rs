@@ -7,6 +7,7 @@ mod deployment;
 pub mod file;
 pub mod litellm;
 mod references;
+pub mod store;
 pub mod units;
 mod written;
 
@@ -53,6 +54,8 @@ pub struct Config {
     pub server: Server,
     pub log: Log,
     pub health: Health,
+    pub store: store::Store,
+    pub ledger: Ledger,
     pub deployments: Vec<Arc<Deployment>>,
     pub prices: Prices,
     /// For the operator: what was not carried over or looks wrong, and is no error.
@@ -108,6 +111,17 @@ pub struct Health {
     pub concurrency: usize,
 }
 
+/// How calls are recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ledger {
+    /// Calls have rows, and spend is counted.
+    pub enabled: bool,
+    /// Calls go on while their rows cannot be written.
+    pub serve_unaccounted: bool,
+    /// Bytes on the disk for what is not in the store yet.
+    pub spool_limit: u64,
+}
+
 /// Whether secrets and files of the machine are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -145,12 +159,8 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
             warnings.push(format!("{name} is set: {what} not served yet"));
         }
     }
-    if file.database_url.is_some() {
-        warnings.push("database_url: the store is not served yet; nothing is written to the database".to_owned());
-    }
-
     for (field, written, what) in [
-        ("keys", !file.keys.is_empty(), "keys of persons and apps are not served yet; the master key is the only one"),
+        ("keys", !file.keys.is_empty(), "keys in the configuration are not served yet; POST /key/generate makes them"),
         ("mcp_servers", !file.mcp_servers.is_empty(), "servers of tools are not served yet; none is started or called"),
         ("home_assistant", file.home_assistant.is_some(), "the tools of Home Assistant are not served yet"),
     ] {
@@ -183,6 +193,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
     }
 
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
+    let store = store::resolve(&file, secrets, mode, &mut errors);
     let state_dir = sources.state_dir.clone().or(file.state_dir).unwrap_or_else(default_state_dir);
     let level = file.log.level.unwrap_or_else(|| "info".to_owned());
     errors.extend(crate::telemetry::filter(&level).err());
@@ -198,6 +209,12 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         health: Health {
             timeout: file.health.timeout.map_or(Duration::from_secs(60), |d| d.0),
             concurrency: file.health.concurrency.unwrap_or(8).clamp(1, 64),
+        },
+        store,
+        ledger: Ledger {
+            enabled: !file.ledger.disabled,
+            serve_unaccounted: file.ledger.serve_unaccounted,
+            spool_limit: file.ledger.spool_limit.map_or(1 << 30, |size| size.0 as u64),
         },
         deployments,
         prices,
@@ -249,7 +266,6 @@ fn prices(
 
 /// LiteLLM's variables that mean something the gateway does not do yet.
 const NOT_SERVED_YET: &[(&str, &str)] = &[
-    ("DATABASE_URL", "the store is"),
     ("STORE_MODEL_IN_DB", "models in the database are"),
     ("LITELLM_SALT_KEY", "sealed values in the database are"),
     ("UI_USERNAME", "the admin pages are"),

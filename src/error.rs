@@ -40,6 +40,8 @@ pub enum Kind {
     Invalid,
     /// No key, or not one of ours.
     Unauthorized,
+    /// A key of ours that may not do this.
+    Forbidden,
     /// No such route, or nothing of that name.
     NotFound,
     /// The route has other methods.
@@ -105,6 +107,7 @@ impl Error {
         match self.kind {
             Kind::Invalid => StatusCode::BAD_REQUEST,
             Kind::Unauthorized => StatusCode::UNAUTHORIZED,
+            Kind::Forbidden => StatusCode::FORBIDDEN,
             Kind::NotFound => StatusCode::NOT_FOUND,
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::SlowRequest => StatusCode::REQUEST_TIMEOUT,
@@ -136,7 +139,7 @@ impl Error {
             Kind::Invalid | Kind::NotFound | Kind::MethodNotAllowed | Kind::TooLarge | Kind::SlowRequest => {
                 "invalid_request_error"
             }
-            Kind::Unauthorized => "auth_error",
+            Kind::Unauthorized | Kind::Forbidden => "auth_error",
             Kind::Upstream(status) => match status.as_u16() {
                 401 => "authentication_error",
                 403 => "permission_error",
@@ -168,6 +171,7 @@ impl Error {
         match self.kind {
             Kind::Invalid => "invalid",
             Kind::Unauthorized => "unauthorized",
+            Kind::Forbidden => "forbidden",
             Kind::NotFound => "not_found",
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::SlowRequest => "slow_request",

@@ -137,11 +137,21 @@ pub fn counting(envelope: &Envelope, target: &Target) -> Pieces {
     }
 }
 
-/// A whole answer in the caller's format, and what the call used.
+/// A whole answer in the caller's format.
+#[derive(Debug)]
+pub struct Whole {
+    pub body: Bytes,
+    /// What the call used.
+    pub usage: Option<Usage>,
+    /// The upstream's id of it.
+    pub id: Option<String>,
+}
+
+/// A whole answer in the caller's format, and what is to be known of it.
 ///
 /// # Errors
 /// The answer is an error in disguise, or makes no sense.
-pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<(Bytes, Option<Usage>)> {
+pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
     let no_object = || {
         Error::new(
             Kind::Garbled,
@@ -155,7 +165,7 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<(Bytes, O
         let seen = meter::whole(&body).map_err(|_| no_object())?;
         match seen.is_error {
             true => Err(from_upstream(origin, StatusCode::OK, &body)),
-            false => Ok((body, seen.usage)),
+            false => Ok(Whole { body, usage: seen.usage, id: seen.id }),
         }
     };
     match back {
@@ -169,11 +179,14 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<(Bytes, O
         }
         Back::Messages => match messages::native_usage(&body) {
             (_, true) => Err(from_upstream(origin, StatusCode::OK, &body)),
-            (usage, false) => Ok((body, usage)),
+            (usage, false) => {
+                let id = messages::native_id(&body);
+                Ok(Whole { body, usage, id })
+            }
         },
         Back::MessagesFromChat { model, id, .. } => {
-            let (body, usage) = chat(body)?;
-            Ok((messages::from_chat(&body, model, id)?.into(), usage))
+            let answer = chat(body)?;
+            Ok(Whole { body: messages::from_chat(&answer.body, model, id)?.into(), ..answer })
         }
     }
 }

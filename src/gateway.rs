@@ -1,9 +1,13 @@
 //! What all workers share: the configuration in force, and the end of the process.
 
 use crate::auth::Auth;
+use crate::auth::remembered::Remembered;
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Sources, load};
+use crate::database::{self, Watch};
+use crate::ledger::{Ledger, Pen};
 use crate::route::Routes;
+use crate::store::Store;
 use crate::upstream::Upstream;
 use crate::upstream::tls::TlsConfigs;
 use crate::visitors::Visitors;
@@ -23,7 +27,7 @@ pub struct Live {
 }
 
 impl Live {
-    fn new(generation: u64, config: Config) -> Self {
+    pub fn new(generation: u64, config: Config) -> Self {
         Live {
             generation,
             routes: Routes::new(config.deployments.clone()),
@@ -41,6 +45,14 @@ pub struct Gateway {
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     pub tls: Arc<TlsConfigs>,
+    /// What is remembered; nothing is asked of it before the gateway is ready.
+    pub store: Store,
+    /// Whether the store answers.
+    pub database: Watch,
+    /// Calls on their way to the store.
+    pub ledger: Arc<Ledger>,
+    /// Keys that were looked up.
+    pub keys: Remembered,
     pub ending: Ending,
     pub visitors: Arc<Visitors>,
     pub started: Instant,
@@ -56,8 +68,16 @@ pub struct Reloaded {
 }
 
 impl Gateway {
-    pub fn new(sources: Sources, config: Config) -> Arc<Self> {
-        Arc::new(Gateway {
+    /// To be called on the runtime that lives as long as the process: connections of the store are made there.
+    ///
+    /// # Errors
+    /// A text for the operator: the store cannot be set up.
+    pub fn new(sources: Sources, config: Config) -> Result<Arc<Self>, String> {
+        Ok(Arc::new(Gateway {
+            store: database::open(&config, tokio::runtime::Handle::current())?,
+            database: Watch::default(),
+            keys: Remembered::default(),
+            ledger: Ledger::new(&config.state_dir, config.ledger.spool_limit, database::now()),
             live: ArcSwap::from_pointee(Live::new(0, config)),
             sources: ArcSwap::from_pointee(sources),
             generation: AtomicU64::new(0),
@@ -66,7 +86,7 @@ impl Gateway {
             ending: Ending::new(),
             visitors: Arc::default(),
             started: Instant::now(),
-        })
+        }))
     }
 
     /// The configuration in force now.
@@ -104,8 +124,14 @@ impl Gateway {
         if old.config.log != config.log {
             needs_restart.push("log");
         }
+        if old.config.ledger.spool_limit != config.ledger.spool_limit {
+            needs_restart.push("ledger.spool_limit");
+        }
         if old.config.state_dir != config.state_dir {
             needs_restart.push("state_dir");
+        }
+        if !old.config.store.is_at(&config.store) {
+            needs_restart.push("database_url");
         }
         if old.config.allow_anonymous != config.allow_anonymous {
             needs_restart.push("allow_anonymous");
@@ -165,4 +191,6 @@ pub struct Worker {
     pub gateway: Arc<Gateway>,
     pub upstream: Upstream,
     pub clock: Rc<Clock>,
+    /// Writes this worker's calls into the ledger.
+    pub pen: Rc<Pen>,
 }

@@ -1,12 +1,15 @@
 //! The route table, and nothing else.
 
+pub mod admin;
 pub mod body;
 mod call;
 mod chat;
+mod entry;
 mod health;
 mod messages;
 mod models;
 mod reply;
+mod spend;
 mod stream;
 mod utils;
 
@@ -15,7 +18,7 @@ use actix_web::guard::{Any, Get, Head};
 use actix_web::web::{self, ServiceConfig, post};
 
 /// The routes in the order in which they are tried: calls first.
-pub const ROUTES: &[(&str, &str)] = &[
+const CALLS: &[(&str, &str)] = &[
     ("POST", "/v1/chat/completions"),
     ("POST", "/chat/completions"),
     ("POST", "/openai/deployments/{model}/chat/completions"),
@@ -38,9 +41,47 @@ pub const ROUTES: &[(&str, &str)] = &[
     ("GET", "/model/info"),
     ("GET", "/v1/model/info"),
     ("GET", "/model_group/info"),
+    ("GET", "/spend/logs"),
+    ("GET", "/spend/logs/ui"),
+    ("GET", "/spend/logs/v2"),
+    ("GET", "/spend/logs/session/ui"),
+    ("GET", "/spend/logs/ui/{id}"),
+    ("GET", "/spend/keys"),
+    ("GET", "/spend/users"),
+    ("GET", "/spend/tags"),
+    ("GET", "/global/spend"),
+    ("GET", "/global/spend/logs"),
+    ("GET", "/global/spend/keys"),
+    ("GET", "/global/spend/models"),
+    ("GET", "/global/spend/provider"),
+    ("GET", "/global/spend/end_users"),
+    ("GET", "/global/spend/teams"),
+    ("GET", "/global/spend/tags"),
+    ("GET", "/global/spend/all_tag_names"),
+    ("GET", "/global/spend/report"),
+    ("GET", "/global/activity"),
+    ("GET", "/global/activity/cache_hits"),
+    ("GET", "/global/activity/model"),
+    ("GET", "/user/daily/activity"),
+    ("GET", "/user/daily/activity/aggregated"),
+    ("GET", "/team/daily/activity"),
+    ("GET", "/team/daily/activity/aggregated"),
+    ("GET", "/tag/daily/activity"),
+    ("GET", "/tag/daily/activity/aggregated"),
+    ("GET", "/customer/daily/activity"),
+    ("GET", "/customer/daily/activity/aggregated"),
+    ("GET", "/end_user/daily/activity"),
+    ("GET", "/end_user/daily/activity/aggregated"),
+    ("GET", "/organization/daily/activity"),
+    ("GET", "/organization/daily/activity/aggregated"),
     ("GET", "/routes"),
     ("GET", "/"),
 ];
+
+/// All routes.
+pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
+    CALLS.iter().chain(admin::all()).copied()
+}
 
 /// Registers every route under `root`, which is empty or `/prefix`.
 pub fn routes(config: &mut ServiceConfig, root: &str) {
@@ -51,7 +92,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
             web::resource(format!("{root}{path}")).route(route()).default_service(web::to(reply::wrong_method)),
         );
     };
-    for (_, path) in &ROUTES[..4] {
+    for (_, path) in &CALLS[..4] {
         serve(path, || post().to(chat::completions));
     }
     for path in ["/v1/messages", "/anthropic/v1/messages"] {
@@ -73,9 +114,37 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     for path in ["/model/info", "/v1/model/info"] {
         serve(path, || get().to(models::info));
     }
+    serve("/spend/logs", || get().to(spend::logs::list));
+    for path in ["/spend/logs/ui", "/spend/logs/v2", "/spend/logs/session/ui"] {
+        serve(path, || get().to(spend::logs::page));
+    }
+    serve("/spend/logs/ui/{id}", || get().to(spend::logs::one));
+    serve("/spend/keys", || get().to(spend::totals::keys));
+    serve("/spend/users", || get().to(spend::totals::users));
+    for path in ["/spend/tags", "/global/spend/tags"] {
+        serve(path, || get().to(spend::totals::tags));
+    }
+    serve("/global/spend", || get().to(spend::totals::all));
+    serve("/global/spend/logs", || get().to(spend::totals::days));
+    serve("/global/spend/keys", || get().to(spend::totals::top_keys));
+    for path in ["/global/spend/models", "/global/spend/provider", "/global/spend/end_users"] {
+        serve(path, || get().to(spend::totals::top));
+    }
+    serve("/global/spend/teams", || get().to(spend::totals::teams));
+    serve("/global/spend/all_tag_names", || get().to(spend::totals::tag_names));
+    serve("/global/spend/report", || get().to(spend::totals::report));
+    for path in ["/global/activity", "/global/activity/cache_hits"] {
+        serve(path, || get().to(spend::totals::activity));
+    }
+    serve("/global/activity/model", || get().to(spend::totals::activity_of_models));
+    for family in ["user", "team", "tag", "customer", "end_user", "organization"] {
+        serve(&format!("/{family}/daily/activity"), || get().to(spend::activity::daily));
+        serve(&format!("/{family}/daily/activity/aggregated"), || get().to(spend::activity::daily));
+    }
     serve("/model_group/info", || get().to(models::groups));
     serve("/routes", || get().to(models::routes));
     serve("/", || get().to(models::welcome));
+    admin::routes(&mut serve);
 }
 
 /// Whoever may read may ask for the head alone.

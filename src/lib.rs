@@ -6,7 +6,8 @@
 //! - [`config`] what was written, checked and given its meaning; [`secret`] where secrets are looked up
 //! - [`gateway`] what all workers share; [`clock`] the time limits of a worker's calls;
 //!   [`visitors`] who is connected
-//! - [`http`] the routes; [`auth`] who calls
+//! - [`database`] the store in the daemon: brought up to date, watched
+//! - [`http`] the routes; [`auth`] who calls, and what a key may use
 //! - [`envelope`] the body as it came, and changes to it
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
 //! - [`provider`] the upstream APIs, and the body each of them wants
@@ -14,7 +15,7 @@
 //! - [`upstream`] the only connections to them
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call: its [`usage`], and by the [`price`] its cost
 //! - [`price`] what a call costs
-//! - [`ledger`] settled calls on their way to the store, safe from the end of the process
+//! - [`ledger`] calls on their way to the store, safe from the end of the process
 //! - [`store`] what is remembered: keys, people, budgets, the ledger
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told
@@ -25,6 +26,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod database;
 pub mod demo;
 pub mod doctor;
 pub mod envelope;

@@ -3,13 +3,19 @@
 //! What a call used is read out of the answer on its way to the caller. A call that is given up half-way settles when
 //! its meter is dropped; a call without final usage is settled with an estimate, never with nothing.
 
+mod entry;
+
 use crate::auth::Caller;
 use crate::envelope::shorten;
 use crate::error::Error;
-use crate::price::{Service, usd_text};
+use crate::ledger::Pen;
+use crate::price::{Charge, Service, usd_text};
 use crate::route::{Deployment, Target, Tariff};
+use crate::store::LedgerRow;
 use crate::usage::{self, Usage};
 use crate::wire::json::{self, Kind};
+use entry::Entry;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tracing::{Level, enabled, info, warn};
@@ -26,6 +32,8 @@ pub fn new_id() -> Uuid {
 /// What the gateway must know of a whole answer.
 pub struct Whole {
     pub usage: Option<Usage>,
+    /// The upstream's id of it.
+    pub id: Option<String>,
     /// It holds an error and no choices, whatever its status said.
     pub is_error: bool,
 }
@@ -35,10 +43,11 @@ pub struct Whole {
 /// # Errors
 /// It is not one JSON object.
 pub fn whole(body: &[u8]) -> Result<Whole, json::Fault> {
-    let (mut usage, mut error, mut choices) = (None, false, false);
+    let (mut usage, mut error, mut choices, mut id) = (None, false, false, None);
     let mut service = Service::Standard;
     json::object(body, MAX_DEPTH, |m| match &body[m.key] {
         b"usage" if m.value.kind == Kind::Object => usage = Usage::read(&body[m.value.span]),
+        b"id" => id = json::short_text(&body[m.value.span]),
         b"service_tier" => service = usage::service(&body[m.value.span]),
         b"error" => error = m.value.kind != Kind::Null,
         b"base_resp" => error |= !choices && m.value.kind == Kind::Object,
@@ -46,7 +55,7 @@ pub fn whole(body: &[u8]) -> Result<Whole, json::Fault> {
         _ => (),
     })?;
     let usage = usage.map(|usage| Usage { service, ..usage });
-    Ok(Whole { usage, is_error: error && !choices })
+    Ok(Whole { usage, id, is_error: error && !choices })
 }
 
 /// Answers nested deeper than this are taken for garbage.
@@ -73,6 +82,8 @@ pub struct Meter {
     usage: Option<Usage>,
     /// Output tokens seen so far, for an estimate.
     seen_tokens: u64,
+    /// Where the call is going to be booked, once it is known where it goes.
+    entry: Option<Entry>,
     settled: bool,
 }
 
@@ -90,6 +101,7 @@ impl Meter {
             first: None,
             usage: None,
             seen_tokens: 0,
+            entry: None,
             settled: false,
         }
     }
@@ -107,6 +119,31 @@ impl Meter {
     pub fn sent_to(&mut self, target: &Target) {
         self.deployment = Some(target.deployment.clone());
         self.tariff = target.tariff();
+    }
+
+    /// The call is to be booked: who made it and what it said, and where it goes.
+    pub fn book(&mut self, pen: Rc<Pen>, mut row: LedgerRow, target: &Target) {
+        entry::begin(&mut row, &self.id, &self.caller, &self.model, target);
+        row.stream = self.stream;
+        self.entry = Some(Entry::new(pen, row));
+    }
+
+    /// The call is about to be sent upstream. When this returns, its row is sure to come, whatever becomes of the
+    /// process.
+    ///
+    /// # Errors
+    /// A 503 where the ledger cannot be written.
+    pub fn open(&mut self, serve_unaccounted: bool) -> Result<(), Error> {
+        let Some(entry) = &mut self.entry else { return Ok(()) };
+        let usage = Usage { prompt_tokens: estimate(self.request_bytes), ..Usage::default() };
+        entry.open(&usage, &self.tariff.charge(&usage), serve_unaccounted)
+    }
+
+    /// The upstream's id of its answer.
+    pub fn answered_as(&mut self, id: Option<&str>) {
+        if let Some(entry) = &mut self.entry {
+            entry.answered_as(id);
+        }
     }
 
     /// The price of the call.
@@ -159,9 +196,14 @@ impl Meter {
             None => Usage::default(),
         };
         let used = usage.prompt_tokens > 0 || usage.completion_tokens > 0;
-        let cost = if used { self.tariff.cost(&usage) } else { Some(0) };
+        let charge = if used { self.tariff.charge(&usage) } else { Charge::default() };
+        let cost = (!charge.unpriced).then_some(charge.nanos);
         if let (None, Some(deployment)) = (cost, &self.deployment) {
             deployment.say_unpriced(&self.model);
+        }
+        if let Some(entry) = &mut self.entry {
+            let end = entry::End { usage: &usage, charge: &charge, estimated, status, outcome, error };
+            entry.settle(&end, self.first, self.started.elapsed());
         }
         if !enabled!(target: "gateway::request", Level::WARN) {
             return;

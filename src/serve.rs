@@ -5,7 +5,9 @@ mod door;
 use crate::clock::Clock;
 use crate::config::units::count;
 use crate::config::{Config, Listen, Mode, Sources, load};
+use crate::database::{self, State};
 use crate::gateway::{Gateway, Worker};
+use crate::ledger::writer::Writer;
 use crate::systemd::{self, Listener};
 use crate::upstream::Upstream;
 use crate::{control, http, telemetry};
@@ -25,6 +27,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
+/// Time for the ledger's last rows; what is not booked by then, the next process finds.
+const LAST_BOOKING: Duration = Duration::from_secs(1);
 /// The name of sockets that no service manager named.
 const CONFIGURED: &str = "configured";
 
@@ -51,8 +55,10 @@ where
     let own: Vec<PathBuf> =
         listeners.iter().filter(|(name, _)| name == CONFIGURED).filter_map(|(_, l)| l.path()).collect();
     check_idle(&config, &listeners)?;
-    let gateway = Gateway::new(sources, config);
-    let result = actix_web::rt::System::new().block_on(daemon(gateway, listeners, then));
+    let result = actix_web::rt::System::new().block_on(async {
+        let gateway = Gateway::new(sources, config)?;
+        daemon(gateway, listeners, then).await
+    });
     for path in own {
         let _ = std::fs::remove_file(path);
     }
@@ -62,7 +68,11 @@ where
 /// One line for `systemctl status`.
 pub fn status(gateway: &Gateway) -> String {
     let models = gateway.live().routes.names().len();
-    format!("serving {}", count(models, "model"))
+    let serving = format!("serving {}", count(models, "model"));
+    match gateway.database.state() {
+        State::Down => format!("{serving}; the store ({}) is down", gateway.store.engine().name()),
+        _ => serving,
+    }
 }
 
 async fn daemon<F, R>(gateway: Arc<Gateway>, listeners: Vec<(String, Listener)>, then: F) -> Result<(), String>
@@ -90,6 +100,10 @@ where
     systemd::ready(&status(&gateway));
     tracing::info!("ready on {}: {}", addresses.join(", "), status(&gateway));
     warm_up(&gateway);
+    actix_web::rt::spawn(database::keep(gateway.clone()));
+    let booked = Arc::new(tokio::sync::Notify::new());
+    let writer = Writer::new(gateway.store.clone(), gateway.ledger.clone());
+    let writer = actix_web::rt::spawn(writer.run(booked.clone(), LAST_BOOKING));
     actix_web::rt::spawn(then(gateway.clone(), addresses));
 
     let idle = gateway.live().config.server.idle_timeout;
@@ -133,6 +147,10 @@ where
         // Left behind it would only be in the way of the next one.
         let _ = std::fs::remove_file(&control_path);
     }
+    // All calls are over, and so are their records: what is left of a second's work is booked now.
+    gateway.ledger.sync();
+    booked.notify_one();
+    let _ = writer.await;
     tracing::info!("stopped");
     result.map_err(|e| format!("the server failed: {e}"))
 }
@@ -157,6 +175,7 @@ fn workers(
             gateway: shared.clone(),
             upstream: Upstream::new(shared.tls.clone()),
             clock: Clock::start(shared.clone()),
+            pen: shared.ledger.pen(),
         });
         if let Some(beats) = &beats {
             actix_web::rt::spawn(beats.clone().keep());

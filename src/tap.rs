@@ -38,6 +38,8 @@ pub struct Tap {
     shows_usage: bool,
     tariff: Tariff,
     pub usage: Option<Usage>,
+    /// The upstream's id of the answer.
+    pub answer_id: Option<String>,
     /// The last event with choices: tells at the end whether the answer was complete.
     last: Bytes,
     deltas: u64,
@@ -54,6 +56,7 @@ impl Tap {
             shows_usage,
             tariff,
             usage: None,
+            answer_id: None,
             last: Bytes::new(),
             deltas: 0,
             delta_bytes: 0,
@@ -123,9 +126,11 @@ impl Tap {
         if data.trim_ascii_start().starts_with(b"[DONE]") {
             return Some(self.finish(event.clone()));
         }
-        let (mut usage, mut choices, mut error) = (None, 0, false);
+        let (mut usage, mut choices, mut error, mut id) = (None, 0, false, None);
         let mut service = Service::Standard;
+        let wants_id = self.answer_id.is_none();
         let read = json::object(&data, MAX_DEPTH, |m| match &data[m.key] {
+            b"id" if wants_id => id = Some(m.value.span),
             b"usage" if m.value.kind == Kind::Object => usage = Some(m.value.span),
             b"choices" => choices = m.value.items,
             b"service_tier" => service = usage::service(&data[m.value.span]),
@@ -139,6 +144,9 @@ impl Tap {
         }
         if error {
             return Some(Step::Fail(from_upstream(&self.origin, StatusCode::OK, &data)));
+        }
+        if let Some(span) = id {
+            self.answer_id = json::short_text(&data[span]);
         }
         if choices > 0 {
             self.saw_delta(&event, data.len());

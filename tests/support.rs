@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod http;
 pub mod link;
 pub mod openai;
+pub mod postgres;
 pub mod reply;
 pub mod setup;
 pub mod tls;

@@ -22,7 +22,7 @@ pub struct File {
     /// Serve callers without any key although the address is reachable from other machines.
     #[serde(skip_serializing_if = "is_false")]
     pub allow_anonymous: bool,
-    /// Where state is kept (control socket, generated keys, later the ledger's spool and the embedded store).
+    /// Where state is kept (control socket, generated keys, the ledger's spool and the embedded store).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
     /// Postgres, `postgres://...` or `env:NAME`; unset means the embedded store.
@@ -39,6 +39,10 @@ pub struct File {
     pub defaults: Defaults,
     #[serde(skip_serializing_if = "is_default")]
     pub health: Health,
+    #[serde(skip_serializing_if = "is_default")]
+    pub store: Store,
+    #[serde(skip_serializing_if = "is_default")]
+    pub ledger: Ledger,
     /// Names and values that `env:NAME` finds before the process environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Written>,
@@ -147,6 +151,33 @@ pub struct Health {
     /// Deployments called at the same time. Default 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
+}
+
+/// `[store]`: what is done while the database does not answer.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Store {
+    /// Serve calls although their key cannot be looked up.
+    #[serde(skip_serializing_if = "is_false")]
+    pub allow_requests_on_db_unavailable: bool,
+    /// A key that was looked up is good for so long without another look. Default `"60s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_cache_age: Option<Duration>,
+}
+
+/// `[ledger]`: the record of calls and their cost.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ledger {
+    /// Nothing is recorded and no spend is counted.
+    #[serde(skip_serializing_if = "is_false")]
+    pub disabled: bool,
+    /// Serve calls although nothing can be written: a full disk, a full spool. Nobody knows their cost then.
+    #[serde(skip_serializing_if = "is_false")]
+    pub serve_unaccounted: bool,
+    /// Disk for calls that the store has not got yet, because it is down. Default `"1GiB"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spool_limit: Option<Size>,
 }
 
 /// `[[models]]`: one deployment, an upstream model under a public name.

@@ -119,6 +119,16 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
     file.server.key_header = report.text(&path("litellm_key_header_name"), settings.get("litellm_key_header_name"));
     file.server.body_limit = report.mebibytes(&path("max_request_size_mb"), settings.get("max_request_size_mb"));
     file.server.answer_limit = report.mebibytes(&path("max_response_size_mb"), settings.get("max_response_size_mb"));
+    file.store.allow_requests_on_db_unavailable = report
+        .flag(&path("allow_requests_on_db_unavailable"), settings.get("allow_requests_on_db_unavailable"))
+        == Some(true);
+    file.store.key_cache_age = report.seconds(&path("user_api_key_cache_ttl"), settings.get("user_api_key_cache_ttl"));
+    for key in ["disable_spend_logs", "disable_spend_updates"] {
+        if report.flag(&path(key), settings.get(key)) == Some(true) {
+            file.ledger.disabled = true;
+            report.note(path(key), "the ledger is off as a whole: calls have no rows, and no spend is counted");
+        }
+    }
     file.health.concurrency = report.count(&path("health_check_concurrency"), settings.get("health_check_concurrency"));
 }
 

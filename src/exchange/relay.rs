@@ -135,6 +135,16 @@ impl Relay {
         }
     }
 
+    /// The upstream's id of the answer, once it is known.
+    pub fn answer_id(&self) -> Option<&str> {
+        match &self.way {
+            Way::Chat(tap) | Way::ChatFromMessages { tap, .. } | Way::MessagesFromChat { tap, .. } => {
+                tap.answer_id.as_deref()
+            }
+            Way::Messages(watch) => watch.answer_id.as_deref(),
+        }
+    }
+
     /// Output tokens so far, as far as they can be told without usage.
     pub fn seen_tokens(&self) -> u64 {
         match &self.way {

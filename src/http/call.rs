@@ -4,7 +4,7 @@ use super::reply;
 use crate::clock::Ring;
 use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::{self, Back, Face};
+use crate::exchange::{self, Back, Face, Whole};
 use crate::gateway::{Live, Worker};
 use crate::meter::{self, Meter};
 use crate::route::{Target, Timeouts};
@@ -47,14 +47,12 @@ pub async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             Ring::Ending => stopping(),
         }),
     };
-    let told = result.and_then(|(headers, body)| {
-        let (body, usage) = exchange::whole(&back, body, &deployment.origin)?;
-        Ok((headers, body, usage))
-    });
+    let told = result.and_then(|(headers, body)| Ok((headers, exchange::whole(&back, body, &deployment.origin)?)));
     match told {
-        Ok((headers, body, usage)) => {
+        Ok((headers, Whole { body, usage, id })) => {
             let waited = asked.elapsed();
             meter.answered();
+            meter.answered_as(id.as_deref());
             meter.used(usage);
             meter.saw(meter::estimate(body.len()));
             meter.succeed();

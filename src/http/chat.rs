@@ -1,7 +1,8 @@
 //! `POST /v1/chat/completions` and its aliases.
 
 use super::call::{self, Call, check_owner, missing, wrong_type};
-use super::{body, reply, stream};
+use super::{body, entry, reply, stream};
+use crate::auth::{self, access};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{self, Ask, Face};
@@ -31,7 +32,8 @@ pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse
 async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<(Call, bool)> {
     let worker = reply::worker(request)?.clone();
     let live = worker.gateway.live();
-    meter.called_by(live.auth.caller(request.headers())?);
+    let caller = auth::caller(&worker.gateway, &live, request).await?;
+    meter.called_by(caller.clone());
     let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
     let size = bytes.len();
     let max_nesting = live.config.server.max_nesting;
@@ -43,11 +45,16 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     // In Azure's form the path names the model.
     let model = in_path.as_deref().or(in_body.as_deref()).filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
     meter.asked(model, streams, size);
+    let model = &*access::model(&live, &caller, model)?;
     let target = live.routes.target(model)?;
     meter.sent_to(&target);
+    if live.config.ledger.enabled {
+        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Chat), &target);
+    }
     let ask = Ask { face: Face::Chat, envelope: &envelope, streams, model, id: "", created: now(), max_nesting };
     let outbound = exchange::outbound(&ask, &target)?;
     let timeouts = call::timeouts(&envelope, request.headers(), target.deployment.timeouts)?;
+    meter.open(live.config.ledger.serve_unaccounted)?;
     let group = call::group(model, &target);
     let request = Request {
         endpoint: Endpoint::Call,

@@ -1,11 +1,14 @@
 //! Is the process alive, can it serve, and do the upstreams really answer.
 
 use super::reply::{plain, worker};
+use crate::auth::access;
+use crate::database::State;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{self, Ask, Face};
 use crate::gateway::{Live, Worker};
 use crate::route::{Deployment, Target};
+use crate::store::Engine;
 use crate::upstream::{self, Request};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -24,10 +27,19 @@ pub async fn ready(request: HttpRequest) -> HttpResponse {
     let result = worker(&request).map(|worker| {
         let live = worker.gateway.live();
         let draining = worker.gateway.ending.is_draining();
-        let mut builder = if draining { HttpResponse::ServiceUnavailable() } else { HttpResponse::Ok() };
+        let database = worker.gateway.database.state();
+        let engine = worker.gateway.store.engine();
+        // The embedded store is of use to those who have keys; a Postgres that was asked for must be there.
+        let lost = database == State::Down && engine == Engine::Postgres;
+        let mut builder = if draining || lost { HttpResponse::ServiceUnavailable() } else { HttpResponse::Ok() };
         builder.json(json!({
-            "status": if draining { "stopping" } else { "healthy" },
-            "db": "Not connected",
+            "status": match (draining, lost) {
+                (true, _) => "stopping",
+                (_, true) => "unhealthy",
+                _ => "healthy",
+            },
+            "db": if database == State::Up { "connected" } else { "Not connected" },
+            "store": engine.name(),
             "cache": null,
             "models": live.routes.deployments.len(),
             "uptime_seconds": worker.gateway.started.elapsed().as_secs(),
@@ -48,12 +60,13 @@ pub async fn check(request: HttpRequest) -> HttpResponse {
 async fn check_all(request: &HttpRequest) -> Result<HttpResponse> {
     let worker = worker(request)?;
     let live = worker.gateway.live();
-    live.auth.caller(request.headers())?;
+    let caller = crate::auth::caller(&worker.gateway, &live, request).await?;
     let wanted = actix_web::web::Query::<Vec<(String, String)>>::from_query(request.query_string()).ok();
     let wanted =
         wanted.and_then(|q| q.into_inner().into_iter().find(|(name, _)| name == "model" || name == "model_id"));
     let chosen =
         live.routes.deployments.iter().filter(|d| wanted.as_ref().is_none_or(|(_, w)| *w == d.name || *w == d.id));
+    let chosen = chosen.filter(|d| access::may_use(&live, &caller, &d.name));
     let checks = chosen.cloned().map(|deployment| check_one(worker, &live, deployment));
     let results: Vec<(bool, Value)> =
         futures_util::stream::iter(checks).buffered(live.config.health.concurrency).collect().await;

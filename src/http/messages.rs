@@ -1,7 +1,8 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's API, over any upstream.
 
 use super::call::{self, Call, check_owner, missing, wrong_type};
-use super::{body, reply, stream};
+use super::{body, entry, reply, stream};
+use crate::auth::{self, access};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{self, Ask, Face};
@@ -37,7 +38,8 @@ pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
 async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<(Call, bool)> {
     let worker = reply::worker(request)?.clone();
     let live = worker.gateway.live();
-    meter.called_by(live.auth.caller(request.headers())?);
+    let caller = auth::caller(&worker.gateway, &live, request).await?;
+    meter.called_by(caller.clone());
     let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
     let size = bytes.len();
     let max_nesting = live.config.server.max_nesting;
@@ -49,8 +51,12 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let streams = envelope.flag("stream");
     let model = envelope.string("model").filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
     meter.asked(&model, streams, size);
+    let model = access::model(&live, &caller, &model)?;
     let target = live.routes.target(&model)?;
     meter.sent_to(&target);
+    if live.config.ledger.enabled {
+        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Messages), &target);
+    }
     let id = meter.id.simple().to_string();
     let ask =
         Ask { face: Face::Messages, envelope: &envelope, streams, model: &model, id: &id, created: 0, max_nesting };
@@ -59,6 +65,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let group = call::group(&model, &target);
     let betas = outbound.betas.into_iter().map(Cow::Borrowed).chain(betas(request.headers())?).collect();
     let version = version(request.headers())?;
+    meter.open(live.config.ledger.serve_unaccounted)?;
     let request = Request { endpoint: Endpoint::Call, body: outbound.body, betas, version };
     Ok((Call { face: Face::Messages, worker, live, target, request, back: outbound.back, timeouts, group }, streams))
 }
@@ -74,11 +81,12 @@ pub async fn count_tokens(request: HttpRequest, payload: Payload) -> HttpRespons
 async fn count(request: &HttpRequest, payload: Payload, id: &Uuid) -> Result<HttpResponse> {
     let worker = reply::worker(request)?.clone();
     let live = worker.gateway.live();
-    live.auth.caller(request.headers())?;
+    let caller = auth::caller(&worker.gateway, &live, request).await?;
     let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
     let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
     check(&envelope)?;
     let model = envelope.string("model").filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
+    let model = access::model(&live, &caller, &model)?;
     let target = live.routes.target(&model)?;
     let mut builder = HttpResponse::Ok();
     builder.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));

@@ -1,6 +1,7 @@
 //! What is served: models in OpenAI's form, deployments in LiteLLM's, and the routes themselves.
 
 use super::reply::{self, path_part, plain, worker};
+use crate::auth::{self, Caller, access};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Live;
 use crate::pattern;
@@ -11,11 +12,12 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-/// The configuration in force, for a caller who shows a key.
-pub fn admitted(request: &HttpRequest) -> Result<Arc<Live>> {
-    let live = worker(request)?.gateway.live();
-    live.auth.caller(request.headers())?;
-    Ok(live)
+/// The configuration in force, and who asks; for a caller who shows a key.
+pub async fn admitted(request: &HttpRequest) -> Result<(Arc<Live>, Caller)> {
+    let gateway = &worker(request)?.gateway;
+    let live = gateway.live();
+    let caller = auth::caller(gateway, &live, request).await?;
+    Ok((live, caller))
 }
 
 /// LiteLLM's own constant; clients only want a number.
@@ -35,9 +37,10 @@ fn wants_anthropics(request: &HttpRequest) -> bool {
 /// (`?return_wildcard_routes=true` shows the wildcards themselves too).
 pub async fn list(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
-    let result = admitted(&request).map(|live| {
+    let result = admitted(&request).await.map(|(live, caller)| {
         let wildcards = query(&request, "return_wildcard_routes").is_some_and(|v| v.eq_ignore_ascii_case("true"));
-        let names = live.routes.expanded_names(&live.config.prices, wildcards);
+        let mut names = live.routes.expanded_names(&live.config.prices, wildcards);
+        names.retain(|name| access::may_use(&live, &caller, name));
         if wants_anthropics(&request) {
             let names: Vec<&str> = names.iter().map(|name| &**name).collect();
             let limit = query(&request, "limit").and_then(|limit| limit.parse().ok());
@@ -53,16 +56,17 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
 /// `GET /v1/models/{id}`
 pub async fn one(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
-    let result = admitted(&request).and_then(|live| {
+    let result = admitted(&request).await.and_then(|(live, caller)| {
         let id = &*path_part(&request, "id").unwrap_or_default();
-        if live.routes.serves(id) {
+        if live.routes.serves(id) && access::may_use(&live, &caller, id) {
             return Ok(HttpResponse::Ok().json(match wants_anthropics(&request) {
                 true => models_page(&[id], None, None, None)["data"][0].clone(),
                 false => model(&live, id),
             }));
         }
         let hint =
-            pattern::nearest(id, live.routes.names()).map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
+            pattern::nearest(id, live.routes.names().into_iter().filter(|name| access::may_use(&live, &caller, name)))
+                .map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
         let message =
             format!("The model '{}' does not exist, or your key may not use it.{hint}", crate::envelope::shorten(id));
         Err(Error::new(Kind::NotFound, message).at_param("model"))
@@ -84,13 +88,14 @@ fn answered(request: &HttpRequest, started: Instant, result: Result<HttpResponse
 /// `GET /model/info`, `?litellm_model_id=ID` for one deployment.
 pub async fn info(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
-    let result = admitted(&request).and_then(|live| {
+    let result = admitted(&request).await.and_then(|(live, caller)| {
         let wanted = query(&request, "litellm_model_id");
         let shown: Vec<Value> = live
             .routes
             .deployments
             .iter()
             .filter(|d| wanted.as_ref().is_none_or(|id| *id == d.id))
+            .filter(|d| access::may_use(&live, &caller, &d.name))
             .map(|d| deployment(d))
             .collect();
         match wanted {
@@ -134,13 +139,14 @@ fn deployment(deployment: &Deployment) -> Value {
 /// `GET /model_group/info`, `?model_group=NAME` for one name.
 pub async fn groups(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
-    let result = admitted(&request).map(|live| {
+    let result = admitted(&request).await.map(|(live, caller)| {
         let wanted = query(&request, "model_group");
         let groups: Vec<Value> = live
             .routes
             .names()
             .into_iter()
             .filter(|name| wanted.as_ref().is_none_or(|w| w == name))
+            .filter(|name| access::may_use(&live, &caller, name))
             .map(|name| group(&live, name))
             .collect();
         HttpResponse::Ok().json(json!({"data": groups}))
@@ -182,9 +188,9 @@ fn group(live: &Live, name: &str) -> Value {
 
 pub async fn routes(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
-    let result = admitted(&request).map(|_| {
+    let result = admitted(&request).await.map(|_| {
         let routes: Vec<Value> =
-            super::ROUTES.iter().map(|(method, path)| json!({"path": path, "methods": [method]})).collect();
+            super::all().map(|(method, path)| json!({"path": path, "methods": [method]})).collect();
         HttpResponse::Ok().json(json!({"routes": routes}))
     });
     plain(&request, started, result)

@@ -219,7 +219,7 @@ pub fn plain_as(request: &HttpRequest, started: Instant, id: Uuid, response: Htt
 /// No such route.
 pub async fn wrong_path(request: HttpRequest) -> HttpResponse {
     let path = crate::envelope::shorten(request.path());
-    let nearest = crate::pattern::nearest(request.path(), super::ROUTES.iter().map(|(_, path)| *path));
+    let nearest = crate::pattern::nearest(request.path(), super::all().map(|(_, path)| path));
     let hint = nearest.map_or(String::new(), |near| format!(" Did you mean {near}?"));
     let message = format!("There is no route {} {path}.{hint} GET /routes lists what is served.", request.method());
     plain(&request, Instant::now(), Err(Error::new(Kind::NotFound, message)))
@@ -228,8 +228,8 @@ pub async fn wrong_path(request: HttpRequest) -> HttpResponse {
 /// The route is there, under other methods.
 pub async fn wrong_method(request: HttpRequest) -> HttpResponse {
     let path = request.match_pattern().unwrap_or_default();
-    let is_call = super::ROUTES.iter().any(|(method, route)| {
-        *method == "POST" && path.replace("{id:.+}", "{id}").replace("{model:.+}", "{model}").ends_with(route)
+    let is_call = super::all().any(|(method, route)| {
+        method == "POST" && path.replace("{id:.+}", "{id}").replace("{model:.+}", "{model}").ends_with(route)
     });
     let allowed = if is_call { "POST" } else { "GET, HEAD" };
     let message = format!("{} is not served here; this route takes {allowed}.", request.method());

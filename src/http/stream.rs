@@ -254,6 +254,7 @@ impl MessageBody for CallStream {
                         Step::Finish(event) => {
                             this.meter.used(open.relay.usage());
                             this.meter.saw(open.relay.seen_tokens());
+                            this.meter.answered_as(open.relay.answer_id());
                             this.meter.succeed();
                             if let State::Open(open) = std::mem::replace(&mut this.state, State::Ended)
                                 && !open.ended
@@ -265,6 +266,7 @@ impl MessageBody for CallStream {
                         Step::Fail(error) => {
                             this.meter.used(open.relay.usage());
                             this.meter.saw(open.relay.seen_tokens());
+                            this.meter.answered_as(open.relay.answer_id());
                             return this.fail(&error);
                         }
                         Step::More => match Pin::new(&mut open.response).poll_next(cx) {
@@ -284,6 +286,7 @@ impl MessageBody for CallStream {
                             Poll::Pending => {
                                 this.meter.used(open.relay.usage());
                                 this.meter.saw(open.relay.seen_tokens());
+                                this.meter.answered_as(open.relay.answer_id());
                                 return this.pause(cx);
                             }
                         },

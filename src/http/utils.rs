@@ -5,6 +5,7 @@
 use super::body;
 use super::models::admitted;
 use super::reply::{self, plain};
+use crate::auth::access;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Live;
 use crate::price::{Charge, Tokens, usd_number};
@@ -45,9 +46,9 @@ struct Count {
 pub async fn token_counter(request: HttpRequest, payload: Payload) -> HttpResponse {
     let started = Instant::now();
     let result = async {
-        let live = admitted(&request)?;
+        let (live, caller) = admitted(&request).await?;
         let asked: Count = read(&request, payload, &live).await?;
-        let target = live.routes.target(&asked.model)?;
+        let target = live.routes.target(&access::model(&live, &caller, &asked.model)?)?;
         let messages = asked.messages.as_ref().or(asked.contents.as_ref());
         let tokens = match (messages, &asked.prompt) {
             (None, None) => {
@@ -88,9 +89,9 @@ struct Estimate {
 pub async fn estimate(request: HttpRequest, payload: Payload) -> HttpResponse {
     let started = Instant::now();
     let result = async {
-        let live = admitted(&request)?;
+        let (live, caller) = admitted(&request).await?;
         let asked: Estimate = read(&request, payload, &live).await?;
-        let target = live.routes.target(&asked.model)?;
+        let target = live.routes.target(&access::model(&live, &caller, &asked.model)?)?;
         let tokens = Tokens { prompt: asked.input_tokens, completion: asked.output_tokens, ..Tokens::default() };
         let charge = charge(&target, &tokens)?;
         let known = target.known();
@@ -135,12 +136,12 @@ struct Calculate {
 pub async fn calculate(request: HttpRequest, payload: Payload) -> HttpResponse {
     let started = Instant::now();
     let result = async {
-        let live = admitted(&request)?;
+        let (live, caller) = admitted(&request).await?;
         let asked: Calculate = read(&request, payload, &live).await?;
         let named = |value: &Value| value["model"].as_str().map(str::to_owned);
         let model = asked.model.or_else(|| asked.completion_response.as_ref().and_then(named));
         let model = model.ok_or_else(|| super::call::missing("model"))?;
-        let target = live.routes.target(&model)?;
+        let target = live.routes.target(&access::model(&live, &caller, &model)?)?;
         let tokens = match (&asked.completion_response, &asked.messages) {
             (Some(answer), _) => {
                 let usage = Usage::read(answer["usage"].to_string().as_bytes()).ok_or_else(|| {

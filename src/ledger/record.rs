@@ -32,22 +32,42 @@ impl Record {
     /// # Errors
     /// The call is too large to be one.
     pub fn encode(&self) -> io::Result<Vec<u8>> {
-        let (kind, call) = match self {
-            Record::Open(call) => (OPEN, call),
-            Record::Settle(call) => (SETTLE, call),
-        };
-        let mut bytes = vec![0; HEAD];
-        bytes.push(kind);
-        serde_json::to_writer(&mut bytes, call)?;
-        let length = bytes.len() - HEAD;
-        if length > MAX_PAYLOAD {
-            return Err(io::Error::other(format!("a call of {length} bytes does not fit into the spool")));
-        }
-        let checksum = crc32fast::hash(&bytes[HEAD..]);
-        bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
-        bytes[4..HEAD].copy_from_slice(&checksum.to_le_bytes());
+        let mut bytes = Vec::new();
+        match self {
+            Record::Open(call) => encode(End::Open, call, &mut bytes),
+            Record::Settle(call) => encode(End::Settle, call, &mut bytes),
+        }?;
         Ok(bytes)
     }
+}
+
+/// Which of its two ends a call has come to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Open,
+    Settle,
+}
+
+/// Writes a whole record in place of what is in `bytes`, which is kept from call to call.
+///
+/// # Errors
+/// The call is too large to be one.
+pub fn encode(end: End, call: &Settled, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.clear();
+    bytes.extend_from_slice(&[0; HEAD]);
+    bytes.push(match end {
+        End::Open => OPEN,
+        End::Settle => SETTLE,
+    });
+    serde_json::to_writer(&mut *bytes, call)?;
+    let length = bytes.len() - HEAD;
+    if length > MAX_PAYLOAD {
+        return Err(io::Error::other(format!("a call of {length} bytes does not fit into the spool")));
+    }
+    let checksum = crc32fast::hash(&bytes[HEAD..]);
+    bytes[..4].copy_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes());
+    bytes[4..HEAD].copy_from_slice(&checksum.to_le_bytes());
+    Ok(())
 }
 
 /// What stands at the front of some bytes.

@@ -25,6 +25,11 @@ impl Recovery {
         }
     }
 
+    /// A call was settled in another way than by a record.
+    pub fn forget(&mut self, id: &str) {
+        self.open.remove(id);
+    }
+
     /// Calls that are under way, in a process that lives.
     pub fn under_way(&self) -> usize {
         self.open.len()

@@ -6,7 +6,7 @@
 
 use super::record::{Front, MAGIC, MAX_PAYLOAD, Record, front};
 use arc_swap::ArcSwap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -16,6 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 const SUFFIX: &str = "spool";
 /// What could not be read is put into a file of the same name with this behind it.
 const ASIDE: &str = "aside";
+/// A file that has not got its name yet.
+const BEGUN: &str = "begun";
 /// A file that is larger is sealed.
 const SEAL: u64 = 16 << 20;
 
@@ -28,6 +30,8 @@ pub struct Spool {
     size: u64,
     seal: u64,
     path: PathBuf,
+    /// A part of a record was written and taken back: who reads along may have seen it, so nothing follows it.
+    spoiled: bool,
     sync: Arc<Sync>,
 }
 
@@ -53,7 +57,7 @@ impl Spool {
             sealed: Mutex::default(),
         });
         let size = MAGIC.len() as u64;
-        Ok(Spool { directory: directory.to_owned(), prefix, number: 0, size, seal: SEAL, path, sync })
+        Ok(Spool { directory: directory.to_owned(), prefix, number: 0, size, seal: SEAL, path, spoiled: false, sync })
     }
 
     /// The file that is being written.
@@ -71,13 +75,20 @@ impl Spool {
     /// # Errors
     /// It is not written: the disk is full, or fails. The file is as it was before.
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
-        let bytes = record.encode()?;
-        if self.size >= self.seal {
+        self.write(&record.encode()?)
+    }
+
+    /// The same for a record that is encoded already.
+    ///
+    /// # Errors
+    /// As [`Spool::append`].
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.size >= self.seal || self.spoiled {
             self.rotate()?;
         }
         let file = self.sync.current.load_full();
         let written = loop {
-            match (&*file).write(&bytes) {
+            match (&*file).write(bytes) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => (),
                 other => break other,
             }
@@ -88,11 +99,10 @@ impl Spool {
                 self.sync.dirty.store(true, Ordering::Release);
                 Ok(())
             }
-            // A part of it, as a disk does that is full: it is taken back, or the file ends here.
+            // A part of it, as a disk does that is full: it is taken back, and the file ends here.
             Ok(_) => {
-                if file.set_len(self.size).is_err() {
-                    self.rotate()?;
-                }
+                self.spoiled = true;
+                let _ = file.set_len(self.size);
                 Err(io::Error::from(io::ErrorKind::StorageFull))
             }
             Err(e) => Err(e),
@@ -104,7 +114,7 @@ impl Spool {
         let sealed = self.sync.current.swap(Arc::new(file));
         self.sync.sealed.lock().unwrap_or_else(PoisonError::into_inner).push(sealed);
         self.sync.dirty.store(true, Ordering::Release);
-        (self.path, self.size) = (path, MAGIC.len() as u64);
+        (self.path, self.size, self.spoiled) = (path, MAGIC.len() as u64, false);
         self.number += 1;
         Ok(())
     }
@@ -140,13 +150,39 @@ impl Sync {
 
 fn create(directory: &Path, prefix: &str, number: u32) -> io::Result<(PathBuf, File)> {
     let path = directory.join(format!("{prefix}-{number:06}.{SUFFIX}"));
+    let begun = path.with_extension(BEGUN);
     // It may hold prompts.
-    let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&path)?;
-    if let Err(e) = (&file).write_all(&MAGIC).and_then(|()| File::open(directory)?.sync_all()) {
+    let file = OpenOptions::new().create_new(true).append(true).mode(0o600).open(&begun)?;
+    // Locked and whole before it has its name: a spool without a lock is one whose process has ended. Where there are
+    // no locks, each process takes the others for ended, and what it books too early is booked once all the same.
+    let made = (&file).write_all(&MAGIC).and_then(|()| match file.try_lock() {
+        Ok(()) | Err(TryLockError::Error(_)) => std::fs::hard_link(&begun, &path),
+        Err(TryLockError::WouldBlock) => Err(io::Error::from(io::ErrorKind::WouldBlock)),
+    });
+    let _ = std::fs::remove_file(&begun);
+    made?;
+    if let Err(e) = File::open(directory).and_then(|directory| directory.sync_all()) {
         let _ = std::fs::remove_file(&path);
         return Err(e);
     }
     Ok((path, file))
+}
+
+/// The lock of a file whose process has ended; none while it lives.
+///
+/// # Errors
+/// The file cannot be opened.
+pub fn take_over(path: &Path) -> io::Result<Option<File>> {
+    let file = File::open(path)?;
+    match file.try_lock() {
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+    }
+}
+
+/// The files of a worker have all but the end of their name in common.
+pub fn worker_of(path: &Path) -> Option<&str> {
+    path.file_stem()?.to_str()?.rsplit_once('-').map(|(worker, _)| worker)
 }
 
 /// The files of a spool, the oldest first.

@@ -1,6 +1,6 @@
 //! What a deployment's model costs and what is known of it.
 
-use crate::price::{Facts, Price, Prices};
+use crate::price::{Charge, Facts, Price, Prices};
 use crate::usage::Usage;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -69,13 +69,21 @@ impl Tariff {
         Tariff { known: Some(known), at: SystemTime::now() }
     }
 
+    /// What it costs, part by part. What the provider reports is no sum of parts: it counts as other.
+    pub fn charge(&self, usage: &Usage) -> Charge {
+        if let Some(nanos) = usage.reported_nanos {
+            return Charge { nanos, other_nanos: nanos, ..Charge::default() };
+        }
+        match self.known.as_ref().and_then(|known| known.price.as_ref()) {
+            Some(price) => price.charge_as(&usage.tokens(), self.at, usage.service),
+            None => Charge { unpriced: true, ..Charge::default() },
+        }
+    }
+
     /// Nano-dollars; what the provider reports goes before what is computed. `None` where the price of anything that was
     /// used is not known.
     pub fn cost(&self, usage: &Usage) -> Option<u64> {
-        usage.reported_nanos.or_else(|| {
-            let price = self.known.as_ref()?.price.as_ref()?;
-            let charge = price.charge_as(&usage.tokens(), self.at, usage.service);
-            (!charge.unpriced).then_some(charge.nanos)
-        })
+        let charge = self.charge(usage);
+        (!charge.unpriced).then_some(charge.nanos)
     }
 }

@@ -19,6 +19,21 @@ pub struct Holder {
     pub access_groups: Vec<AccessGroup>,
 }
 
+impl Holder {
+    /// A key that nothing else is known of.
+    pub fn of(key: Key) -> Self {
+        Holder {
+            key,
+            user: None,
+            team: None,
+            member: None,
+            organization: None,
+            budgets: Vec::new(),
+            access_groups: Vec::new(),
+        }
+    }
+}
+
 impl Store {
     /// Who shows the key with this hash; also within its period of grace.
     ///

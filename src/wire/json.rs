@@ -109,6 +109,12 @@ pub fn array(bytes: &[u8], max_depth: usize, mut see: impl FnMut(Value)) -> Resu
     scan.elements(max_depth, &mut see)
 }
 
+/// The text that a JSON text spells, where it is one and no longer than an id.
+pub fn short_text(json: &[u8]) -> Option<String> {
+    const MOST: usize = 256;
+    (json.len() <= MOST).then(|| serde_json::from_slice(json).ok())?
+}
+
 /// The text of a JSON string, given what stands between its quotes.
 pub fn unescape(raw: &[u8]) -> Option<Cow<'_, str>> {
     if !raw.contains(&b'\\') {

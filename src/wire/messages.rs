@@ -33,7 +33,7 @@ pub use problem::{error_body, error_event};
 pub use request::to_chat;
 pub use stream::{PING, Stream};
 pub use tokens::estimate_tokens;
-pub use usage::native_usage;
+pub use usage::{native_id, native_usage};
 pub use watch::Watch;
 
 /// Requests and answers nested deeper than this are refused.

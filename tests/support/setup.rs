@@ -61,6 +61,7 @@ pub struct Setup {
     variables: Vec<(String, String)>,
     sockets: Sockets,
     kept: Option<TcpListener>,
+    state: Option<PathBuf>,
 }
 
 /// A process that has ended.
@@ -100,7 +101,14 @@ impl Setup {
             variables: Vec::new(),
             sockets: Sockets::None,
             kept: None,
+            state: None,
         }
+    }
+
+    /// A state directory that outlives this gateway.
+    pub fn state(mut self, directory: &Path) -> Self {
+        self.state = Some(directory.to_owned());
+        self
     }
 
     /// One more line in the env file.
@@ -182,7 +190,13 @@ impl Setup {
         if let Some(config) = &self.config {
             let secrets: String = self.secrets.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
             std::fs::write(dir.join("env"), secrets).unwrap();
-            command.arg("--config").arg(config).arg("--env-file").arg(dir.join("env")).arg("--state-dir").arg(dir);
+            command
+                .arg("--config")
+                .arg(config)
+                .arg("--env-file")
+                .arg(dir.join("env"))
+                .arg("--state-dir")
+                .arg(self.state.as_deref().unwrap_or(dir));
         }
         for (name, value) in &self.variables {
             command.env(name, value);

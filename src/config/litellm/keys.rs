@@ -37,7 +37,7 @@ const CACHING: &str = "response caching is not served yet";
 const CALLBACKS: &str = "callbacks and exporters are not served yet";
 const REDIS: &str = "shared state between several gateways is not served yet";
 const STORE: &str = "the store of keys, models and spend is not served yet";
-const LEDGER: &str = "the spend ledger is not served yet";
+const LEDGER: &str = "the ledger keeps failures always, prompts not yet, and its rows for as long as there is room";
 const KEYS_LATER: &str = "keys of callers are not served yet: the master key is the only key";
 const USERS: &str = "users and teams are not served yet";
 const HEALTH: &str = "background health checks are not served yet: GET /health calls every deployment";
@@ -294,21 +294,21 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "database_connection_timeout", NotYet(STORE)),
     (GENERAL, "store_model_in_db", NotYet(STORE)),
     (GENERAL, "supported_db_objects", NotYet(STORE)),
-    (GENERAL, "allow_requests_on_db_unavailable", NoNeed("calls do not wait for the database")),
+    (GENERAL, "allow_requests_on_db_unavailable", Carried),
     (GENERAL, "disable_prisma_schema_update", NoNeed("there is no Prisma")),
-    (GENERAL, "disable_spend_logs", NotYet(LEDGER)),
-    (GENERAL, "disable_spend_updates", NotYet(LEDGER)),
+    (GENERAL, "disable_spend_logs", Carried),
+    (GENERAL, "disable_spend_updates", Carried),
     (GENERAL, "disable_error_logs", NotYet(LEDGER)),
     (GENERAL, "store_prompts_in_spend_logs", NotYet(LEDGER)),
     (GENERAL, "maximum_spend_logs_retention_period", NotYet(LEDGER)),
     (GENERAL, "maximum_spend_logs_retention_interval", NotYet(LEDGER)),
     (GENERAL, "maximum_spend_logs_cleanup_cron", NotYet(LEDGER)),
     (GENERAL, "spend_report_frequency", NotYet(ALERTS)),
-    (GENERAL, "proxy_batch_write_at", NoNeed("the ledger will write spend as it happens, in batches of its own")),
+    (GENERAL, "proxy_batch_write_at", NoNeed("the ledger writes spend as it happens, in batches of its own")),
     (GENERAL, "proxy_budget_rescheduler_min_time", NoNeed("budgets will be reset on time, without a scheduler")),
     (GENERAL, "proxy_budget_rescheduler_max_time", NoNeed("budgets will be reset on time, without a scheduler")),
-    (GENERAL, "user_api_key_cache_ttl", NoNeed("a changed key will count at once")),
-    (GENERAL, "use_redis_transaction_buffer", NoNeed("the ledger will keep a spool on disk")),
+    (GENERAL, "user_api_key_cache_ttl", Carried),
+    (GENERAL, "use_redis_transaction_buffer", NoNeed("the ledger keeps a spool on disk")),
     (GENERAL, "disable_master_key_return", NoNeed("the master key is never shown")),
     (GENERAL, "max_parallel_requests", NotYet(RATES)),
     (GENERAL, "global_max_parallel_requests", NotYet(RATES)),

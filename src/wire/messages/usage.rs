@@ -98,6 +98,18 @@ pub fn native_usage(body: &[u8]) -> (Option<Usage>, bool) {
     (usage, read.is_err() || (error && !content))
 }
 
+/// The id of a whole answer in Anthropic's format.
+pub fn native_id(body: &[u8]) -> Option<String> {
+    let mut id = None;
+    json::object(body, MAX_DEPTH, |m| {
+        if &body[m.key] == b"id" {
+            id = Some(m.value.span);
+        }
+    })
+    .ok()?;
+    json::short_text(&body[id?])
+}
+
 /// Writes a usage in Anthropic's way of counting, whose input tokens exclude those read from and written into a cache.
 pub fn write(usage: &Usage, out: &mut Vec<u8>) {
     let input = usage.prompt_tokens.saturating_sub(usage.cached_tokens).saturating_sub(usage.cache_write_tokens);

@@ -25,6 +25,8 @@ pub struct Watch {
     counts: Counts,
     /// As far as it is known: before the upstream's last word its output tokens are an estimate.
     pub usage: Option<Usage>,
+    /// The upstream's id of the answer.
+    pub answer_id: Option<String>,
     /// The upstream has told the final counts and why it stopped.
     is_complete: bool,
     deltas: u64,
@@ -39,6 +41,7 @@ impl Watch {
             origin,
             counts: Counts::default(),
             usage: None,
+            answer_id: None,
             is_complete: false,
             deltas: 0,
             delta_bytes: 0,
@@ -115,6 +118,8 @@ impl Watch {
         match name.map_or(&b""[..], |span| &data[span]) {
             b"\"content_block_delta\"" => self.delta(event.len()),
             b"\"message_start\"" => {
+                let id = message.clone().and_then(|span| member(&data[span], b"id"));
+                self.answer_id = id.and_then(|id| json::short_text(&id));
                 let usage = message.and_then(|span| member(&data[span], b"usage"));
                 if usage.is_some_and(|usage| self.counts.read(&usage)) {
                     self.usage = Some(self.counts.usage());

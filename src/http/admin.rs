@@ -1,0 +1,82 @@
+//! The management API: keys, users, teams, budgets and customers, with LiteLLM's requests and answers.
+
+mod budgets;
+mod customers;
+mod desk;
+pub mod fields;
+mod keys;
+mod teams;
+pub mod times;
+mod users;
+
+use actix_web::Route;
+use actix_web::web::post;
+
+/// The routes of the management API.
+pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    [keys::ROUTES, users::ROUTES, teams::ROUTES, budgets::ROUTES, customers::ROUTES].into_iter().flatten()
+}
+
+/// Registers them.
+pub fn routes(serve: &mut impl FnMut(&str, fn() -> Route)) {
+    serve("/key/generate", || post().to(keys::generate));
+    serve("/key/service-account/generate", || post().to(keys::generate_for_service));
+    serve("/key/update", || post().to(keys::update));
+    serve("/key/bulk_update", || post().to(keys::bulk_update));
+    serve("/key/delete", || post().to(keys::delete));
+    serve("/key/block", || post().to(keys::block));
+    serve("/key/unblock", || post().to(keys::unblock));
+    serve("/key/health", || post().to(keys::health));
+    serve("/key/regenerate", || post().to(keys::regenerate));
+    serve("/key/{key}/regenerate", || post().to(keys::regenerate));
+    serve("/key/{key}/reset_spend", || post().to(keys::reset_spend));
+    serve("/key/info", || super::get().to(keys::info));
+    serve("/v2/key/info", || post().to(keys::infos));
+    serve("/key/list", || super::get().to(keys::list));
+    serve("/key/aliases", || super::get().to(keys::aliases));
+    people(serve);
+    limits(serve);
+}
+
+fn people(serve: &mut impl FnMut(&str, fn() -> Route)) {
+    serve("/user/new", || post().to(users::new));
+    serve("/user/update", || post().to(users::update));
+    serve("/user/bulk_update", || post().to(users::bulk_update));
+    serve("/user/delete", || post().to(users::delete));
+    serve("/user/info", || super::get().to(users::info));
+    serve("/v2/user/info", || super::get().to(users::one));
+    serve("/user/list", || super::get().to(users::list));
+    serve("/user/available_roles", || super::get().to(users::available_roles));
+    serve("/team/new", || post().to(teams::new));
+    serve("/team/update", || post().to(teams::update));
+    serve("/team/delete", || post().to(teams::delete));
+    serve("/team/block", || post().to(teams::block));
+    serve("/team/unblock", || post().to(teams::unblock));
+    serve("/team/member_add", || post().to(teams::member_add));
+    serve("/team/member_update", || post().to(teams::member_update));
+    serve("/team/member_delete", || post().to(teams::member_delete));
+    serve("/team/permissions_update", || post().to(teams::permissions_update));
+    serve("/team/permissions_list", || super::get().to(teams::permissions));
+    serve("/team/info", || super::get().to(teams::info));
+    serve("/team/list", || super::get().to(teams::list));
+    serve("/v2/team/list", || super::get().to(teams::pages));
+    serve("/team/available", || super::get().to(teams::available));
+}
+
+fn limits(serve: &mut impl FnMut(&str, fn() -> Route)) {
+    serve("/budget/new", || post().to(budgets::new));
+    serve("/budget/update", || post().to(budgets::update));
+    serve("/budget/info", || post().to(budgets::info));
+    serve("/budget/delete", || post().to(budgets::delete));
+    serve("/budget/list", || super::get().to(budgets::list));
+    serve("/budget/settings", || super::get().to(budgets::settings));
+    for family in ["/customer", "/end_user"] {
+        serve(&format!("{family}/new"), || post().to(customers::new));
+        serve(&format!("{family}/update"), || post().to(customers::update));
+        serve(&format!("{family}/delete"), || post().to(customers::delete));
+        serve(&format!("{family}/block"), || post().to(customers::block));
+        serve(&format!("{family}/unblock"), || post().to(customers::unblock));
+        serve(&format!("{family}/info"), || super::get().to(customers::info));
+        serve(&format!("{family}/list"), || super::get().to(customers::list));
+    }
+}

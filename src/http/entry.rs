@@ -1,0 +1,132 @@
+//! What a request says about itself for the ledger: ids, tags, session, end user, and where it comes from.
+//!
+//! Names of headers and members are LiteLLM's (its documentation of request headers, tags and session logs). All of it
+//! is the caller's word: kept short, and never a reason to refuse a call.
+
+use crate::envelope::Envelope;
+use crate::exchange::Face;
+use crate::store::LedgerRow;
+use actix_web::HttpRequest;
+use actix_web::http::header::HeaderMap;
+use serde_json::{Map, Value, json};
+
+/// Longer ids, names and tags are cut.
+const MOST_TEXT: usize = 256;
+const MOST_TAGS: usize = 32;
+/// Larger metadata are not kept in the ledger.
+const MOST_METADATA: usize = 8 << 10;
+
+/// The row of a call, with what its request says.
+pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
+    let (call_type, endpoint) = match face {
+        Face::Chat => ("acompletion", "/v1/chat/completions"),
+        Face::Messages => ("anthropic_messages", "/v1/messages"),
+    };
+    let said = Said { headers: request.headers(), envelope, metadata: metadata(envelope) };
+    LedgerRow {
+        call_type: call_type.to_owned(),
+        endpoint: endpoint.to_owned(),
+        client_id: said.one(&["x-litellm-call-id", "x-request-id"], &["litellm_call_id"], &["request_id"]),
+        session_id: said.one(&["x-litellm-session-id"], &["litellm_session_id"], &["session_id", "litellm_session_id"]),
+        trace_id: said.one(&["x-litellm-trace-id"], &["litellm_trace_id"], &["trace_id"]),
+        agent_id: said.one(&["x-litellm-agent-id"], &[], &["agent_id"]),
+        end_user: said.one(&["x-litellm-customer-id", "x-litellm-end-user-id"], &["user"], &["user_id"]),
+        tags: said.tags(),
+        ip: request.peer_addr().map(|address| address.ip().to_string()),
+        user_agent: said.one(&["user-agent"], &[], &[]),
+        metadata: match said.metadata {
+            // That there was more is said in its place.
+            Some((_, size)) if size > MOST_METADATA => json!({"omitted_bytes": size}),
+            Some((metadata, _)) => Value::Object(metadata),
+            None => Value::Null,
+        },
+        ..LedgerRow::default()
+    }
+}
+
+struct Said<'a> {
+    headers: &'a HeaderMap,
+    envelope: &'a Envelope,
+    metadata: Option<(Map<String, Value>, usize)>,
+}
+
+/// The member that is meant for the ledger, and its size.
+fn metadata(envelope: &Envelope) -> Option<(Map<String, Value>, usize)> {
+    ["litellm_metadata", "metadata"].iter().find_map(|name| {
+        let text = envelope.text(&envelope.get(name)?.value);
+        Some((serde_json::from_slice(text).ok()?, text.len()))
+    })
+}
+
+impl Said<'_> {
+    /// The first of these that is there: headers, members of the body, members of its metadata.
+    fn one(&self, headers: &[&str], members: &[&str], metadata: &[&str]) -> Option<String> {
+        let header = headers.iter().find_map(|name| short(self.headers.get(*name)?.to_str().ok()?));
+        let member = || members.iter().find_map(|name| short(&self.envelope.string(name)?));
+        let last = || {
+            let (metadata_of, _) = self.metadata.as_ref()?;
+            metadata.iter().find_map(|name| short(metadata_of.get(*name)?.as_str()?))
+        };
+        header.or_else(member).or_else(last)
+    }
+
+    /// Those of the header, the body and its metadata, each once.
+    fn tags(&self) -> Vec<String> {
+        let mut tags: Vec<String> = Vec::new();
+        let mut add = |tag: &str| {
+            if let Some(tag) = short(tag).filter(|tag| tags.len() < MOST_TAGS && !tags.contains(tag)) {
+                tags.push(tag);
+            }
+        };
+        let header = self.headers.get("x-litellm-tags").and_then(|value| value.to_str().ok());
+        header.into_iter().flat_map(|list| list.split(',')).for_each(&mut add);
+        let of_body = self.envelope.get("tags").map(|member| self.envelope.text(&member.value));
+        let of_body: Vec<Value> = of_body.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
+        of_body.iter().filter_map(Value::as_str).for_each(&mut add);
+        let of_metadata = self.metadata.as_ref().and_then(|(metadata, _)| metadata.get("tags")?.as_array());
+        of_metadata.into_iter().flatten().filter_map(Value::as_str).for_each(&mut add);
+        tags
+    }
+}
+
+/// The text without what surrounds it, cut to a bearable length; none where nothing is left.
+fn short(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.chars().take(MOST_TEXT).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+    use bytes::Bytes;
+
+    fn row(headers: &[(&str, &str)], body: &str) -> LedgerRow {
+        let request = headers.iter().fold(TestRequest::default(), |r, header| r.insert_header(*header));
+        let envelope = Envelope::parse(Bytes::copy_from_slice(body.as_bytes()), 64).unwrap();
+        of(&request.to_http_request(), &envelope, Face::Chat)
+    }
+
+    #[test]
+    fn a_header_goes_before_a_member_and_that_before_metadata() {
+        let body = r#"{"user":"body","metadata":{"user_id":"meta","session_id":"s","request_id":"r","tags":["a","b"]},"tags":["b","c"]}"#;
+        let said = row(&[("x-litellm-customer-id", "head"), ("x-litellm-tags", "x, a,,x")], body);
+        assert_eq!(said.end_user.as_deref(), Some("head"));
+        assert_eq!((said.session_id.as_deref(), said.client_id.as_deref()), (Some("s"), Some("r")));
+        assert_eq!(said.tags, ["x", "a", "b", "c"]);
+        assert_eq!(row(&[], body).end_user.as_deref(), Some("body"));
+        let all = row(&[("x-request-id", " mine ")], r#"{"metadata":{"user_id":"meta"}}"#);
+        assert_eq!((all.end_user.as_deref(), all.client_id.as_deref()), (Some("meta"), Some("mine")));
+    }
+
+    #[test]
+    fn nothing_that_is_said_is_too_long_or_of_a_wrong_type() {
+        let long = "ü".repeat(5000);
+        let said = row(&[], &format!(r#"{{"user":"{long}","tags":[1,null,"{long}"],"metadata":{{"a":"{long}"}}}}"#));
+        assert_eq!(said.end_user.map(|user| user.chars().count()), Some(MOST_TEXT));
+        assert_eq!(said.tags.len(), 1);
+        assert_eq!(said.metadata, json!({"omitted_bytes": 10_008}));
+        let odd = row(&[], r#"{"user":7,"tags":"a","metadata":[1]}"#);
+        assert_eq!((odd.end_user, odd.tags.len()), (None, 0));
+    }
+}

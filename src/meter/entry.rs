@@ -1,0 +1,141 @@
+//! The ledger's row of a call, from its first record to its last.
+
+use crate::auth::Caller;
+use crate::error::{Error, Result};
+use crate::ledger::Pen;
+use crate::price::Charge;
+use crate::route::Target;
+use crate::store::{Holder, LedgerRow, Settled};
+use crate::usage::Usage;
+use std::rc::Rc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// What LiteLLM calls the master key and its owner where it tells who spent.
+const MASTER_KEY: &str = "litellm_proxy_master_key";
+const MASTER_USER: &str = "default_user_id";
+/// Longer messages say nothing more.
+const MOST_MESSAGE: usize = 1000;
+
+/// A call on its way into the ledger.
+#[derive(Debug)]
+pub struct Entry {
+    pen: Rc<Pen>,
+    call: Box<Settled>,
+    is_open: bool,
+}
+
+/// How a call ended.
+pub struct End<'a> {
+    pub usage: &'a Usage,
+    pub charge: &'a Charge,
+    pub estimated: bool,
+    pub status: u16,
+    pub outcome: &'a str,
+    pub error: Option<&'a Error>,
+}
+
+/// Fills in what is known before a call is sent.
+pub fn begin(row: &mut LedgerRow, id: &Uuid, caller: &Caller, model: &str, target: &Target) {
+    let deployment = &target.deployment;
+    row.id = id.hyphenated().to_string();
+    row.started_at = time_of(id);
+    row.ended_at = row.started_at;
+    model.clone_into(&mut row.model);
+    row.model_group = Some(model.to_owned());
+    row.upstream_model = Some(target.model().to_owned());
+    row.deployment = Some(deployment.id.clone());
+    row.provider = Some(deployment.provider.name.to_owned());
+    row.api_base = Some(deployment.api_base.clone());
+    match caller {
+        Caller::Anonymous => (),
+        Caller::Master => {
+            row.key_id = Some(MASTER_KEY.to_owned());
+            row.user_id = Some(MASTER_USER.to_owned());
+        }
+        Caller::Key(holder) => {
+            let Holder { key, user, team, organization, .. } = &**holder;
+            row.key_id = Some(key.id.clone());
+            row.key_alias.clone_from(&key.alias);
+            row.user_id = key.user_id.clone().or_else(|| Some(user.as_ref()?.id.clone()));
+            row.team_id = key.team_id.clone().or_else(|| Some(team.as_ref()?.id.clone()));
+            row.organization_id = organization.as_ref().map(|o| o.id.clone()).or_else(|| key.organization_id.clone());
+            row.project_id.clone_from(&key.project_id);
+            if key.agent_id.is_some() {
+                row.agent_id.clone_from(&key.agent_id);
+            }
+            for tag in &key.tags {
+                if !row.tags.contains(tag) {
+                    row.tags.push(tag.clone());
+                }
+            }
+        }
+    }
+}
+
+/// Microseconds, to the millisecond: the first 48 bits (RFC 9562, section 5.7).
+fn time_of(id: &Uuid) -> i64 {
+    id.as_bytes()[..6].iter().fold(0, |sum: i64, byte| sum << 8 | i64::from(*byte)) * 1000
+}
+
+impl Entry {
+    pub fn new(pen: Rc<Pen>, row: LedgerRow) -> Self {
+        Entry { pen, call: Box::new(Settled { row, ..Settled::default() }), is_open: false }
+    }
+
+    /// Writes the record that makes the row sure. As it stands it is that of an interrupted call.
+    ///
+    /// # Errors
+    /// A 503 where it cannot be written.
+    pub fn open(&mut self, usage: &Usage, charge: &Charge, serve_unaccounted: bool) -> Result<()> {
+        self.count(usage, charge);
+        self.call.row.estimated = true;
+        "interrupted".clone_into(&mut self.call.row.status);
+        self.is_open = self.pen.open(&self.call, serve_unaccounted)?;
+        Ok(())
+    }
+
+    pub fn answered_as(&mut self, id: Option<&str>) {
+        if let (None, Some(id)) = (&self.call.row.upstream_id, id) {
+            self.call.row.upstream_id = Some(id.to_owned());
+        }
+    }
+
+    /// Writes the record that ends it.
+    pub fn settle(&mut self, end: &End<'_>, first: Option<Duration>, took: Duration) {
+        self.count(end.usage, end.charge);
+        let row = &mut self.call.row;
+        let after = |time: Duration| row.started_at.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
+        (row.first_at, row.ended_at) = (first.map(after), after(took));
+        row.estimated = end.estimated;
+        end.outcome.clone_into(&mut row.status);
+        row.http_status = Some(i64::from(end.status));
+        if let Some(error) = end.error {
+            row.error_class = Some(error.class().to_owned());
+            row.error_code = Some(end.status.to_string());
+            row.error = Some(error.to_string().chars().take(MOST_MESSAGE).collect());
+        }
+        self.pen.settle(&self.call, self.is_open);
+    }
+
+    fn count(&mut self, usage: &Usage, charge: &Charge) {
+        let row = &mut self.call.row;
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        row.prompt_tokens = number(usage.prompt_tokens);
+        row.completion_tokens = number(usage.completion_tokens);
+        row.cached_tokens = number(usage.cached_tokens);
+        row.cache_write_tokens = number(usage.cache_write_tokens);
+        row.cache_write_1h_tokens = number(usage.cache_write_1h_tokens);
+        row.reasoning_tokens = number(usage.reasoning_tokens);
+        row.audio_in_tokens = number(usage.audio_in_tokens);
+        row.audio_out_tokens = number(usage.audio_out_tokens);
+        row.image_in_tokens = number(usage.image_in_tokens);
+        row.image_out_tokens = number(usage.image_out_tokens);
+        row.searches = number(usage.searches);
+        row.cost_nanos = number(charge.nanos);
+        row.input_nanos = number(charge.input_nanos);
+        row.output_nanos = number(charge.output_nanos);
+        row.other_nanos = number(charge.other_nanos);
+        row.unpriced = charge.unpriced;
+    }
+}

@@ -1,0 +1,140 @@
+//! Users, teams, budgets and customers, and what follows for their keys.
+
+use crate::keys::{chat, generate, get, post, serve, text};
+use crate::support::Gateway;
+use serde_json::{Value, json};
+
+fn send(gateway: &Gateway, path: &str, body: &Value) -> Value {
+    gateway.post(path, body.to_string()).ok().json()
+}
+
+#[test]
+fn a_user_comes_with_a_key_and_goes_with_it() {
+    let gateway = serve();
+    let body = json!({"user_id": "ann", "user_email": "ann@home", "user_role": "internal_user", "models": ["small"]});
+    let made = send(&gateway, "/user/new", &body);
+    let key = text(&made["key"]);
+    assert_eq!(
+        (&made["user_id"], &made["user_role"], &made["models"]),
+        (&json!("ann"), &json!("internal_user"), &json!(["small"]))
+    );
+    chat(&gateway, key).ok();
+    let body = json!({"model": "fast", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(post(&gateway, key, "/v1/chat/completions", &body).error(403).kind, "user_model_access_denied");
+    let info = get(&gateway, key, "/user/info").ok().json();
+    assert_eq!(
+        (info["keys"].as_array().map(Vec::len), &info["user_info"]["user_email"]),
+        (Some(1), &json!("ann@home"))
+    );
+    // An internal user looks after keys of his own, and no others.
+    let second = post(&gateway, key, "/key/generate", &json!({"key_alias": "second"})).ok().json();
+    assert_eq!(second["user_id"], "ann");
+    post(&gateway, key, "/key/generate", &json!({"user_id": "bob"})).error(403);
+    post(&gateway, key, "/key/generate", &json!({"allowed_routes": ["*"]})).error(403);
+    post(&gateway, key, "/user/new", &json!({})).error(403);
+    get(&gateway, key, "/user/info?user_id=bob").error(403);
+    let listed = get(&gateway, key, "/key/list").ok().json();
+    assert_eq!(listed["total_count"], 2);
+    gateway.post("/user/new", json!({"user_id": "bob", "user_email": "ANN@home"}).to_string()).error(400);
+    let updated = send(&gateway, "/user/update", &json!({"user_id": "ann", "models": [], "max_budget": 3}));
+    assert_eq!((&updated["user_id"], &updated["data"]["max_budget"]), (&json!("ann"), &json!(3.0)));
+    post(&gateway, key, "/v1/chat/completions", &body).ok();
+    let users = gateway.get("/user/list?role=internal_user").ok().json();
+    assert_eq!((&users["total"], &users["users"][0]["key_count"]), (&json!(1), &json!(2)));
+    assert_eq!(send(&gateway, "/user/delete", &json!({"user_ids": ["ann"]})), json!(1));
+    chat(&gateway, key).error(401);
+    gateway.get("/user/info?user_id=ann").error(404);
+}
+
+#[test]
+fn a_team_decides_for_its_keys_and_its_admins_for_it() {
+    let gateway = serve();
+    let members = json!([{"role": "admin", "user_id": "ann"}, {"role": "user", "user_id": "bob"}]);
+    let team =
+        send(&gateway, "/team/new", &json!({"team_alias": "home", "models": ["small"], "members_with_roles": members}));
+    let id = text(&team["team_id"]);
+    assert_eq!(team["members_with_roles"].as_array().map(Vec::len), Some(2), "{team}");
+    let key = generate(&gateway, &json!({"team_id": id, "models": ["all-team-models"]}));
+    let key = text(&key["key"]);
+    chat(&gateway, key).ok();
+    let body = json!({"model": "fast", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(post(&gateway, key, "/v1/chat/completions", &body).error(403).kind, "team_model_access_denied");
+    let plain = generate(&gateway, &json!({"team_id": id}));
+    assert_eq!(
+        post(&gateway, text(&plain["key"]), "/v1/chat/completions", &body).error(403).kind,
+        "team_model_access_denied"
+    );
+    let models = get(&gateway, key, "/v1/models").ok().json();
+    assert_eq!(models["data"].as_array().map(Vec::len), Some(1));
+    // Ann leads the team, Bob is only in it.
+    for user in ["ann", "bob"] {
+        send(&gateway, "/user/update", &json!({"user_id": user, "user_role": "internal_user"}));
+    }
+    let ann = generate(&gateway, &json!({"user_id": "ann"}));
+    let bob = generate(&gateway, &json!({"user_id": "bob"}));
+    let (ann, bob) = (text(&ann["key"]), text(&bob["key"]));
+    post(&gateway, ann, "/key/generate", &json!({"team_id": id})).ok();
+    let error = post(&gateway, bob, "/key/generate", &json!({"team_id": id, "user_id": "bob"})).error(403);
+    assert_eq!(error.kind, "team_member_permission_error");
+    post(
+        &gateway,
+        bob,
+        "/team/permissions_update",
+        &json!({"team_id": id, "team_member_permissions": ["/key/generate"]}),
+    )
+    .error(403);
+    post(
+        &gateway,
+        ann,
+        "/team/permissions_update",
+        &json!({"team_id": id, "team_member_permissions": ["/key/generate"]}),
+    )
+    .ok();
+    post(&gateway, bob, "/key/generate", &json!({"team_id": id, "user_id": "bob"})).ok();
+    post(&gateway, bob, "/team/member_add", &json!({"team_id": id, "member": {"role": "user", "user_id": "eve"}}))
+        .error(403);
+    let added = json!({"team_id": id, "member": {"role": "user", "user_id": "eve"}, "max_budget_in_team": 2});
+    let added = post(&gateway, ann, "/team/member_add", &added).ok().json();
+    assert_eq!(added["updated_team_memberships"][0]["litellm_budget_table"]["max_budget"], 2.0);
+    let changed = json!({"team_id": id, "user_id": "eve", "max_budget_in_team": 4, "role": "admin"});
+    assert_eq!(send(&gateway, "/team/member_update", &changed)["max_budget_in_team"], 4.0);
+    let left = send(&gateway, "/team/member_delete", &json!({"team_id": id, "user_id": "eve"}));
+    assert_eq!(left["members_with_roles"].as_array().map(Vec::len), Some(2));
+    let info = gateway.get(&format!("/team/info?team_id={id}")).ok().json();
+    assert_eq!((&info["team_info"]["team_alias"], info["keys"].as_array().map(Vec::len)), (&json!("home"), Some(4)));
+    assert_eq!(get(&gateway, bob, "/team/list").ok().json()[0]["team_id"], id);
+    send(&gateway, "/team/block", &json!({"team_id": id}));
+    assert!(chat(&gateway, key).error(401).message.contains("/team/unblock"));
+    send(&gateway, "/team/unblock", &json!({"team_id": id}));
+    chat(&gateway, key).ok();
+    assert_eq!(send(&gateway, "/team/delete", &json!({"team_ids": [id]})), json!({"deleted_teams": [id]}));
+    chat(&gateway, key).error(401);
+}
+
+#[test]
+fn budgets_and_customers_are_kept() {
+    let gateway = serve();
+    let budget =
+        send(&gateway, "/budget/new", &json!({"budget_id": "small", "max_budget": 1, "budget_duration": "1d"}));
+    assert_eq!((&budget["budget_id"], &budget["max_budget"]), (&json!("small"), &json!(1.0)));
+    gateway.post("/budget/new", r#"{"budget_duration":"soon"}"#).error(400);
+    generate(&gateway, &json!({"budget_id": "small"}));
+    gateway.post("/key/generate", r#"{"budget_id":"none"}"#).error(400);
+    let customer =
+        send(&gateway, "/customer/new", &json!({"user_id": "guest", "budget_id": "small", "alias": "Guest"}));
+    assert_eq!((&customer["alias"], &customer["litellm_budget_table"]["max_budget"]), (&json!("Guest"), &json!(1.0)));
+    let blocked = send(&gateway, "/end_user/block", &json!({"user_ids": ["guest", "stranger"]}));
+    assert_eq!(blocked["blocked_users"].as_array().map(Vec::len), Some(2));
+    assert_eq!(gateway.get("/customer/info?end_user_id=guest").ok().json()["blocked"], true);
+    assert_eq!(gateway.get("/customer/list").ok().json().as_array().map(Vec::len), Some(2));
+    send(&gateway, "/budget/update", &json!({"budget_id": "small", "max_budget": 2}));
+    let infos = send(&gateway, "/budget/info", &json!({"budgets": ["small"]}));
+    assert_eq!(infos[0]["max_budget"], 2.0);
+    assert_eq!(send(&gateway, "/budget/delete", &json!({"id": "small"}))["budget_id"], "small");
+    assert_eq!(send(&gateway, "/customer/delete", &json!({"user_ids": ["guest"]}))["deleted_customers"], 1);
+    gateway.get("/customer/info?end_user_id=guest").error(404);
+    let guest = generate(&gateway, &json!({"user_id": "guest"}));
+    for path in ["/budget/list", "/customer/list", "/user/list"] {
+        get(&gateway, text(&guest["key"]), path).error(403);
+    }
+}
