@@ -107,6 +107,8 @@ fn models_are_those_of_the_key() {
     get(&gateway, text(&group["key"]), "/v1/models/small").error(404);
     let named = generate(&gateway, &json!({"models": ["small"], "aliases": {"gpt-4": "small"}}));
     assert_eq!(ask(&named, "gpt-4")[0].status, 200);
+    let sly = generate(&gateway, &json!({"models": ["small"], "aliases": {"small": "fast"}}));
+    assert_eq!(ask(&sly, "small")[0].status, 403);
 }
 
 #[test]
