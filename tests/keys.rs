@@ -235,7 +235,8 @@ fn until(what: &str, status: u16, ask: impl Fn() -> Answer) -> Duration {
 #[test]
 fn two_gateways_share_a_postgres_that_may_go_away() {
     let Some(postgres) = Postgres::start() else { return };
-    let toml = format!("database_url = \"{}\"\n{}", postgres.url(), config("", &models()));
+    let age = "[store]\nkey_cache_age = \"4s\"\n";
+    let toml = format!("database_url = \"{}\"\n{}{age}", postgres.url(), config("", &models()));
     let (one, two) = (Gateway::start(&toml), Gateway::start(&toml));
     let made = generate(&one, &json!({"models": ["small"], "max_budget": 5, "duration": "30d"}));
     let (key, doomed) = (text(&made["key"]), generate(&one, &json!({})));
@@ -257,6 +258,7 @@ fn two_gateways_share_a_postgres_that_may_go_away() {
     chat(&two, key).ok();
     chat(&two, "sk-somebody-1234567").error(503);
     two.post("/key/generate", "{}").error(503);
+    until("a key whose age is over", 503, || chat(&two, key));
     postgres.up();
     until("readiness with a database", 200, || ready(&two));
     chat(&two, "sk-somebody-1234567").error(401);
