@@ -157,6 +157,10 @@ async fn look_up(gateway: &Gateway, live: &Live, hash: &Hash) -> Result<Option<A
     };
     match found {
         Ok(holder) => Ok(holder),
+        // What was not forgotten was good when the database answered last.
+        Err(fault) if fault.is_unavailable() && old.as_ref().is_some_and(|old| is_fresh(gateway, live, old, hash)) => {
+            Ok(old)
+        }
         Err(fault) if allow && fault.is_unavailable() => {
             // As LiteLLM: whoever shows a key is served. The call is booked under the hash, whoever it belongs to.
             let key = Key { id: hex(hash), hash: hex(hash), ..Key::default() };
@@ -171,6 +175,12 @@ async fn look_up(gateway: &Gateway, live: &Live, hash: &Hash) -> Result<Option<A
             .with_type("no_db_connection"))
         }
     }
+}
+
+/// Whether a key that was looked up longer ago still is as the database last had it.
+fn is_fresh(gateway: &Gateway, live: &Live, holder: &Holder, hash: &Hash) -> bool {
+    let silent = gateway.database.silent_for();
+    holder.key.hash == hex(hash) && silent.is_some_and(|silent| silent < live.config.store.key_age)
 }
 
 /// # Errors

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod keys;
 mod units;
 
 use crate::config::units::count;
@@ -31,6 +32,8 @@ enum Command {
     Check(Check),
     /// Have the running gateway read its configuration and secrets again
     Reload(Reload),
+    /// Make, list, show, revoke and rotate keys of callers
+    Key(keys::Keys),
     /// Look at everything a call needs, and say what is wrong and what to do
     Doctor(Doctor),
     /// Convert the configuration of another gateway
@@ -166,6 +169,7 @@ pub fn run() -> ExitCode {
             check(&sources, if args.offline { Mode::Offline } else { Mode::Live })
         }
         Command::Reload(args) => reload(args),
+        Command::Key(args) => keys::run(args).and_then(|text| print(text.as_bytes())),
         Command::Doctor(args) => {
             let env_file = args.files.env_file.clone();
             let found = sources(args.files).unwrap_or_default();

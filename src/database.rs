@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::store::{Change, Engine, Fault, Store};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How often changes are asked for while keys are remembered: a revoked one stops within a second.
 const POLL: Duration = Duration::from_millis(400);
@@ -37,6 +37,8 @@ pub enum State {
 pub struct Watch {
     state: AtomicU8,
     why: Mutex<String>,
+    /// When it answered last.
+    answered: Mutex<Option<Instant>>,
     /// Told with the first look.
     looked: tokio::sync::Notify,
     /// Told where the next look is not to wait.
@@ -48,6 +50,7 @@ impl Default for Watch {
         Watch {
             state: AtomicU8::new(State::Unknown as u8),
             why: Mutex::default(),
+            answered: Mutex::default(),
             looked: tokio::sync::Notify::new(),
             wake: tokio::sync::Notify::new(),
         }
@@ -80,9 +83,17 @@ impl Watch {
         self.why.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// How long ago it answered last: what was remembered then was true then.
+    pub fn silent_for(&self) -> Option<Duration> {
+        self.answered.lock().unwrap_or_else(PoisonError::into_inner).map(|at| at.elapsed())
+    }
+
     /// Notes what was found; whether that is news.
     fn found(&self, state: State, why: &str) -> bool {
         why.clone_into(&mut self.why.lock().unwrap_or_else(PoisonError::into_inner));
+        if state == State::Up {
+            *self.answered.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         let news = self.state.swap(state as u8, Ordering::Relaxed) != state as u8;
         self.looked.notify_waiters();
         news

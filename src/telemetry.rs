@@ -39,8 +39,8 @@ pub fn start(log: &config::Log) -> Result<(), String> {
 /// # Errors
 /// A text for the operator when it is none.
 pub fn filter(level: &str) -> Result<EnvFilter, String> {
-    // The server library tells of its own start and stop what our lines tell better.
-    EnvFilter::try_new(format!("actix_server=warn,{level}")).map_err(|e| format!("log.level: {e}"))
+    // The server library tells of its own start and stop, and the pool of lost connections, what our lines tell better.
+    EnvFilter::try_new(format!("actix_server=warn,deadpool=error,{level}")).map_err(|e| format!("log.level: {e}"))
 }
 
 /// Fields arrive as `GATEWAY_REQUEST_ID` and so on.

@@ -107,6 +107,8 @@ fn models_are_those_of_the_key() {
     get(&gateway, text(&group["key"]), "/v1/models/small").error(404);
     let named = generate(&gateway, &json!({"models": ["small"], "aliases": {"gpt-4": "small"}}));
     assert_eq!(ask(&named, "gpt-4")[0].status, 200);
+    let sly = generate(&gateway, &json!({"models": ["small"], "aliases": {"small": "fast"}}));
+    assert_eq!(ask(&sly, "small")[0].status, 403);
 }
 
 #[test]
@@ -233,7 +235,8 @@ fn until(what: &str, status: u16, ask: impl Fn() -> Answer) -> Duration {
 #[test]
 fn two_gateways_share_a_postgres_that_may_go_away() {
     let Some(postgres) = Postgres::start() else { return };
-    let toml = format!("database_url = \"{}\"\n{}", postgres.url(), config("", &models()));
+    let age = "[store]\nkey_cache_age = \"4s\"\n";
+    let toml = format!("database_url = \"{}\"\n{}{age}", postgres.url(), config("", &models()));
     let (one, two) = (Gateway::start(&toml), Gateway::start(&toml));
     let made = generate(&one, &json!({"models": ["small"], "max_budget": 5, "duration": "30d"}));
     let (key, doomed) = (text(&made["key"]), generate(&one, &json!({})));
@@ -255,6 +258,7 @@ fn two_gateways_share_a_postgres_that_may_go_away() {
     chat(&two, key).ok();
     chat(&two, "sk-somebody-1234567").error(503);
     two.post("/key/generate", "{}").error(503);
+    until("a key whose age is over", 503, || chat(&two, key));
     postgres.up();
     until("readiness with a database", 200, || ready(&two));
     chat(&two, "sk-somebody-1234567").error(401);
@@ -262,4 +266,36 @@ fn two_gateways_share_a_postgres_that_may_go_away() {
     generate(&two, &json!({}));
     let lost = two.logs().lines().filter(|line| line.contains("the store (postgres) is down")).count();
     assert_eq!(lost, 1, "{}", two.logs());
+}
+
+/// Runs `gateway key` beside a gateway, on its files.
+fn shell(gateway: &Gateway, words: &[&str]) -> (bool, String) {
+    let dir = gateway.dir();
+    let mut command = std::process::Command::new(crate::support::setup::PROGRAM);
+    command.env_clear().arg("key").args(words).arg("--state-dir").arg(dir);
+    command.arg("--config").arg(dir.join("gateway.toml")).arg("--env-file").arg(dir.join("env"));
+    let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+    let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });
+    (output.status.success(), text.trim().to_owned())
+}
+
+#[test]
+fn the_shell_makes_rotates_and_revokes_keys_of_a_running_gateway() {
+    let gateway = serve();
+    chat(&gateway, "sk-nobody-1234567890").error(401);
+    let (made, key) = shell(&gateway, &["create", "--alias", "cron", "--model", "small", "--duration", "30d"]);
+    assert!(made && key.starts_with("sk-"), "{key}");
+    chat(&gateway, &key).ok();
+    let (_, listed) = shell(&gateway, &["list"]);
+    assert!(listed.contains("cron") && !listed.contains(&key), "{listed}");
+    let (_, info) = shell(&gateway, &["info", "cron"]);
+    assert_eq!(serde_json::from_str::<Value>(&info).unwrap()["models"], json!(["small"]));
+    let (_, next) = shell(&gateway, &["rotate", "cron"]);
+    until("the old text", 401, || chat(&gateway, &key));
+    chat(&gateway, &next).ok();
+    shell(&gateway, &["revoke", "cron"]);
+    until("the revoked key", 401, || chat(&gateway, &next));
+    let (found, message) = shell(&gateway, &["info", &next]);
+    assert!(!found && message.contains("no key") && !message.contains(&next), "{message}");
+    assert!(!shell(&gateway, &["create", "--duration", "soon"]).0);
 }

@@ -76,6 +76,14 @@ fn a_team_decides_for_its_keys_and_its_admins_for_it() {
     post(&gateway, ann, "/key/generate", &json!({"team_id": id})).ok();
     let error = post(&gateway, bob, "/key/generate", &json!({"team_id": id, "user_id": "bob"})).error(403);
     assert_eq!(error.kind, "team_member_permission_error");
+    // An administrator's key would make Ann one.
+    send(&gateway, "/user/new", &json!({"user_id": "root", "user_role": "proxy_admin", "auto_create_key": false}));
+    send(&gateway, "/team/member_add", &json!({"team_id": id, "member": {"role": "user", "user_id": "root"}}));
+    let roots = generate(&gateway, &json!({"team_id": id, "user_id": "root"}));
+    post(&gateway, ann, "/key/generate", &json!({"team_id": id, "user_id": "root"})).error(403);
+    post(&gateway, ann, "/key/regenerate", &json!({"key": roots["token"]})).error(403);
+    send(&gateway, "/key/delete", &json!({"keys": [roots["token"]]}));
+    send(&gateway, "/team/member_delete", &json!({"team_id": id, "user_id": "root"}));
     post(
         &gateway,
         bob,

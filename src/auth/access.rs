@@ -25,9 +25,8 @@ const SHOWN: usize = 20;
 pub fn model<'a>(live: &Live, caller: &'a Caller, asked: &'a str) -> Result<Cow<'a, str>> {
     let Some(holder) = caller.holder() else { return Ok(Cow::Borrowed(asked)) };
     let name = renamed(holder, asked).unwrap_or(asked);
+    // What counts is the model that is called: whoever may name models for a key must not reach others by it.
     match denied(live, holder, name) {
-        // A name that the operator gave to this key is leave enough, if what it stands for may be used, or itself.
-        Some(_) if name != asked && denied(live, holder, asked).is_none() => Ok(Cow::Borrowed(name)),
         Some(denied) => Err(denied.error(name)),
         None => Ok(Cow::Borrowed(name)),
     }

@@ -18,6 +18,9 @@ const MOST_UNKNOWN: usize = 128;
 /// A hash that leads to no key is asked for again after this time.
 const UNKNOWN_AGE: Duration = Duration::from_secs(10);
 
+/// The same for the old text of a key, which is good for its period of grace alone.
+const GRACE_AGE: Duration = Duration::from_secs(1);
+
 /// SHA-256 of a key.
 pub type Hash = [u8; 32];
 
@@ -32,9 +35,17 @@ pub enum Memory {
     Nothing,
 }
 
+#[derive(Debug)]
+struct Entry {
+    holder: Arc<Holder>,
+    at: Instant,
+    /// It was found by a hash that the key had before.
+    in_grace: bool,
+}
+
 #[derive(Debug, Default)]
 struct Shard {
-    keys: HashMap<Hash, (Arc<Holder>, Instant)>,
+    keys: HashMap<Hash, Entry>,
     unknown: HashMap<Hash, Instant>,
 }
 
@@ -67,8 +78,10 @@ impl Remembered {
     pub fn find(&self, hash: &Hash, age: Duration) -> Memory {
         let shard = self.shard(hash).read().unwrap_or_else(PoisonError::into_inner);
         match shard.keys.get(hash) {
-            Some((holder, at)) if at.elapsed() < age => Memory::Key(holder.clone()),
-            Some((holder, _)) => Memory::Old(holder.clone()),
+            Some(entry) if entry.at.elapsed() < if entry.in_grace { GRACE_AGE.min(age) } else { age } => {
+                Memory::Key(entry.holder.clone())
+            }
+            Some(entry) => Memory::Old(entry.holder.clone()),
             None => match shard.unknown.get(hash) {
                 Some(at) if at.elapsed() < UNKNOWN_AGE.min(age) => Memory::Unknown,
                 _ => Memory::Nothing,
@@ -96,13 +109,14 @@ impl Remembered {
             return self.many.fetch_add(1, Ordering::Relaxed) == 0;
         };
         if shard.keys.len() >= MOST && !shard.keys.contains_key(&hash) {
-            let oldest = shard.keys.iter().min_by_key(|(_, (_, at))| *at).map(|(hash, _)| *hash);
+            let oldest = shard.keys.iter().min_by_key(|(_, entry)| entry.at).map(|(hash, _)| *hash);
             if let Some(oldest) = oldest {
                 shard.keys.remove(&oldest);
             }
         }
         shard.unknown.remove(&hash);
-        shard.keys.insert(hash, (holder.clone(), Instant::now()));
+        let in_grace = holder.key.hash != hex(&hash);
+        shard.keys.insert(hash, Entry { holder: holder.clone(), at: Instant::now(), in_grace });
         self.many.fetch_add(1, Ordering::Relaxed) == 0
     }
 
@@ -125,7 +139,7 @@ impl Remembered {
                 // A key with a period of grace is remembered under two hashes, so its own hash is compared too.
                 Some(changes) => {
                     let names = |text: &str| changes.iter().any(|change| change.id == text);
-                    shard.keys.retain(|hash, (holder, _)| !names(&hex(hash)) && !names(&holder.key.hash));
+                    shard.keys.retain(|hash, entry| !names(&hex(hash)) && !names(&entry.holder.key.hash));
                     shard.unknown.retain(|hash, _| !names(&hex(hash)));
                 }
                 // People change seldom, and what they change for which key is a long story.

@@ -9,6 +9,8 @@ mod teams;
 pub mod times;
 mod users;
 
+pub use keys::{hash_of, key_row, new_text};
+
 use actix_web::Route;
 use actix_web::web::post;
 

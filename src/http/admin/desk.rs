@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::{Gateway, Live};
 use crate::http::body;
 use crate::http::reply::{path_part, plain, worker};
-use crate::store::{Change, Key, Page, Store};
+use crate::store::{Change, Key, Page, Store, User};
 use crate::wire::json;
 use actix_web::web::{Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
@@ -147,6 +147,17 @@ impl Desk {
         Ok(self.store().member(team_id, &user.id).await?.is_some_and(|member| member.role == "admin"))
     }
 
+    /// Whether a key of this user is the business of the team's admins: a member who is nothing more than that.
+    /// Whoever could make a key of an administrator would be one.
+    async fn is_within(&self, team_id: &str, user_id: Option<&str>) -> Result<bool> {
+        let Some(user_id) = user_id.filter(|user| Some(*user) != self.caller.user_id()) else { return Ok(true) };
+        let user: Option<User> = self.store().get(user_id).await?;
+        let plain = user.is_some_and(|user| {
+            matches!(user.role.as_deref(), None | Some("internal_user" | "internal_user_viewer" | "customer"))
+        });
+        Ok(plain && self.store().member(team_id, user_id).await?.is_some())
+    }
+
     /// # Errors
     /// 403 where the key is neither the caller's own nor of a team that he leads.
     pub async fn may_change(&self, key: &Key) -> Result<()> {
@@ -161,6 +172,7 @@ impl Desk {
         if let Some(team) = &key.team_id
             && self.role() != Some("proxy_admin_viewer")
             && self.leads(team).await?
+            && self.is_within(team, key.user_id.as_deref()).await?
         {
             return Ok(());
         }

@@ -6,6 +6,7 @@ mod lists;
 mod shape;
 
 pub use lists::{aliases, infos, list};
+pub use shape::row_with as key_row;
 
 use super::desk::{Body, Desk, list as names, needed, run, text};
 use super::fields::{nanos, usd};
