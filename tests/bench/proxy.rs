@@ -108,6 +108,7 @@ fn gateway_config(folder: &Path, upstream: SocketAddr, extra: &str) -> String {
 state_dir = "{state}"
 log.level = "off"
 server.workers = 2
+ledger.disabled = true
 models = [{{ name = "bench", model = "openai_like/bench-up", api_base = "http://{upstream}/v1", api_key = "up" }}]
 {extra}
 "#,
