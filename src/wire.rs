@@ -1,5 +1,11 @@
 //! Wire formats: bytes to frames and members. Pure, push style, no I/O.
 
+pub mod hub;
 pub mod json;
 pub mod messages;
+pub mod place;
 pub mod sse;
+pub mod write;
+
+/// Requests and answers nested deeper than this are refused where they are translated.
+pub const MAX_DEPTH: usize = 128;

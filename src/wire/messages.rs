@@ -12,16 +12,14 @@
 
 mod answer;
 mod billing;
-mod hub;
 mod models;
-mod place;
 mod problem;
 mod request;
 mod stream;
 mod tokens;
 mod usage;
 mod watch;
-mod write;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -35,9 +33,6 @@ pub use stream::{PING, Stream};
 pub use tokens::estimate_tokens;
 pub use usage::{native_id, native_usage};
 pub use watch::Watch;
-
-/// Requests and answers nested deeper than this are refused.
-const MAX_DEPTH: usize = 128;
 
 /// The member of a tool call's `input` that holds the arguments as the model wrote them, where these are no JSON object:
 /// Anthropic's `input` must be one, and what the model wrote must not be lost.

@@ -1,48 +1,13 @@
 //! A whole chat completion as an Anthropic message.
 
-use super::hub::{self, Call, Function, Piece};
 use super::usage;
-use super::write::{Object, comma, quoted};
-use super::{MAX_DEPTH, place};
+use super::words;
 use crate::envelope::shorten;
 use crate::error::{Error, Kind};
 use crate::usage::Usage;
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
-#[derive(Deserialize)]
-struct Answer<'a> {
-    #[serde(borrow)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow)]
-    message: Option<Message<'a>>,
-    #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize, Default)]
-struct Message<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    refusal: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking_blocks: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_calls: Option<Vec<Call<'a>>>,
-    #[serde(borrow)]
-    function_call: Option<Function<'a>>,
-}
+use crate::wire::hub::{self, Answer, Call, Function, Message, Piece};
+use crate::wire::write::{Object, comma, quoted};
+use crate::wire::{MAX_DEPTH, place};
 
 /// The `content` being written.
 struct Content {
@@ -110,10 +75,10 @@ pub fn from_chat(body: &[u8], model: &str, id: &str) -> Result<Vec<u8>, Error> {
             return Err(garbled("it calls a tool without naming it"));
         };
         let mut block = content.block("tool_use");
-        let id = hub::tool_id(hub::string(call.id).unwrap_or_default(), id, calls);
+        let id = words::tool_id(hub::string(call.id).unwrap_or_default(), id, calls);
         block.json("id", format!("\"{id}\""));
         block.json("name", format!("\"{name}\""));
-        hub::input(function.arguments, MAX_DEPTH, block.slot("input"));
+        words::input(function.arguments, MAX_DEPTH, block.slot("input"));
         block.close();
         calls += 1;
     }
@@ -130,7 +95,7 @@ pub fn from_chat(body: &[u8], model: &str, id: &str) -> Result<Vec<u8>, Error> {
     slot.push(b'[');
     slot.extend_from_slice(&content.json);
     slot.push(b']');
-    written.text("stop_reason", hub::stop_reason(finish, calls > 0, refusal.is_some()));
+    written.text("stop_reason", words::stop_reason(finish, calls > 0, refusal.is_some()));
     written.json("stop_sequence", "null");
     usage::write(&used, written.slot("usage"));
     written.close();

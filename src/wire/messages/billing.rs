@@ -1,8 +1,8 @@
 //! Claude Code's billing line.
 
-use super::MAX_DEPTH;
-use super::place::inner;
+use crate::wire::MAX_DEPTH;
 use crate::wire::json::{self, Kind};
+use crate::wire::place::inner;
 use std::ops::Range;
 
 /// How the line begins. What follows changes with every request.

@@ -7,11 +7,11 @@ mod parts;
 mod tools;
 mod turn;
 
-use super::MAX_DEPTH;
-use super::place::{Members, Place, Val, inner};
-use super::write::{Object, quoted};
 use crate::error::Error;
+use crate::wire::MAX_DEPTH;
 use crate::wire::json::{Fault, What};
+use crate::wire::place::{Members, Place, Val, inner};
+use crate::wire::write::{Object, quoted};
 use sha2::{Digest, Sha256};
 
 /// OpenAI takes no longer `user`.

@@ -4,20 +4,18 @@
 //! Texts are copied from one format into the other as they were escaped.
 
 mod blocks;
-mod calls;
 
-use super::hub::{self, Call, Function, Piece};
 use super::usage;
-use super::write::{Object, quote};
+use super::words;
 use crate::error::{Error, Kind, Origin, from_upstream};
 use crate::meter;
 use crate::usage::Usage;
+use crate::wire::hub::calls::Calls;
+use crate::wire::hub::{self, Chunk, Delta, Piece};
+use crate::wire::write::{Object, quote};
 use actix_web::http::StatusCode;
 use blocks::Blocks;
 use bytes::BytesMut;
-use calls::Calls;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 /// The event that keeps a quiet connection open. It may stand anywhere in a stream.
 pub const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
@@ -47,56 +45,6 @@ enum Stage {
     Done,
 }
 
-#[derive(Deserialize)]
-struct Chunk<'a> {
-    #[serde(borrow)]
-    choices: Option<Vec<Choice<'a>>>,
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-    #[serde(borrow)]
-    x_groq: Option<Groq<'a>>,
-}
-
-/// Groq's place for usage.
-#[derive(Deserialize)]
-struct Groq<'a> {
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Choice<'a> {
-    #[serde(borrow)]
-    index: Option<&'a RawValue>,
-    #[serde(borrow)]
-    delta: Option<Delta<'a>>,
-    #[serde(borrow)]
-    finish_reason: Option<&'a RawValue>,
-    /// Moonshot's place for usage.
-    #[serde(borrow)]
-    usage: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Delta<'a> {
-    #[serde(borrow)]
-    content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    refusal: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning_content: Option<&'a RawValue>,
-    #[serde(borrow)]
-    reasoning: Option<&'a RawValue>,
-    #[serde(borrow)]
-    thinking_blocks: Option<&'a RawValue>,
-    #[serde(borrow)]
-    tool_calls: Option<Vec<Call<'a>>>,
-    #[serde(borrow)]
-    function_call: Option<Function<'a>>,
-}
-
 impl Stream {
     /// A stream of the message of that id, made by that model as the client calls it. `estimated_input` is shown until
     /// the upstream tells its own count, and for good if it never does.
@@ -106,7 +54,7 @@ impl Stream {
             id: id.to_owned(),
             estimated_input,
             stage: Stage::Waiting,
-            blocks: Blocks::default(),
+            blocks: Blocks::of(id),
             calls: Calls::default(),
             finish: None,
             refused: false,
@@ -186,7 +134,7 @@ impl Stream {
 
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), &'static str> {
         let before = out.len();
-        let (blocks, calls, id) = (&mut self.blocks, &mut self.calls, &*self.id);
+        let (blocks, calls) = (&mut self.blocks, &mut self.calls);
         let mut reasoning = hub::string(delta.reasoning_content).or(hub::string(delta.reasoning));
         for block in hub::thinking_blocks(delta.thinking_blocks) {
             // The same text stands in `reasoning_content` where there is one.
@@ -194,7 +142,7 @@ impl Stream {
             let text = if data.is_none() { reasoning.take().or(hub::string(block.thinking)) } else { None };
             let signature = hub::string(block.signature);
             if data.or(text).or(signature).is_some() {
-                calls.leave(blocks, id, out);
+                calls.leave(blocks, out);
             }
             if let Some(data) = data {
                 blocks.redacted(data, out);
@@ -208,11 +156,11 @@ impl Stream {
             }
         }
         if let Some(text) = reasoning {
-            calls.leave(blocks, id, out);
+            calls.leave(blocks, out);
             blocks.thinking(text, out);
         }
         hub::pieces(delta.content, &mut |piece| {
-            calls.leave(blocks, id, out);
+            calls.leave(blocks, out);
             match piece {
                 Piece::Thinking(text) => blocks.thinking(text, out),
                 Piece::Text(text) => blocks.text(text, out),
@@ -220,14 +168,14 @@ impl Stream {
         });
         if let Some(text) = hub::string(delta.refusal) {
             self.refused = true;
-            calls.leave(blocks, id, out);
+            calls.leave(blocks, out);
             blocks.text(text, out);
         }
         for call in delta.tool_calls.iter().flatten() {
-            calls.piece(call, blocks, id, out)?;
+            calls.piece(call, blocks, out)?;
         }
         if let Some(function) = &delta.function_call {
-            calls.legacy(function, blocks, id, out)?;
+            calls.legacy(function, blocks, out)?;
         }
         if out.len() > before {
             self.deltas += 1;
@@ -253,7 +201,7 @@ impl Stream {
     }
 
     fn finish(&mut self, out: &mut BytesMut) {
-        if let Err(what) = self.calls.finish(&mut self.blocks, &self.id, out) {
+        if let Err(what) = self.calls.finish(&mut self.blocks, out) {
             return self.fail(what);
         }
         self.blocks.finish(out);
@@ -266,7 +214,7 @@ impl Stream {
         let mut event = Object::open(&mut json);
         event.text("type", "message_delta");
         let mut delta = Object::open(event.slot("delta"));
-        delta.text("stop_reason", hub::stop_reason(self.finish.as_deref(), self.calls.any(), self.refused));
+        delta.text("stop_reason", words::stop_reason(self.finish.as_deref(), self.calls.any(), self.refused));
         delta.json("stop_sequence", "null");
         delta.close();
         usage::write(&used, event.slot("usage"));

@@ -1,9 +1,9 @@
 //! How many tokens a request has, for upstreams that cannot count them.
 
-use super::place::{Members, Place, Val, inner};
 use super::request::bad_body;
 use crate::error::Error;
 use crate::wire::json::Kind;
+use crate::wire::place::{Members, Place, Val, inner};
 
 /// What Anthropic's own rule (width times height over 750) gives for an image at its largest.
 const IMAGE: u64 = 1600;

@@ -1,10 +1,10 @@
 //! Anthropic's usage: reading it, and writing it.
 
-use super::MAX_DEPTH;
-use super::write::Object;
 use crate::price::Service;
 use crate::usage::Usage;
+use crate::wire::MAX_DEPTH;
 use crate::wire::json::{self, Kind};
+use crate::wire::write::Object;
 use serde::Deserialize;
 
 /// Counts as Anthropic gives them. In a stream they come twice, and are cumulative: the later ones replace the earlier.

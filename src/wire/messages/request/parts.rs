@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use crate::wire::json::Kind;
-use crate::wire::messages::place::{Members, Place, Val, inner};
-use crate::wire::messages::write::{Object, comma};
+use crate::wire::place::{Members, Place, Val, inner};
+use crate::wire::write::{Object, comma};
 use std::borrow::Cow;
 
 /// A part of a message.

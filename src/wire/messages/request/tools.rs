@@ -2,8 +2,8 @@
 
 use crate::envelope::shorten;
 use crate::error::Error;
-use crate::wire::messages::place::{Members, Place, Val, inner};
-use crate::wire::messages::write::{Object, comma};
+use crate::wire::place::{Members, Place, Val, inner};
+use crate::wire::write::{Object, comma};
 
 /// What became of the tools.
 #[derive(Default)]

@@ -4,8 +4,8 @@ use super::parts::{Part, Parts, cache, unknown};
 use crate::error::Error;
 use crate::wire::json::Kind;
 use crate::wire::messages::billing;
-use crate::wire::messages::place::{Members, Place, Val, inner};
-use crate::wire::messages::write::{Object, comma, quote};
+use crate::wire::place::{Members, Place, Val, inner};
+use crate::wire::write::{Object, comma, quote};
 use std::borrow::Cow;
 
 /// Between the blocks of a system prompt, as written in JSON.

@@ -1,12 +1,16 @@
 //! The events of content blocks: one open at a time, with consecutive indexes. All texts are given as they stand between
 //! the quotes of JSON.
 
+use crate::wire::hub::calls::Sink;
+use crate::wire::messages::words;
 use bytes::BytesMut;
 use std::fmt::Write;
 
 /// The block that is open, and the index of the next.
 #[derive(Debug, Default)]
 pub struct Blocks {
+    /// The message's, for calls without one.
+    id: String,
     open: Open,
     next: usize,
     /// Bytes of text in the deltas, for an estimate of their tokens.
@@ -26,6 +30,11 @@ enum Open {
 }
 
 impl Blocks {
+    /// The blocks of the message of that id.
+    pub fn of(id: &str) -> Self {
+        Blocks { id: id.to_owned(), ..Blocks::default() }
+    }
+
     pub fn written(&self) -> usize {
         self.written
     }
@@ -62,31 +71,6 @@ impl Blocks {
         self.close(out);
     }
 
-    pub fn tool(&mut self, id: &str, name: &str, out: &mut BytesMut) {
-        self.begin(
-            Open::Tool,
-            &["{\"type\":\"tool_use\",\"id\":\"", id, "\",\"name\":\"", name, "\",\"input\":{}}"],
-            out,
-        );
-    }
-
-    /// A piece of the arguments of the tool call that is open.
-    pub fn arguments(&mut self, piece: &str, out: &mut BytesMut) {
-        if self.open == Open::Tool && !piece.is_empty() {
-            self.delta("{\"type\":\"input_json_delta\",\"partial_json\":\"", piece, out);
-        }
-    }
-
-    pub fn close(&mut self, out: &mut BytesMut) {
-        if self.open == Open::Nothing {
-            return;
-        }
-        self.open = Open::Nothing;
-        out.extend_from_slice(b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":");
-        index(self.next.saturating_sub(1), out);
-        out.extend_from_slice(b"}\n\n");
-    }
-
     /// Closes the last block. A message must have one: some clients take a stream without for a broken one.
     pub fn finish(&mut self, out: &mut BytesMut) {
         if self.next == 0 {
@@ -121,6 +105,33 @@ impl Blocks {
         out.extend_from_slice(head.as_bytes());
         out.extend_from_slice(text.as_bytes());
         out.extend_from_slice(b"\"}}\n\n");
+    }
+}
+
+impl Sink for Blocks {
+    fn call(&mut self, id: &str, number: usize, name: &str, out: &mut BytesMut) {
+        let id = words::tool_id(id, &self.id, number).into_owned();
+        self.begin(
+            Open::Tool,
+            &["{\"type\":\"tool_use\",\"id\":\"", &id, "\",\"name\":\"", name, "\",\"input\":{}}"],
+            out,
+        );
+    }
+
+    fn arguments(&mut self, piece: &str, out: &mut BytesMut) {
+        if self.open == Open::Tool && !piece.is_empty() {
+            self.delta("{\"type\":\"input_json_delta\",\"partial_json\":\"", piece, out);
+        }
+    }
+
+    fn close(&mut self, out: &mut BytesMut) {
+        if self.open == Open::Nothing {
+            return;
+        }
+        self.open = Open::Nothing;
+        out.extend_from_slice(b"event: content_block_stop\ndata: {\"type\":\"content_block_stop\",\"index\":");
+        index(self.next.saturating_sub(1), out);
+        out.extend_from_slice(b"}\n\n");
     }
 }
 

@@ -1,90 +1,11 @@
-//! What the readers of whole and of streamed chat completions share.
+//! Anthropic's words for what a chat completion says.
 
 use super::RAW_ARGUMENTS;
-use super::place::inner;
-use super::write::{Object, quoted};
 use crate::wire::json;
-use serde::Deserialize;
+use crate::wire::place::inner;
+use crate::wire::write::{Object, quoted};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-
-/// A call of a tool, or a piece of one.
-#[derive(Deserialize)]
-pub struct Call<'a> {
-    #[serde(borrow)]
-    pub index: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub function: Option<Function<'a>>,
-}
-
-#[derive(Deserialize)]
-pub struct Function<'a> {
-    #[serde(borrow)]
-    pub name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub arguments: Option<&'a RawValue>,
-}
-
-/// LiteLLM's `thinking_blocks`: Anthropic's blocks as they were.
-#[derive(Deserialize)]
-pub struct Thinking<'a> {
-    #[serde(borrow)]
-    pub thinking: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub signature: Option<&'a RawValue>,
-    #[serde(borrow)]
-    pub data: Option<&'a RawValue>,
-}
-
-/// What stands between the quotes of a string that says something.
-pub fn string(value: Option<&RawValue>) -> Option<&str> {
-    let text = value?.get();
-    (text.starts_with('"') && text.len() > 2).then(|| inner(text))
-}
-
-/// The blocks in a `thinking_blocks`; none where it is something else.
-pub fn thinking_blocks(value: Option<&RawValue>) -> Vec<Thinking<'_>> {
-    value.and_then(|value| serde_json::from_str(value.get()).ok()).unwrap_or_default()
-}
-
-/// A piece of a `content`.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    Thinking(&'a str),
-    Text(&'a str),
-}
-
-/// Shows the texts of a `content`: a string, or Mistral's list of text and thinking parts.
-pub fn pieces<'a>(content: Option<&'a RawValue>, see: &mut dyn FnMut(Piece<'a>)) {
-    #[derive(Deserialize)]
-    struct Part<'a> {
-        #[serde(borrow)]
-        text: Option<&'a RawValue>,
-        #[serde(borrow)]
-        refusal: Option<&'a RawValue>,
-        #[serde(borrow)]
-        thinking: Option<&'a RawValue>,
-    }
-    if let Some(text) = string(content) {
-        return see(Piece::Text(text));
-    }
-    let Some(parts) = content.filter(|c| c.get().starts_with('[')) else { return };
-    for part in serde_json::from_str::<Vec<Part<'a>>>(parts.get()).unwrap_or_default() {
-        if let Some(text) = string(part.thinking) {
-            see(Piece::Thinking(text));
-        } else if let Some(inside) = part.thinking {
-            for part in serde_json::from_str::<Vec<Part<'a>>>(inside.get()).unwrap_or_default() {
-                if let Some(text) = string(part.text) {
-                    see(Piece::Thinking(text));
-                }
-            }
-        } else if let Some(text) = string(part.text).or(string(part.refusal)) {
-            see(Piece::Text(text));
-        }
-    }
-}
 
 /// Why an answer ended, in Anthropic's words. A model that calls tools says so whatever its upstream calls it; a call
 /// that was cut off for its length must not look complete.
@@ -132,19 +53,10 @@ pub fn input(arguments: Option<&RawValue>, max_depth: usize, out: &mut Vec<u8>) 
     }
 }
 
-/// Whether an `error` member says that there is one.
-pub fn is_error(value: Option<&RawValue>) -> bool {
-    value.is_some_and(|value| !matches!(value.get(), "null" | "false" | "\"\"" | "{}" | "0"))
-}
-
-/// A whole number, if it is one.
-pub fn number(value: Option<&RawValue>) -> Option<usize> {
-    value?.get().parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::hub::{Piece, pieces};
 
     fn raw(json: &str) -> Box<RawValue> {
         RawValue::from_string(json.to_owned()).unwrap()

@@ -1,8 +1,8 @@
 //! Tool calls whose pieces come mixed: the first goes on at once, the others wait until it is over.
 
-use super::blocks::Blocks;
-use crate::wire::messages::hub::{self, Call, Function};
-use crate::wire::messages::write::escape;
+use super::{Call, Function};
+use crate::wire::hub;
+use crate::wire::write::escape;
 use bytes::BytesMut;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -18,6 +18,18 @@ const TOO_MANY: &str = "it calls more than 512 tools";
 const TOO_LARGE: &str = "the arguments of its tool calls are larger than 16 MiB";
 const NAMELESS: &str = "it calls a tool without naming it";
 const LATE: &str = "it goes on with a tool call after it has gone on to something else";
+
+/// Where calls are told, one at a time. Texts are given as they stand between the quotes of JSON.
+pub trait Sink {
+    /// A call begins; `number` counts the calls of the answer, and `id` is empty where the upstream gives none.
+    fn call(&mut self, id: &str, number: usize, name: &str, out: &mut BytesMut);
+
+    /// A piece of the arguments of the call that has begun last.
+    fn arguments(&mut self, piece: &str, out: &mut BytesMut);
+
+    /// The call that has begun last is over.
+    fn close(&mut self, out: &mut BytesMut);
+}
 
 /// The calls of one answer, in the order in which they came up.
 #[derive(Debug, Default)]
@@ -59,19 +71,13 @@ impl Calls {
     ///
     /// # Errors
     /// What makes no sense about it.
-    pub fn piece(
-        &mut self,
-        call: &Call<'_>,
-        blocks: &mut Blocks,
-        message_id: &str,
-        out: &mut BytesMut,
-    ) -> Result<(), &'static str> {
+    pub fn piece(&mut self, call: &Call<'_>, sink: &mut impl Sink, out: &mut BytesMut) -> Result<(), &'static str> {
         let nothing = Function { name: None, arguments: None };
         let function = call.function.as_ref().unwrap_or(&nothing);
         let id = hub::string(call.id);
         let place = self.find(hub::number(call.index), id, hub::string(function.name));
         self.take(place, hub::number(call.index), id, false, function)?;
-        self.go_on(place, function, blocks, message_id, out)
+        self.go_on(place, function, sink, out)
     }
 
     /// A piece of the one call that the `function_call` of old can make.
@@ -81,24 +87,23 @@ impl Calls {
     pub fn legacy(
         &mut self,
         function: &Function<'_>,
-        blocks: &mut Blocks,
-        message_id: &str,
+        sink: &mut impl Sink,
         out: &mut BytesMut,
     ) -> Result<(), &'static str> {
         let place = self.list.iter().position(|call| call.legacy).unwrap_or(self.list.len());
         self.take(place, None, None, true, function)?;
-        self.go_on(place, function, blocks, message_id, out)
+        self.go_on(place, function, sink, out)
     }
 
     /// Something else than a tool call comes: all calls that can be told are told.
-    pub fn leave(&mut self, blocks: &mut Blocks, message_id: &str, out: &mut BytesMut) {
+    pub fn leave(&mut self, sink: &mut impl Sink, out: &mut BytesMut) {
         for place in 0..self.list.len() {
             if self.list[place].stage == Stage::Waiting && !self.list[place].name.is_empty() {
-                self.open(place, blocks, message_id, out);
+                self.open(place, sink, out);
             }
             if self.list[place].stage == Stage::Open {
                 self.list[place].stage = Stage::Closed;
-                blocks.close(out);
+                sink.close(out);
             }
         }
     }
@@ -107,12 +112,12 @@ impl Calls {
     ///
     /// # Errors
     /// One of them has never been named.
-    pub fn finish(&mut self, blocks: &mut Blocks, message_id: &str, out: &mut BytesMut) -> Result<(), &'static str> {
+    pub fn finish(&mut self, sink: &mut impl Sink, out: &mut BytesMut) -> Result<(), &'static str> {
         self.list.retain(|call| !(call.name.is_empty() && call.held.is_empty()));
         if self.list.iter().any(|call| call.name.is_empty()) {
             return Err(NAMELESS);
         }
-        self.leave(blocks, message_id, out);
+        self.leave(sink, out);
         Ok(())
     }
 
@@ -166,13 +171,12 @@ impl Calls {
         &mut self,
         place: usize,
         function: &Function<'_>,
-        blocks: &mut Blocks,
-        message_id: &str,
+        sink: &mut impl Sink,
         out: &mut BytesMut,
     ) -> Result<(), &'static str> {
         let piece = arguments(function.arguments);
         match self.list[place].stage {
-            Stage::Open => blocks.arguments(&piece, out),
+            Stage::Open => sink.arguments(&piece, out),
             Stage::Closed if piece.is_empty() => (),
             Stage::Closed => return Err(LATE),
             Stage::Waiting => {
@@ -183,20 +187,20 @@ impl Calls {
                 self.list[place].held.push_str(&piece);
                 let is_next = self.list[..place].iter().all(|earlier| earlier.stage == Stage::Closed);
                 if is_next && !self.list[place].name.is_empty() {
-                    self.open(place, blocks, message_id, out);
+                    self.open(place, sink, out);
                 }
             }
         }
         Ok(())
     }
 
-    fn open(&mut self, place: usize, blocks: &mut Blocks, message_id: &str, out: &mut BytesMut) {
+    fn open(&mut self, place: usize, sink: &mut impl Sink, out: &mut BytesMut) {
         let call = &mut self.list[place];
         call.stage = Stage::Open;
         let held = std::mem::take(&mut call.held);
         self.held -= held.len();
-        blocks.tool(&hub::tool_id(&call.id, message_id, place), &call.name, out);
-        blocks.arguments(&held, out);
+        sink.call(&call.id, place, &call.name, out);
+        sink.arguments(&held, out);
     }
 }
 
