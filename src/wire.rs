@@ -4,6 +4,7 @@ pub mod hub;
 pub mod json;
 pub mod messages;
 pub mod place;
+pub mod responses;
 pub mod sse;
 pub mod write;
 

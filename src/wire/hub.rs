@@ -10,6 +10,8 @@ use serde_json::value::RawValue;
 #[derive(Deserialize)]
 pub struct Answer<'a> {
     #[serde(borrow)]
+    pub model: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub choices: Option<Vec<Told<'a>>>,
     #[serde(borrow)]
     pub usage: Option<&'a RawValue>,
@@ -22,6 +24,8 @@ pub struct Told<'a> {
     pub message: Option<Message<'a>>,
     #[serde(borrow)]
     pub finish_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub logprobs: Option<&'a RawValue>,
 }
 
 /// What the model says.
@@ -41,11 +45,15 @@ pub struct Message<'a> {
     pub tool_calls: Option<Vec<Call<'a>>>,
     #[serde(borrow)]
     pub function_call: Option<Function<'a>>,
+    #[serde(borrow)]
+    pub annotations: Option<&'a RawValue>,
 }
 
 /// A piece of a streamed answer.
 #[derive(Deserialize)]
 pub struct Chunk<'a> {
+    #[serde(borrow)]
+    pub model: Option<&'a RawValue>,
     #[serde(borrow)]
     pub choices: Option<Vec<Choice<'a>>>,
     #[serde(borrow)]
@@ -72,6 +80,8 @@ pub struct Choice<'a> {
     pub delta: Option<Delta<'a>>,
     #[serde(borrow)]
     pub finish_reason: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub logprobs: Option<&'a RawValue>,
     /// Moonshot's place for usage.
     #[serde(borrow)]
     pub usage: Option<&'a RawValue>,
@@ -94,6 +104,8 @@ pub struct Delta<'a> {
     pub tool_calls: Option<Vec<Call<'a>>>,
     #[serde(borrow)]
     pub function_call: Option<Function<'a>>,
+    #[serde(borrow)]
+    pub annotations: Option<&'a RawValue>,
 }
 
 /// A call of a tool, or a piece of one.

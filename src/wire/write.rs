@@ -33,6 +33,11 @@ impl<'o> Object<'o> {
         quote(self.slot(name), text);
     }
 
+    /// Members that are written already, each with a comma in front; not the first ones.
+    pub fn more(&mut self, members: &[u8]) {
+        self.out.extend_from_slice(members);
+    }
+
     pub fn close(self) {
         self.out.push(b'}');
     }
