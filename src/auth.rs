@@ -139,6 +139,14 @@ async fn look_up(gateway: &Gateway, live: &Live, hash: &Hash) -> Result<Option<A
         Memory::Old(holder) => Some(holder),
         Memory::Nothing => None,
     };
+    // What the configuration says of a key needs no database.
+    let turn = gateway.keys.turn();
+    if let Some(holder) = gateway.store.declared().holder(&hex(hash)).map(Arc::new) {
+        if gateway.keys.keep(*hash, Some(&holder), turn) {
+            gateway.database.wake.notify_one();
+        }
+        return Ok(Some(holder));
+    }
     let allow = live.config.store.allow_unavailable;
     // A database that is down is tried by one task, not by each call.
     let found = match gateway.database.settled().await {
@@ -202,6 +210,12 @@ fn good(holder: &Holder) -> Result<()> {
         return refused(format!(
             "Authentication Error: the team '{}' is blocked; POST /team/unblock lets it go on.",
             team.id
+        ));
+    }
+    // What the team may is not known, so the key may nothing.
+    if let (Some(id), None) = (&key.team_id, &holder.team) {
+        return refused(format!(
+            "Authentication Error: the team '{id}' of the API key {shown} is gone; POST /key/update gives it another one."
         ));
     }
     if let Some(user) = holder.user.as_ref().filter(|user| user.blocked) {

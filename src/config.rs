@@ -6,6 +6,7 @@
 mod deployment;
 pub mod file;
 pub mod litellm;
+mod people;
 mod references;
 pub mod store;
 pub mod units;
@@ -58,6 +59,8 @@ pub struct Config {
     pub ledger: Ledger,
     pub deployments: Vec<Arc<Deployment>>,
     pub prices: Prices,
+    /// Keys, users, teams and budgets of the file.
+    pub declared: Arc<crate::store::Declared>,
     /// For the operator: what was not carried over or looks wrong, and is no error.
     pub warnings: Vec<String>,
 }
@@ -160,7 +163,6 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         }
     }
     for (field, written, what) in [
-        ("keys", !file.keys.is_empty(), "keys in the configuration are not served yet; POST /key/generate makes them"),
         ("mcp_servers", !file.mcp_servers.is_empty(), "servers of tools are not served yet; none is started or called"),
         ("home_assistant", file.home_assistant.is_some(), "the tools of Home Assistant are not served yet"),
     ] {
@@ -192,6 +194,8 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         }
     }
 
+    let people = people::Context { secrets, mode, master_key: master_key.as_ref(), at: crate::database::now() };
+    let declared = Arc::new(people::resolve(&file, &people, &mut errors, &mut warnings));
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
     let store = store::resolve(&file, secrets, mode, &mut errors);
     let state_dir = sources.state_dir.clone().or(file.state_dir).unwrap_or_else(default_state_dir);
@@ -218,6 +222,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         },
         deployments,
         prices,
+        declared,
         warnings,
     })
 }

@@ -82,6 +82,11 @@ impl Error {
         self
     }
 
+    /// The member at fault.
+    pub fn param(&self) -> Option<&str> {
+        self.told.param.as_deref()
+    }
+
     /// The type an upstream gave it.
     pub fn with_type(mut self, type_name: impl Into<String>) -> Self {
         self.told.type_name = Some(type_name.into());

@@ -4,7 +4,7 @@ use crate::auth::Auth;
 use crate::auth::remembered::Remembered;
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Sources, load};
-use crate::database::{self, Watch};
+use crate::database::{self, Told, Watch};
 use crate::ledger::{Ledger, Pen};
 use crate::route::Routes;
 use crate::store::Store;
@@ -73,8 +73,10 @@ impl Gateway {
     /// # Errors
     /// A text for the operator: the store cannot be set up.
     pub fn new(sources: Sources, config: Config) -> Result<Arc<Self>, String> {
+        let store = database::open(&config, tokio::runtime::Handle::current())?;
+        store.declare(config.declared.clone());
         Ok(Arc::new(Gateway {
-            store: database::open(&config, tokio::runtime::Handle::current())?,
+            store,
             database: Watch::default(),
             keys: Remembered::default(),
             ledger: Ledger::new(&config.state_dir, config.ledger.spool_limit, database::now()),
@@ -149,7 +151,11 @@ impl Gateway {
             live.config.master_key = old.config.master_key.clone();
         }
         self.tls.clear();
+        let declared = live.config.declared.clone();
         self.live.store(Arc::new(live));
+        self.store.declare(declared);
+        // What is remembered of a key that is no longer declared, or declared otherwise, counts no more.
+        self.keys.forget(&Told::All);
         reloaded
     }
 }

@@ -1,7 +1,8 @@
 //! What the gateway remembers: keys, people, budgets, and the ledger of calls.
 //!
 //! One set of verbs over two engines, Postgres and a bundled SQLite; every verb is under one contract test on both.
-//! Nothing here decides: who may do what, and when a budget is used up, is said elsewhere. Times are microseconds since
+//! What the configuration declares lies over what the database holds ([`Declared`]). Nothing here decides: who may do
+//! what, and when a budget is used up, is said elsewhere. Times are microseconds since
 //! 1970 and are given by the caller, money is nano-dollars, a key is known by the SHA-256 of its text alone.
 
 mod access;
@@ -10,6 +11,7 @@ mod budgets;
 mod changes;
 mod copy;
 mod db;
+mod declared;
 mod holder;
 mod keys;
 mod ledger;
@@ -35,6 +37,7 @@ pub use budgets::{Budget, Tag};
 pub use changes::Change;
 pub use copy::Copied;
 pub use db::Engine;
+pub use declared::Declared;
 pub use holder::Holder;
 pub use keys::{Key, KeyFilter};
 pub use ledger::{LedgerRow, Prompt, date_of, day_of, day_of_date, floor_id};
@@ -51,6 +54,7 @@ pub use teams::{Member, Team, TeamFilter};
 pub use totals::{Entity, Kind, Total};
 
 use crate::error::{Error, Kind as ErrorKind};
+use arc_swap::ArcSwap;
 use db::Db;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -70,6 +74,8 @@ pub enum Fault {
     Missing(String),
     /// What was asked for cannot be.
     Invalid(String),
+    /// The configuration declares it, and is where it is changed.
+    Locked(String),
     /// The database does not hold, or do, what this program expects.
     Broken(String),
 }
@@ -82,6 +88,7 @@ impl Fault {
             Fault::Taken(text) => Fault::Taken(put(text)),
             Fault::Missing(text) => Fault::Missing(put(text)),
             Fault::Invalid(text) => Fault::Invalid(put(text)),
+            Fault::Locked(text) => Fault::Locked(put(text)),
             Fault::Broken(text) => Fault::Broken(put(text)),
         }
     }
@@ -103,6 +110,7 @@ impl fmt::Display for Fault {
             | Fault::Taken(text)
             | Fault::Missing(text)
             | Fault::Invalid(text)
+            | Fault::Locked(text)
             | Fault::Broken(text) => f.write_str(text),
         }
     }
@@ -121,6 +129,7 @@ impl From<Fault> for Error {
             }
             Fault::Taken(text) | Fault::Invalid(text) => Error::invalid(text),
             Fault::Missing(text) => Error::new(ErrorKind::NotFound, text),
+            Fault::Locked(text) => Error::new(ErrorKind::Forbidden, text).with_type("locked_by_configuration"),
             Fault::Broken(_) => Error::new(
                 ErrorKind::Internal,
                 "The database of this gateway gave an answer that makes no sense; its log says more.",
@@ -135,6 +144,8 @@ pub struct Store {
     db: Db,
     /// Months whose partition of the ledger is known to be there.
     months: Arc<Mutex<BTreeSet<i64>>>,
+    /// What the configuration declares.
+    declared: Arc<ArcSwap<Declared>>,
 }
 
 /// How the store is.
@@ -165,7 +176,7 @@ impl Store {
     }
 
     fn over(db: Db) -> Self {
-        Store { db, months: Arc::default() }
+        Store { db, months: Arc::default(), declared: Arc::default() }
     }
 
     pub fn engine(&self) -> Engine {

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-fn reload(gateway: &Gateway) -> crate::support::setup::Ended {
+pub fn reload(gateway: &Gateway) -> crate::support::setup::Ended {
     run(&["reload", "--state-dir", gateway.dir().to_str().unwrap()])
 }
 

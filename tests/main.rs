@@ -7,6 +7,7 @@ mod cancel;
 mod chat;
 mod cli;
 mod daemon;
+mod declared;
 mod demo;
 mod doctor;
 mod faults;

@@ -102,6 +102,7 @@ pub fn run(args: Keys) -> Result<String, String> {
         .map_err(|e| format!("no thread can be started: {e}"))?;
     runtime.block_on(async {
         let store = database::open(&config, tokio::runtime::Handle::current())?;
+        store.declare(config.declared.clone());
         store.migrate(database::now()).await.map_err(|e| e.to_string())?;
         act(&store, args.act).await
     })
@@ -133,7 +134,7 @@ async fn act(store: &Store, act: Act) -> Result<String, String> {
             let key = find(store, &named).await?;
             let spent = store.totals(&[Entity::of(Kind::Key, &key.id)]).await.map_err(|e| e.to_string())?;
             let spent = spent.first().map_or(0, crate::store::Total::spent);
-            let row = crate::http::admin::key_row(&key, spent);
+            let row = crate::http::admin::key_row(&key, spent, store.is_locked::<Key>(&key.id));
             serde_json::to_string_pretty(&row).map(|text| text + "\n").map_err(|e| e.to_string())
         }
         Act::Revoke(named) => {

@@ -4,6 +4,10 @@
 //! apply and whether names refer to something is decided in [`crate::config`]. The LiteLLM converter produces this
 //! same form, and `gateway import litellm` prints it.
 
+mod people;
+
+pub use people::{Budget, Key, Member, Team, User};
+
 use crate::secret::Written;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -46,9 +50,15 @@ pub struct File {
     /// Names and values that `env:NAME` finds before the process environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Written>,
-    /// Keys of persons and apps. Not served yet.
+    /// Keys of persons and apps. What is declared here wins over the database, and is changed here alone.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub keys: BTreeMap<String, Json>,
+    pub keys: BTreeMap<String, Key>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub users: BTreeMap<String, User>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub teams: BTreeMap<String, Team>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub budgets: BTreeMap<String, Budget>,
     /// Servers of tools. Not served yet.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub mcp_servers: BTreeMap<String, Json>,

@@ -9,7 +9,8 @@ mod teams;
 pub mod times;
 mod users;
 
-pub use keys::{hash_of, key_row, new_text};
+pub use keys::{hash_of, key_row, mode_of_key, new_text, routes_of_type};
+pub use users::shape::role_of_user;
 
 use actix_web::Route;
 use actix_web::web::post;

@@ -33,7 +33,10 @@ async fn told<F: Future<Output = Result<Value>>>(request: &HttpRequest, tell: im
             .with_type("auth_error"));
         }
         let store = reply::worker(request)?.gateway.store.clone();
-        let asked = Asked { request: request.clone(), store };
+        let mut asked = Asked { request: request.clone(), store, key_id: None };
+        if let Some(named) = asked.one(&["api_key"]) {
+            asked.key_id = Some(id_of_key(&asked.store, named).await?);
+        }
         Ok(HttpResponse::Ok().json(tell(asked).await?))
     };
     let result = result.await;
@@ -44,6 +47,19 @@ async fn told<F: Future<Output = Result<Value>>>(request: &HttpRequest, tell: im
 struct Asked {
     request: HttpRequest,
     store: Store,
+    /// What the key that is asked for is booked under.
+    key_id: Option<String>,
+}
+
+/// A key's id, of what LiteLLM's clients send: its hash, its id, or the whole key. A key that was regenerated, or that
+/// the configuration declares, is not booked under the hash that it has now.
+async fn id_of_key(store: &Store, named: String) -> Result<String> {
+    let hash = match named.starts_with("sk-") {
+        true => crate::auth::remembered::hex(&crate::auth::digest(named.as_bytes())),
+        false => named,
+    };
+    let key = store.key_by_hash(&hash, crate::database::now()).await?;
+    Ok(key.map_or(hash, |key| key.id))
 }
 
 impl Asked {
@@ -54,14 +70,6 @@ impl Asked {
 
     fn flag(&self, name: &str) -> Option<bool> {
         Some(matches!(self.one(&[name])?.to_ascii_lowercase().as_str(), "true" | "1"))
-    }
-
-    /// A key's id, of what LiteLLM's clients send: the id, or the whole key.
-    fn key_id(&self) -> Option<String> {
-        self.one(&["api_key"]).map(|key| match key.starts_with("sk-") {
-            true => crate::auth::remembered::hex(&crate::auth::digest(key.as_bytes())),
-            false => key,
-        })
     }
 
     /// # Errors

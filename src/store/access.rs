@@ -3,8 +3,9 @@
 use super::db::Tx;
 use super::records::{self, Dated, Listed, Page, dated};
 use super::sql::{Cell, Value, Where, record};
-use super::{Fault, Kind, Result, Store, changes, keys, totals};
+use super::{Declared, Fault, Key, Kind, Result, Store, changes, keys, totals};
 use serde_json::Value as Json;
+use std::collections::BTreeMap;
 
 record! {
     /// A name for several models, servers and agents, which keys and teams are given at once.
@@ -44,6 +45,11 @@ impl Managed for AccessGroup {
 pub trait Entry: Dated + Clone + serde::Serialize + 'static {
     /// For messages, and for other gateways.
     const WORD: &'static str;
+
+    /// Those of this kind that the configuration declares; none where it cannot.
+    fn declared(_: &Declared) -> Option<&BTreeMap<String, Self>> {
+        None
+    }
 }
 
 /// A record that is made, changed and deleted by its name. Keys are none of these: they have verbs of their own.
@@ -82,6 +88,7 @@ impl Store {
     /// # Errors
     /// There is one of that name.
     pub async fn create<R: Managed>(&self, record: &R) -> Result<()> {
+        self.unlocked::<R>(record.name())?;
         let mut tx = self.db.begin().await?;
         records::insert(&mut tx, record).await.map_err(|f| taken::<R>(f, record.name(), None))?;
         changes::note(&mut tx, R::WORD, &[record.name().to_owned()], record.created_at()).await?;
@@ -93,7 +100,10 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn get<R: Entry>(&self, id: &str) -> Result<Option<R>> {
-        records::find(&self.db, records::id(id)).await
+        match self.declared_record(id) {
+            Some(record) => Ok(Some(record)),
+            None => records::find(&self.db, records::id(id)).await,
+        }
     }
 
     /// The records of these names, those that there are.
@@ -101,9 +111,14 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn get_many<R: Entry>(&self, ids: &[String]) -> Result<Vec<R>> {
-        let mut filter = Where::default();
-        filter.and_in(R::COLUMNS[0].name, ids);
-        records::all(&self.db, filter, "1").await
+        let mut rows: Vec<R> = ids.iter().filter_map(|id| self.declared_record(id)).collect();
+        let others: Vec<String> = ids.iter().filter(|id| !self.is_locked::<R>(id)).cloned().collect();
+        if !others.is_empty() {
+            let mut filter = Where::default();
+            filter.and_in(R::COLUMNS[0].name, &others);
+            rows.extend(records::all(&self.db, filter, "1").await?);
+        }
+        Ok(rows)
     }
 
     /// Changes a record: it is read, handed over and written back, and nobody else does so in between.
@@ -116,6 +131,7 @@ impl Store {
         at: i64,
         change: impl FnOnce(&mut R) -> Result<()> + Send,
     ) -> Result<R> {
+        self.unlocked::<R>(id)?;
         let mut tx = self.db.begin().await?;
         let mut record: R = records::hold(&mut tx, records::id(id)).await?.ok_or_else(|| missing::<R>(id))?;
         change(&mut record)?;
@@ -135,6 +151,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn delete<R: Managed>(&self, ids: &[String], by: Option<&str>, at: i64) -> Result<Vec<R>> {
+        ids.iter().try_for_each(|id| self.unlocked::<R>(id))?;
         let mut tx = self.db.begin().await?;
         let mut gone: Vec<R> = Vec::new();
         let (mut keys_gone, mut forgiven) = (Vec::new(), Vec::new());
@@ -167,7 +184,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or the page is none.
     pub async fn list<R: Entry>(&self, page: &Page) -> Result<Listed<R>> {
-        records::list(&self.db, Where::default(), page).await
+        self.list_where(Where::default(), |_| true, page).await
     }
 
     /// How many records there are.
@@ -175,7 +192,35 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn count<R: Entry>(&self) -> Result<i64> {
-        records::count::<R>(&self.db, Where::default()).await
+        self.count_where::<R>(Where::default(), |_| true).await
+    }
+
+    /// A part of the records that meet a condition, which is written twice: for the database, and for those that the
+    /// configuration declares.
+    pub(super) async fn list_where<R: Entry>(
+        &self,
+        filter: Where,
+        wanted: impl Fn(&R) -> bool,
+        page: &Page,
+    ) -> Result<Listed<R>> {
+        let (declared, filter) = self.with_declared(filter, wanted);
+        records::list_behind(&self.db, declared, filter, page).await
+    }
+
+    pub(super) async fn count_where<R: Entry>(&self, filter: Where, wanted: impl Fn(&R) -> bool) -> Result<i64> {
+        let (declared, filter) = self.with_declared(filter, wanted);
+        Ok(records::count::<R>(&self.db, filter).await? + declared.len() as i64)
+    }
+
+    /// The declared records that are wanted, and the condition for those that they do not hide.
+    fn with_declared<R: Entry>(&self, mut filter: Where, wanted: impl Fn(&R) -> bool) -> (Vec<R>, Where) {
+        let declared = self.declared();
+        let Some(records) = R::declared(&declared) else { return (Vec::new(), filter) };
+        filter.and_not_in(R::COLUMNS[0].name, &records.keys().cloned().collect::<Vec<_>>());
+        if R::WORD == Key::WORD {
+            filter.and_not_in("hash", &declared.hashes());
+        }
+        (records.values().filter(|record| wanted(record)).cloned().collect(), filter)
     }
 
     /// Copies of deleted records of that word, latest first.

@@ -1,10 +1,11 @@
 //! Budgets that several share, and tags of calls.
 
-use super::Kind;
 use super::access::{Entry, Managed};
 use super::records::dated;
 use super::sql::record;
+use super::{Declared, Kind};
 use serde_json::Value as Json;
+use std::collections::BTreeMap;
 
 record! {
     /// Limits with a name (LiteLLM's table BudgetTable).
@@ -30,6 +31,10 @@ dated!(Budget by id);
 
 impl Entry for Budget {
     const WORD: &'static str = "budget";
+
+    fn declared(declared: &Declared) -> Option<&BTreeMap<String, Self>> {
+        Some(declared.budgets())
+    }
 }
 
 impl Managed for Budget {

@@ -34,6 +34,33 @@ impl Holder {
     }
 }
 
+impl Holder {
+    /// The key's organization, else the team's, else the user's.
+    pub(super) fn organization_id(&self) -> Option<&str> {
+        let of_team = self.team.as_ref().and_then(|team| team.organization_id.as_deref());
+        let of_user = self.user.as_ref().and_then(|user| user.organization_id.as_deref());
+        self.key.organization_id.as_deref().or(of_team).or(of_user)
+    }
+
+    /// All budgets that one of these names, each once.
+    pub(super) fn budget_ids(&self) -> impl Iterator<Item = &String> {
+        let named = [
+            self.key.budget_id.as_ref(),
+            self.user.as_ref().and_then(|user| user.budget_id.as_ref()),
+            self.team.as_ref().and_then(|team| team.budget_id.as_ref()),
+            self.team.as_ref().and_then(|team| team.member_budget_id.as_ref()),
+            self.member.as_ref().and_then(|member| member.budget_id.as_ref()),
+            self.organization.as_ref().and_then(|organization| organization.budget_id.as_ref()),
+        ];
+        named.into_iter().flatten().collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// All access groups that the key or the team names.
+    pub(super) fn access_group_ids(&self) -> impl Iterator<Item = &String> {
+        self.key.access_group_ids.iter().chain(self.team.iter().flat_map(|team| &team.access_group_ids))
+    }
+}
+
 impl Store {
     /// Who shows the key with this hash; also within its period of grace.
     ///
@@ -43,28 +70,15 @@ impl Store {
         let Some(key) = self.key_by_hash(hash, at).await? else { return Ok(None) };
         let user: Option<User> = self.get_some(key.user_id.as_deref()).await?;
         let team: Option<Team> = self.get_some(key.team_id.as_deref()).await?;
-        let member = match (&team, &user) {
-            (Some(team), Some(user)) => self.member(&team.id, &user.id).await?,
+        let member = match (&team, &key.user_id) {
+            (Some(team), Some(user_id)) => self.member(&team.id, user_id).await?,
             _ => None,
         };
-        let organization_id = [
-            key.organization_id.as_deref(),
-            team.as_ref().and_then(|t| t.organization_id.as_deref()),
-            user.as_ref().and_then(|u| u.organization_id.as_deref()),
-        ];
-        let organization: Option<Organization> = self.get_some(organization_id.into_iter().flatten().next()).await?;
-        let budgets = [
-            &key.budget_id,
-            user.as_ref().map_or(&None, |u| &u.budget_id),
-            team.as_ref().map_or(&None, |t| &t.budget_id),
-            team.as_ref().map_or(&None, |t| &t.member_budget_id),
-            member.as_ref().map_or(&None, |m| &m.budget_id),
-            organization.as_ref().map_or(&None, |o| &o.budget_id),
-        ];
-        let budgets = self.get_all(budgets.into_iter().flatten()).await?;
-        let groups = key.access_group_ids.iter().chain(team.iter().flat_map(|t| &t.access_group_ids));
-        let access_groups = self.get_all(groups).await?;
-        Ok(Some(Holder { key, user, team, member, organization, budgets, access_groups }))
+        let mut holder = Holder { user, team, member, ..Holder::of(key) };
+        holder.organization = self.get_some(holder.organization_id()).await?;
+        holder.budgets = self.get_all(holder.budget_ids()).await?;
+        holder.access_groups = self.get_all(holder.access_group_ids()).await?;
+        Ok(Some(holder))
     }
 
     async fn get_some<R: super::Entry>(&self, id: Option<&str>) -> Result<Option<R>> {

@@ -4,8 +4,9 @@ use super::access::{Entry, bury, missing, sorted, taken};
 use super::db::Tx;
 use super::records::{self, Listed, Page, dated};
 use super::sql::{Cell, Value, Where, anywhere, record, select};
-use super::{Kind, Result, Store, changes, totals};
+use super::{Declared, Kind, Result, Store, changes, totals};
 use serde_json::Value as Json;
+use std::collections::BTreeMap;
 
 record! {
     /// A virtual key; its fields are LiteLLM's (its table VerificationToken).
@@ -82,6 +83,10 @@ dated!(Key by id);
 
 impl Entry for Key {
     const WORD: &'static str = "key";
+
+    fn declared(declared: &Declared) -> Option<&BTreeMap<String, Self>> {
+        Some(declared.keys())
+    }
 }
 
 /// Which keys are wanted; what is none does not count.
@@ -125,6 +130,24 @@ impl KeyFilter {
         filter.and_some("rotates_at <= ?", self.rotates_by.as_ref());
         filter
     }
+
+    /// The same for a key that the configuration declares, which is never rotated.
+    fn admits(&self, key: &Key) -> bool {
+        let same = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
+        let alias = key.alias.as_deref().unwrap_or_default().to_lowercase();
+        let in_teams = |teams: &Vec<String>| key.team_id.as_ref().is_some_and(|team| teams.contains(team));
+        same(&self.user_id, &key.user_id)
+            && same(&self.team_id, &key.team_id)
+            && self.team_ids.as_ref().is_none_or(in_teams)
+            && same(&self.organization_id, &key.organization_id)
+            && same(&self.alias, &key.alias)
+            && self.alias_part.as_ref().is_none_or(|part| alias.contains(&part.to_lowercase()))
+            && self.hash.as_ref().is_none_or(|hash| *hash == key.hash)
+            && self.blocked.is_none_or(|blocked| blocked == key.blocked)
+            && same(&self.budget_id, &key.budget_id)
+            && self.valid_at.is_none_or(|at| key.expires_at.is_none_or(|end| end > at))
+            && self.rotates_by.is_none()
+    }
 }
 
 /// A key by its hash, or by one that it had and that is still good.
@@ -136,6 +159,8 @@ impl Store {
     /// # Errors
     /// There is one with its hash or its alias, or a regenerated one began with its hash.
     pub async fn create_key(&self, key: &Key) -> Result<()> {
+        self.unlocked_key(Some(&key.hash), None)?;
+        self.free_alias(key.alias.as_deref())?;
         let mut tx = self.db.begin().await?;
         records::insert(&mut tx, key).await.map_err(|f| taken::<Key>(f, shown(key), key.alias.as_deref()))?;
         // It may have been a key before, and deleted; the old text must be good for nothing but this.
@@ -149,6 +174,9 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn key_by_hash(&self, hash: &str, at: i64) -> Result<Option<Key>> {
+        if let Some(key) = self.declared().key_by_hash(hash) {
+            return Ok(Some(key.clone()));
+        }
         let sql = format!("{}{BY_HASH}", select::<Key>());
         let params = vec![hash.to_owned().to_value(), Value::Int(at)];
         let rows = self.db.read(&sql, params).await?.rows;
@@ -165,10 +193,12 @@ impl Store {
         at: i64,
         change: impl FnOnce(&mut Key) -> Result<()> + Send,
     ) -> Result<Key> {
+        self.unlocked_key(Some(hash), None)?;
         let mut tx = self.db.begin().await?;
         let mut key = hold(&mut tx, hash, at).await?;
         let (id, old) = (key.id.clone(), key.hash.clone());
         change(&mut key)?;
+        self.free_alias(key.alias.as_deref())?;
         (key.id, key.hash) = (id, old);
         key.updated_at = at;
         records::replace(&mut tx, records::id(&key.id), &key)
@@ -192,6 +222,8 @@ impl Store {
         grace_until: Option<i64>,
         change: impl FnOnce(&mut Key) -> Result<()> + Send,
     ) -> Result<Key> {
+        self.unlocked_key(Some(hash), None)?;
+        self.unlocked_key(Some(new_hash), None)?;
         let mut tx = self.db.begin().await?;
         let mut key = hold(&mut tx, hash, at).await?;
         let (id, old) = (key.id.clone(), key.hash.clone());
@@ -228,6 +260,8 @@ impl Store {
         by: Option<&str>,
         at: i64,
     ) -> Result<Vec<Key>> {
+        hashes.iter().try_for_each(|hash| self.unlocked_key(Some(hash), None))?;
+        aliases.iter().try_for_each(|alias| self.unlocked_key(None, Some(alias)))?;
         let mut tx = self.db.begin().await?;
         let mut gone = Vec::new();
         for (column, names) in [("hash", hashes), ("alias", aliases)] {
@@ -247,7 +281,7 @@ impl Store {
     /// # Errors
     /// The database does not answer, or the page is none.
     pub async fn list_keys(&self, filter: &KeyFilter, page: &Page) -> Result<Listed<Key>> {
-        records::list(&self.db, filter.conditions(), page).await
+        self.list_where(filter.conditions(), |key| filter.admits(key), page).await
     }
 
     /// How many keys there are.
@@ -255,7 +289,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn count_keys(&self, filter: &KeyFilter) -> Result<i64> {
-        records::count::<Key>(&self.db, filter.conditions()).await
+        self.count_where(filter.conditions(), |key| filter.admits(key)).await
     }
 
     /// The aliases of keys, by the alphabet, after this one.
@@ -266,9 +300,18 @@ impl Store {
         let mut conditions = filter.conditions();
         conditions.and("alias IS NOT NULL", []);
         conditions.and_some("alias > ?", after.map(str::to_owned).as_ref());
-        let most = conditions.bind(Value::Int(limit.clamp(1, records::MOST)));
+        let declared = self.declared();
+        conditions.and_not_in("hash", &declared.hashes());
+        let limit = limit.clamp(1, records::MOST);
+        let most = conditions.bind(Value::Int(limit));
         let sql = format!("SELECT alias FROM keys{} ORDER BY alias LIMIT {most}", conditions.text());
-        self.db.search(&sql, conditions.params).await?.rows.into_iter().map(super::sql::Row::one).collect()
+        let found = self.db.search(&sql, conditions.params).await?.rows;
+        let mut aliases: Vec<String> = found.into_iter().map(super::sql::Row::one).collect::<Result<_>>()?;
+        let own = declared.keys().values().filter(|key| filter.admits(key)).filter_map(|key| key.alias.clone());
+        aliases.extend(own.filter(|alias| after.is_none_or(|after| alias.as_str() > after)));
+        aliases.sort_unstable();
+        aliases.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        Ok(aliases)
     }
 
     /// The keys with these hashes, those that there are.
@@ -276,9 +319,16 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn keys_by_hash(&self, hashes: &[String]) -> Result<Vec<Key>> {
-        let mut filter = Where::default();
-        filter.and_in("hash", hashes);
-        records::all(&self.db, filter, "id").await
+        let declared = self.declared();
+        let (own, others): (Vec<String>, Vec<String>) =
+            hashes.iter().cloned().partition(|hash| declared.key_by_hash(hash).is_some());
+        let mut keys: Vec<Key> = own.iter().filter_map(|hash| declared.key_by_hash(hash).cloned()).collect();
+        if !others.is_empty() {
+            let mut filter = Where::default();
+            filter.and_in("hash", &others);
+            keys.extend(records::all::<Key>(&self.db, filter, "id").await?);
+        }
+        Ok(keys)
     }
 }
 

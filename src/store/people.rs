@@ -1,10 +1,11 @@
 //! Users, the organizations above them, and customers: those who ask the ones who ask us.
 
 use super::access::{Entry, Managed};
-use super::records::{self, Listed, Page, dated};
+use super::records::{Listed, Page, dated};
 use super::sql::{Cell, Where, anywhere, record};
-use super::{Kind, Result, Store};
+use super::{Declared, Kind, Member, Result, Store};
 use serde_json::Value as Json;
+use std::collections::BTreeMap;
 
 record! {
     /// A person or an application (LiteLLM's table UserTable).
@@ -100,6 +101,10 @@ dated!(User by id, Organization by id, Customer by id);
 
 impl Entry for User {
     const WORD: &'static str = "user";
+
+    fn declared(declared: &Declared) -> Option<&BTreeMap<String, Self>> {
+        Some(declared.users())
+    }
 }
 
 impl Managed for User {
@@ -152,7 +157,7 @@ pub struct UserFilter {
 }
 
 impl UserFilter {
-    fn conditions(&self) -> Where {
+    fn conditions(&self, declared: &Declared) -> Where {
         let mut filter = Where::default();
         filter.and_some("role = ?", self.role.as_ref());
         if let Some(ids) = &self.ids {
@@ -166,8 +171,32 @@ impl UserFilter {
         }
         filter.and_some("sso_user_id = ?", self.sso_user_id.as_ref());
         filter.and_some("organization_id = ?", self.organization_id.as_ref());
-        filter.and_some("id IN (SELECT user_id FROM team_members WHERE team_id = ?)", self.team_id.as_ref());
+        match &self.team_id {
+            Some(team) if declared.teams().contains_key(team) => {
+                let members = declared.members_of(std::slice::from_ref(team));
+                filter.and_in("id", &members.map(|member| member.user_id.clone()).collect::<Vec<_>>());
+            }
+            team => {
+                filter.and_some("id IN (SELECT user_id FROM team_members WHERE team_id = ?)", team.as_ref());
+            }
+        }
         filter
+    }
+
+    /// The same for a user whom the configuration declares; `places` are his.
+    fn admits(&self, user: &User, places: &[Member]) -> bool {
+        let same = |wanted: &Option<String>, is: &Option<String>| wanted.is_none() || wanted == is;
+        let email = user.email.as_deref().unwrap_or_default().to_lowercase();
+        same(&self.role, &user.role)
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&user.id))
+            && self.email.as_ref().is_none_or(|wanted| wanted.to_lowercase() == email)
+            && self.email_part.as_ref().is_none_or(|part| email.contains(&part.to_lowercase()))
+            && same(&self.sso_user_id, &user.sso_user_id)
+            && same(&self.organization_id, &user.organization_id)
+            && self
+                .team_id
+                .as_ref()
+                .is_none_or(|team| places.iter().any(|place| place.user_id == user.id && place.team_id == *team))
     }
 }
 
@@ -177,7 +206,9 @@ impl Store {
     /// # Errors
     /// The database does not answer, or the page is none.
     pub async fn list_users(&self, filter: &UserFilter, page: &Page) -> Result<Listed<User>> {
-        records::list(&self.db, filter.conditions(), page).await
+        let places = self.places(filter).await?;
+        let conditions = filter.conditions(&self.declared());
+        self.list_where(conditions, |user| filter.admits(user, &places), page).await
     }
 
     /// How many users there are.
@@ -185,6 +216,16 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn count_users(&self, filter: &UserFilter) -> Result<i64> {
-        records::count::<User>(&self.db, filter.conditions()).await
+        let places = self.places(filter).await?;
+        let conditions = filter.conditions(&self.declared());
+        self.count_where(conditions, |user| filter.admits(user, &places)).await
+    }
+
+    /// Who is in the team that is asked for: declared users may be members of teams of the database.
+    async fn places(&self, filter: &UserFilter) -> Result<Vec<Member>> {
+        match &filter.team_id {
+            Some(team) => self.members_of(std::slice::from_ref(team)).await,
+            None => Ok(Vec::new()),
+        }
     }
 }

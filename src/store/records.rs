@@ -120,12 +120,42 @@ pub(super) async fn list<R: Dated>(db: &Db, mut filter: Where, page: &Page) -> R
     Ok(Listed { rows, next })
 }
 
+/// The same with the records that the configuration declares in front of it: those of `declared`, by name. What they
+/// hide in the database is not in `filter`.
+pub(super) async fn list_behind<R: Dated>(db: &Db, declared: Vec<R>, filter: Where, page: &Page) -> Result<Listed<R>> {
+    let limit = page.limit.clamp(1, MOST);
+    // A place among the declared ones is how many came before; any other lies behind all of them.
+    let done = match page.after.as_deref() {
+        None => 0,
+        Some(after) => match after.strip_prefix('+') {
+            Some(count) => count.parse().map_err(|_| no_mark(after))?,
+            None => return list(db, filter, page).await,
+        },
+    };
+    let (all, skip) = (declared.len() as i64, page.skip.max(0).saturating_add(done));
+    let place = usize::try_from(skip).unwrap_or(usize::MAX);
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut rows: Vec<R> = declared.into_iter().skip(place).take(most).collect();
+    let left = limit - rows.len() as i64;
+    if left == 0 {
+        return Ok(Listed { rows, next: Some(format!("+{}", skip + limit)) });
+    }
+    let rest = Page { after: None, skip: (skip - all).max(0), limit: left };
+    let found = list(db, filter, &rest).await?;
+    rows.extend(found.rows);
+    Ok(Listed { rows, next: found.next })
+}
+
+fn no_mark(after: &str) -> Fault {
+    Fault::Invalid(format!("'{after}' is not a place in this list; begin without one."))
+}
+
 fn mark(after: &str) -> Result<(i64, String)> {
     let read = || {
         let (at, name) = after.split_once('.')?;
         Some((at.parse().ok()?, name.to_owned()))
     };
-    read().ok_or_else(|| Fault::Invalid(format!("'{after}' is not a place in this list; begin without one.")))
+    read().ok_or_else(|| no_mark(after))
 }
 
 /// All rows of a table after this key, for a copy: in the order of the key.

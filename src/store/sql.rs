@@ -282,6 +282,15 @@ impl Where {
         self.text.push_str(&format!("{column} IN ({})", bound.join(", ")));
     }
 
+    /// The column is none of the values.
+    pub fn and_not_in(&mut self, column: &'static str, values: &[String]) {
+        if !values.is_empty() {
+            let bound: Vec<String> = values.iter().map(|v| self.bind(v.to_value())).collect();
+            self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+            self.text.push_str(&format!("{column} NOT IN ({})", bound.join(", ")));
+        }
+    }
+
     /// The placeholder of one more value.
     pub fn bind(&mut self, value: Value) -> String {
         self.params.push(value);

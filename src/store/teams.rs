@@ -3,8 +3,9 @@
 use super::access::{Entry, Managed, missing};
 use super::records::{self, Listed, Page, dated};
 use super::sql::{Cell, Value, Where, anywhere, record};
-use super::{Fault, Kind, Result, Store, changes, totals};
+use super::{Declared, Fault, Kind, Result, Store, changes, totals};
 use serde_json::Value as Json;
+use std::collections::BTreeMap;
 
 record! {
     /// A team (LiteLLM's table TeamTable).
@@ -73,6 +74,10 @@ dated!(Team by id);
 
 impl Entry for Team {
     const WORD: &'static str = "team";
+
+    fn declared(declared: &Declared) -> Option<&BTreeMap<String, Self>> {
+        Some(declared.teams())
+    }
 }
 
 impl Managed for Team {
@@ -112,6 +117,16 @@ impl TeamFilter {
         filter.and_some("id IN (SELECT team_id FROM team_members WHERE user_id = ?)", self.user_id.as_ref());
         filter
     }
+
+    /// The same for a team that the configuration declares.
+    fn admits(&self, team: &Team, declared: &Declared) -> bool {
+        let alias = team.alias.as_deref().unwrap_or_default().to_lowercase();
+        self.ids.as_ref().is_none_or(|ids| ids.contains(&team.id))
+            && (self.alias.is_none() || self.alias == team.alias)
+            && self.alias_part.as_ref().is_none_or(|part| alias.contains(&part.to_lowercase()))
+            && (self.organization_id.is_none() || self.organization_id == team.organization_id)
+            && self.user_id.as_ref().is_none_or(|user| declared.member(&team.id, user).is_some())
+    }
 }
 
 impl Store {
@@ -120,7 +135,8 @@ impl Store {
     /// # Errors
     /// The database does not answer, or the page is none.
     pub async fn list_teams(&self, filter: &TeamFilter, page: &Page) -> Result<Listed<Team>> {
-        records::list(&self.db, filter.conditions(), page).await
+        let declared = self.declared();
+        self.list_where(filter.conditions(), |team| filter.admits(team, &declared), page).await
     }
 
     /// How many teams there are.
@@ -128,7 +144,8 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn count_teams(&self, filter: &TeamFilter) -> Result<i64> {
-        records::count::<Team>(&self.db, filter.conditions()).await
+        let declared = self.declared();
+        self.count_where(filter.conditions(), |team| filter.admits(team, &declared)).await
     }
 
     /// Adds members to a team; all of them or none.
@@ -136,6 +153,7 @@ impl Store {
     /// # Errors
     /// There is no such team, or one of them is a member already.
     pub async fn add_members(&self, team_id: &str, members: &[Member], at: i64) -> Result<()> {
+        self.unlocked::<Team>(team_id)?;
         let mut tx = self.db.begin().await?;
         let team: Option<Team> = records::hold(&mut tx, records::id(team_id)).await?;
         team.ok_or_else(|| missing::<Team>(team_id))?;
@@ -159,6 +177,9 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn member(&self, team_id: &str, user_id: &str) -> Result<Option<Member>> {
+        if self.is_locked::<Team>(team_id) {
+            return Ok(self.declared().member(team_id, user_id).cloned());
+        }
         records::find(&self.db, place(team_id, user_id)).await
     }
 
@@ -167,9 +188,14 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn members_of(&self, team_ids: &[String]) -> Result<Vec<Member>> {
-        let mut filter = Where::default();
-        filter.and_in("team_id", team_ids);
-        records::all(&self.db, filter, "team_id, created_at, user_id").await
+        let mut members: Vec<Member> = self.declared().members_of(team_ids).cloned().collect();
+        let others: Vec<String> = team_ids.iter().filter(|id| !self.is_locked::<Team>(id)).cloned().collect();
+        if !others.is_empty() {
+            let mut filter = Where::default();
+            filter.and_in("team_id", &others);
+            members.extend(records::all::<Member>(&self.db, filter, "team_id, created_at, user_id").await?);
+        }
+        Ok(members)
     }
 
     /// The places that these users have in teams.
@@ -177,9 +203,13 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn memberships_of(&self, user_ids: &[String]) -> Result<Vec<Member>> {
+        let declared = self.declared();
+        let mut places: Vec<Member> = declared.memberships_of(user_ids).cloned().collect();
         let mut filter = Where::default();
         filter.and_in("user_id", user_ids);
-        records::all(&self.db, filter, "user_id, created_at, team_id").await
+        filter.and_not_in("team_id", &declared.teams().keys().cloned().collect::<Vec<_>>());
+        places.extend(records::all::<Member>(&self.db, filter, "user_id, created_at, team_id").await?);
+        Ok(places)
     }
 
     /// Changes a member, as [`Store::update`] does; team and user stay.
@@ -193,6 +223,7 @@ impl Store {
         at: i64,
         change: impl FnOnce(&mut Member) -> Result<()> + Send,
     ) -> Result<Member> {
+        self.unlocked::<Team>(team_id)?;
         let mut tx = self.db.begin().await?;
         let mut member: Member = records::hold(&mut tx, place(team_id, user_id))
             .await?
@@ -210,6 +241,7 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn remove_member(&self, team_id: &str, user_id: &str, at: i64) -> Result<bool> {
+        self.unlocked::<Team>(team_id)?;
         let mut tx = self.db.begin().await?;
         let was = records::delete::<Member>(&mut tx, place(team_id, user_id)).await?;
         if was {

@@ -29,12 +29,13 @@ fields!(Budget {
     "allowed_models" => Texts allowed_models,
 });
 
-const HANDLED: [&str; 6] = ["budget_id", "id", "created_at", "created_by", "updated_at", "updated_by"];
+const HANDLED: [&str; 7] = ["locked", "budget_id", "id", "created_at", "created_by", "updated_at", "updated_by"];
 
-pub fn row(budget: &Budget) -> Map<String, Value> {
+pub fn row(desk: &Desk, budget: &Budget) -> Map<String, Value> {
     let mut row = show(budget);
     row.insert("budget_id".to_owned(), budget.id.clone().into());
     row.insert("budget_reset_at".to_owned(), Value::Null);
+    row.insert("locked".to_owned(), desk.store().is_locked::<Budget>(&budget.id).into());
     row.insert("created_at".to_owned(), times::iso(budget.created_at).into());
     row.insert("created_by".to_owned(), budget.created_by.clone().into());
     row.insert("updated_at".to_owned(), times::iso(budget.updated_at).into());
@@ -51,7 +52,7 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
             Budget { id, created_at: at, updated_at: at, created_by: by.clone(), updated_by: by, ..Budget::default() };
         apply(&mut budget, &body, &HANDLED)?;
         desk.store().create(&budget).await?;
-        Ok(row(&budget).into())
+        Ok(row(&desk, &budget).into())
     })
     .await
 }
@@ -68,7 +69,7 @@ pub async fn update(request: HttpRequest, payload: Payload) -> HttpResponse {
         };
         let budget = desk.store().update(&id, desk.at, change).await?;
         desk.changed_people();
-        Ok(row(&budget).into())
+        Ok(row(&desk, &budget).into())
     })
     .await
 }
@@ -81,7 +82,7 @@ pub async fn info(request: HttpRequest, payload: Payload) -> HttpResponse {
             return Err(Error::invalid("'budgets' must be a list of budget ids.").at_param("budgets"));
         }
         let budgets: Vec<Budget> = desk.store().get_many(&ids).await?;
-        Ok(budgets.iter().map(|budget| Value::from(row(budget))).collect())
+        Ok(budgets.iter().map(|budget| Value::from(row(&desk, budget))).collect())
     })
     .await
 }
@@ -90,7 +91,7 @@ pub async fn list(request: HttpRequest, payload: Payload) -> HttpResponse {
     run(request, payload, async |desk, _| {
         desk.viewer_only()?;
         let budgets = desk.store().list::<Budget>(&Page { limit: 1000, ..Page::default() }).await?.rows;
-        Ok(budgets.iter().map(|budget| Value::from(row(budget))).collect())
+        Ok(budgets.iter().map(|budget| Value::from(row(&desk, budget))).collect())
     })
     .await
 }
@@ -104,7 +105,7 @@ pub async fn delete(request: HttpRequest, payload: Payload) -> HttpResponse {
         };
         let mut gone = desk.store().delete::<Budget>(std::slice::from_ref(&id), desk.by().as_deref(), desk.at).await?;
         desk.changed_people();
-        gone.pop().map(|budget| row(&budget).into()).ok_or_else(|| missing(&id))
+        gone.pop().map(|budget| row(&desk, &budget).into()).ok_or_else(|| missing(&id))
     })
     .await
 }
@@ -115,7 +116,7 @@ pub async fn settings(request: HttpRequest, payload: Payload) -> HttpResponse {
         desk.viewer_only()?;
         let id = desk.query("budget_id").unwrap_or_default();
         let budget: Budget = desk.store().get(&id).await?.ok_or_else(|| missing(&id))?;
-        let row = row(&budget);
+        let row = row(&desk, &budget);
         let field = |name: &str, kind: &str| {
             json!({
                 "field_name": name,

@@ -53,7 +53,8 @@ async fn rows(desk: &Desk, customers: &[Customer]) -> Result<Vec<Value>> {
     let shared: Vec<crate::store::Budget> =
         if ids.is_empty() { Vec::new() } else { desk.store().get_many(&ids).await? };
     let row = |(customer, total): (&Customer, &crate::store::Total)| {
-        let budget = shared.iter().find(|budget| Some(&budget.id) == customer.budget_id.as_ref()).map(budgets::row);
+        let budget = shared.iter().find(|budget| Some(&budget.id) == customer.budget_id.as_ref());
+        let budget = budget.map(|budget| budgets::row(desk, budget));
         let mut row = show(customer);
         row.insert("user_id".to_owned(), customer.id.clone().into());
         row.insert("spend".to_owned(), usd(total.spent()));

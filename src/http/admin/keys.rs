@@ -6,7 +6,7 @@ mod lists;
 mod shape;
 
 pub use lists::{aliases, infos, list};
-pub use shape::row_with as key_row;
+pub use shape::{mode_of_key, routes_of_type, row_with as key_row};
 
 use super::desk::{Body, Desk, list as names, needed, run, text};
 use super::fields::{nanos, usd};
@@ -135,7 +135,8 @@ pub async fn of_user(desk: &Desk, user_id: &str, body: &Body) -> Result<Value> {
 /// Keys as the database has them.
 pub async fn rows(desk: &Desk, keys: &[Key]) -> Result<Vec<Value>> {
     let spent = spends(desk, keys).await?;
-    Ok(keys.iter().zip(spent).map(|(key, spent)| shape::row_with(key, spent).into()).collect())
+    let locked = |key: &Key| desk.store().is_locked::<Key>(&key.id);
+    Ok(keys.iter().zip(spent).map(|(key, spent)| shape::row_with(key, spent, locked(key)).into()).collect())
 }
 
 /// A member of a team may make keys in it where the team says so.

@@ -65,6 +65,7 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
             Team { id, created_at: at, updated_at: at, created_by: by.clone(), updated_by: by, ..Team::default() };
         shape::apply(&mut team, &body)?;
         budgets::check(&desk, team.budget_id.as_ref()).await?;
+        desk.store().unlocked::<Team>(&team.id)?;
         let mut members = members::asked(&desk, &team.id, body.get("members_with_roles")).await?;
         if let Some(user) = desk.caller.user() {
             // Whoever makes a team leads it.

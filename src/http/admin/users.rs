@@ -9,7 +9,7 @@ use super::desk::{Body, Desk, list as names, run, text};
 use super::fields::nanos;
 use super::{budgets, keys};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Fault, Kind as Sum, User, UserFilter};
+use crate::store::{Fault, Kind as Sum, Team, User, UserFilter};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
@@ -38,6 +38,7 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
         let teams = names(&body, "teams")?;
         for team in &teams {
             super::teams::there(&desk, team).await?;
+            desk.store().unlocked::<Team>(team)?;
         }
         desk.store().create(&user).await?;
         for team in &teams {

@@ -57,7 +57,7 @@ async fn answer(asked: &Asked, kind: Kind, ids: Option<Vec<String>>, is_whole: b
         ids: ids.clone(),
         from_day: Some(from),
         to_day: Some(to),
-        key_ids: asked.key_id().map(|key| vec![key]),
+        key_ids: asked.key_id.clone().map(|key| vec![key]),
         model: asked.one(&["model"]),
         ..DailyFilter::default()
     };

@@ -98,7 +98,7 @@ fn filter(asked: &Asked) -> Result<LogFilter> {
     Ok(LogFilter {
         from: asked.time(&["start_date", "startTime"], false)?,
         to: asked.time(&["end_date", "endTime"], true)?,
-        key_id: asked.key_id(),
+        key_id: asked.key_id.clone(),
         user_id: asked.one(&["user_id", "internal_user"]),
         team_id: asked.one(&["team_id"]),
         organization_id: asked.one(&["organization_id"]),
@@ -130,7 +130,7 @@ async fn by_day(asked: &Asked) -> Result<Value> {
         ids,
         from_day: Some(from),
         to_day: Some(to),
-        key_ids: asked.key_id().map(|key| vec![key]),
+        key_ids: asked.key_id.clone().map(|key| vec![key]),
         ..DailyFilter::default()
     };
     let of_user = user.map(|user| vec![user]);

@@ -28,7 +28,7 @@ impl Asked {
             ids,
             from_day: Some(from),
             to_day: Some(to),
-            key_ids: self.key_id().map(|key| vec![key]),
+            key_ids: self.key_id.clone().map(|key| vec![key]),
             ..DailyFilter::default()
         };
         Ok(self.store.report(&filter, by, order, 0, limit).await?)
@@ -178,7 +178,7 @@ pub async fn teams(request: HttpRequest) -> HttpResponse {
 /// `GET /global/spend/report`: each day's spend by team or customer, or the whole by key.
 pub async fn report(request: HttpRequest) -> HttpResponse {
     told(&request, |asked| async move {
-        let group = asked.one(&["group_by"]).unwrap_or_else(|| if asked.key_id().is_some() { "api_key" } else { "team" }.to_owned());
+        let group = asked.one(&["group_by"]).unwrap_or_else(|| if asked.key_id.clone().is_some() { "api_key" } else { "team" }.to_owned());
         let (kind, list, name) = match group.as_str() {
             "team" => (Kind::Team, "teams", "team_name"),
             "customer" | "end_user" => (Kind::Customer, "customers", "customer"),

@@ -1,7 +1,7 @@
 //! Several keys at once.
 
 use super::super::desk::{Desk, list as names, run};
-use super::{MOST, hash_of, shape, spends};
+use super::{MOST, hash_of, rows};
 use crate::error::{Error, Result};
 use crate::store::KeyFilter;
 use actix_web::web::Payload;
@@ -44,8 +44,7 @@ pub async fn list(request: HttpRequest, payload: Payload) -> HttpResponse {
         let total = desk.store().count_keys(&filter).await?;
         let keys = desk.store().list_keys(&filter, &Desk::rows(page, size)).await?.rows;
         let shown: Vec<Value> = if desk.wants("return_full_object") {
-            let spent = spends(&desk, &keys).await?;
-            keys.iter().zip(spent).map(|(key, spent)| shape::row_with(key, spent).into()).collect()
+            rows(&desk, &keys).await?
         } else {
             keys.into_iter().map(|key| key.hash.into()).collect()
         };
@@ -81,15 +80,10 @@ pub async fn infos(request: HttpRequest, payload: Payload) -> HttpResponse {
         }
         let hashes: Vec<String> = named.iter().map(|named| hash_of(named)).collect();
         let keys = desk.store().keys_by_hash(&hashes).await?;
-        let mut shown = Vec::new();
         for key in &keys {
             desk.may_see(key).await?;
         }
-        let spent = spends(&desk, &keys).await?;
-        for (key, spent) in keys.iter().zip(spent) {
-            shown.push(Value::from(shape::row_with(key, spent)));
-        }
-        Ok(json!({"key": named, "info": shown}))
+        Ok(json!({"key": named, "info": rows(&desk, &keys).await?}))
     })
     .await
 }

@@ -50,7 +50,8 @@ fields!(Key {
 });
 
 /// Members that are no fields, or that others decide.
-const HANDLED: [&str; 20] = [
+const HANDLED: [&str; 21] = [
+    "locked",
     "token_id",
     "created_at",
     "updated_at",
@@ -118,17 +119,10 @@ pub fn apply(desk: &Desk, key: &mut Key, body: &Body) -> Result<()> {
             *field = None;
         }
     }
-    match text(body, "key_type")?.as_deref() {
-        None | Some("default") => {}
-        Some("llm_api") => key.allowed_routes = vec!["llm_api_routes".to_owned()],
-        Some("management") => key.allowed_routes = vec!["management_routes".to_owned()],
-        Some("read_only") => key.allowed_routes = vec!["info_routes".to_owned()],
-        Some(_) => {
-            return Err(
-                Error::invalid("'key_type' is one of llm_api, management, read_only, default.").at_param("key_type")
-            );
-        }
+    if text(body, "key_type")?.is_some() {
+        routes_of_type(key)?;
     }
+    mode_of_key(key)?;
     if key.auto_rotate && key.rotation_interval.is_none() {
         return Err(
             Error::invalid("'auto_rotate' needs a 'rotation_interval', such as \"30d\".").at_param("rotation_interval")
@@ -138,6 +132,37 @@ pub fn apply(desk: &Desk, key: &mut Key, body: &Body) -> Result<()> {
         (Some(span), true) => Some(times::after(key.rotated_at.unwrap_or(key.created_at), span)?),
         _ => None,
     };
+    Ok(())
+}
+
+/// What follows for a key from its type.
+///
+/// # Errors
+/// A 400 for a type that there is not.
+pub fn routes_of_type(key: &mut Key) -> Result<()> {
+    let routes = match key.key_type.as_deref() {
+        None | Some("default") => None,
+        Some("llm_api") => Some("llm_api_routes"),
+        Some("management") => Some("management_routes"),
+        Some("read_only") => Some("info_routes"),
+        Some(_) => {
+            return Err(
+                Error::invalid("'key_type' is one of llm_api, management, read_only, default.").at_param("key_type")
+            );
+        }
+    };
+    if let Some(routes) = routes {
+        key.allowed_routes = vec![routes.to_owned()];
+    }
+    Ok(())
+}
+
+/// # Errors
+/// A 400 for a way of counting that there is not.
+pub fn mode_of_key(key: &Key) -> Result<()> {
+    if key.budget_mode.as_deref().is_some_and(|mode| !matches!(mode, "compatible" | "strict")) {
+        return Err(Error::invalid("'budget_mode' is compatible or strict.").at_param("budget_mode"));
+    }
     Ok(())
 }
 
@@ -168,10 +193,11 @@ pub async fn spent(desk: &Desk, key: &Key) -> Result<i64> {
 /// A key as the database has it.
 pub async fn row(desk: &Desk, key: &Key) -> Result<Map<String, Value>> {
     let spent = spent(desk, key).await?;
-    Ok(row_with(key, spent))
+    Ok(row_with(key, spent, desk.store().is_locked::<Key>(&key.id)))
 }
 
-pub fn row_with(key: &Key, spent: i64) -> Map<String, Value> {
+/// `locked`: the configuration declares it.
+pub fn row_with(key: &Key, spent: i64, locked: bool) -> Map<String, Value> {
     let mut row = Map::new();
     row.insert("token".to_owned(), key.hash.clone().into());
     row.insert("key_name".to_owned(), key.hint.clone().into());
@@ -185,6 +211,7 @@ pub fn row_with(key: &Key, spent: i64) -> Map<String, Value> {
     row.insert("updated_at".to_owned(), times::iso(key.updated_at).into());
     row.insert("updated_by".to_owned(), key.updated_by.clone().into());
     row.insert("litellm_budget_table".to_owned(), Value::Null);
+    row.insert("locked".to_owned(), locked.into());
     row
 }
 

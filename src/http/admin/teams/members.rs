@@ -5,7 +5,7 @@ use super::super::fields::{apply, fields, texts, usd};
 use super::super::users;
 use super::{MOST, rows, shape, there};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Fault, Member, User};
+use crate::store::{Fault, Member, Team, User};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
@@ -82,6 +82,7 @@ pub async fn member_add(request: HttpRequest, payload: Payload) -> HttpResponse 
         let id = needed(&body, "team_id")?;
         let team = there(&desk, &id).await?;
         may_lead(&desk, &id).await?;
+        desk.store().unlocked::<Team>(&id)?;
         let mut members = asked(&desk, &id, body.get("member")).await?;
         if members.is_empty() {
             return Err(Error::invalid("Missing required parameter: 'member'.").at_param("member"));

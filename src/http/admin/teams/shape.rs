@@ -42,7 +42,8 @@ fields!(Team {
 });
 
 /// Members that are no fields, or that others decide.
-const HANDLED: [&str; 7] = ["team_id", "members_with_roles", "members", "admins", "spend", "created_at", "updated_at"];
+const HANDLED: [&str; 8] =
+    ["locked", "team_id", "members_with_roles", "members", "admins", "spend", "created_at", "updated_at"];
 
 /// What plain members can be allowed.
 pub const PERMISSIONS: [&str; 2] = ["/key/generate", "/key/service-account/generate"];
@@ -73,6 +74,7 @@ pub async fn rows(desk: &Desk, teams: &[Team]) -> Result<Vec<Map<String, Value>>
         row.insert("admins".to_owned(), of("admin").into());
         row.insert("members".to_owned(), of("user").into());
         row.insert("budget_reset_at".to_owned(), Value::Null);
+        row.insert("locked".to_owned(), desk.store().is_locked::<Team>(&team.id).into());
         row.insert("created_at".to_owned(), times::iso(team.created_at).into());
         row.insert("updated_at".to_owned(), times::iso(team.updated_at).into());
         row

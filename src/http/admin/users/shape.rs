@@ -37,7 +37,8 @@ fields!(User {
 });
 
 /// Members of the key that comes with a user, and those that others decide.
-const HANDLED: [&str; 17] = [
+const HANDLED: [&str; 18] = [
+    "locked",
     "user_id",
     "teams",
     "auto_create_key",
@@ -77,6 +78,12 @@ pub fn apply(user: &mut User, body: &Body) -> Result<()> {
         return Err(Error::invalid("Passwords are not served yet; take 'password' out.").at_param("password"));
     }
     put(user, body, &HANDLED)?;
+    role_of_user(user)
+}
+
+/// # Errors
+/// A 400 for a role that there is not.
+pub fn role_of_user(user: &User) -> Result<()> {
     if let Some(role) = &user.role
         && !ROLES.iter().any(|(name, ..)| name == role)
     {
@@ -99,6 +106,7 @@ pub async fn rows(desk: &Desk, users: &[User]) -> Result<Vec<Map<String, Value>>
         row.insert("spend".to_owned(), usd(total.spent()));
         row.insert("teams".to_owned(), teams.into());
         row.insert("budget_reset_at".to_owned(), Value::Null);
+        row.insert("locked".to_owned(), desk.store().is_locked::<User>(&user.id).into());
         row.insert("created_at".to_owned(), times::iso(user.created_at).into());
         row.insert("updated_at".to_owned(), times::iso(user.updated_at).into());
         row
