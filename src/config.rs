@@ -123,6 +123,10 @@ pub struct Ledger {
     pub serve_unaccounted: bool,
     /// Bytes on the disk for what is not in the store yet.
     pub spool_limit: u64,
+    /// How old rows may become; none keeps them.
+    pub retention: Option<Duration>,
+    /// How often what is too old is taken away.
+    pub retention_interval: Duration,
 }
 
 /// Whether secrets and files of the machine are looked at.
@@ -219,6 +223,11 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
             enabled: !file.ledger.disabled,
             serve_unaccounted: file.ledger.serve_unaccounted,
             spool_limit: file.ledger.spool_limit.map_or(1 << 30, |size| size.0 as u64),
+            retention: file.ledger.retention.map(|age| age.0).filter(|age| !age.is_zero()),
+            retention_interval: file
+                .ledger
+                .retention_interval
+                .map_or(Duration::from_secs(86_400), |interval| interval.0.max(Duration::from_secs(1))),
         },
         deployments,
         prices,

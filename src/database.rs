@@ -3,6 +3,8 @@
 //! The gateway is ready before it asks for the database, and goes on without it: what a call needs of it is remembered
 //! ([`crate::auth`]), and what a call leaves behind waits in the ledger's spool.
 
+pub mod sweep;
+
 use crate::config::Config;
 use crate::config::store::FILE;
 use crate::gateway::Gateway;

@@ -101,6 +101,7 @@ where
     tracing::info!("ready on {}: {}", addresses.join(", "), status(&gateway));
     warm_up(&gateway);
     actix_web::rt::spawn(database::keep(gateway.clone()));
+    actix_web::rt::spawn(database::sweep::keep(gateway.clone()));
     let booked = Arc::new(tokio::sync::Notify::new());
     let writer = Writer::new(gateway.store.clone(), gateway.ledger.clone());
     let writer = actix_web::rt::spawn(writer.run(booked.clone(), LAST_BOOKING));

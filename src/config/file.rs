@@ -188,6 +188,12 @@ pub struct Ledger {
     /// Disk for calls that the store has not got yet, because it is down. Default `"1GiB"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool_limit: Option<Size>,
+    /// Rows of calls are kept for so long; what they add up to stays. Default: for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Age>,
+    /// Between two looks at what is too old. Default `"1d"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention_interval: Option<Duration>,
 }
 
 /// `[[models]]`: one deployment, an upstream model under a public name.
@@ -254,6 +260,10 @@ pub enum OneOrMany {
 /// A length of time: `"30s"`, `"500ms"`, `"5m"`, `"1h"`, or a number of seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Duration(pub std::time::Duration);
+
+/// How old something may become: as [`Duration`], and in weeks, months (`"6mo"`, of 31 days) and years too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Age(pub std::time::Duration);
 
 /// A number of bytes: `"32MiB"`, `"512KiB"`, `"10MB"`, or a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

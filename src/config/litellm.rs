@@ -13,7 +13,7 @@ mod yaml;
 
 use self::keys::Fate;
 use self::values::Report;
-use super::file::{File, LogFormat};
+use super::file::{Duration, File, LogFormat};
 use crate::secret::Written;
 use serde_json::{Map, Value};
 use std::fmt;
@@ -106,6 +106,9 @@ fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
     }
 }
 
+/// What is too old is looked for once a month at least.
+const MOST_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
 fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Report) {
     let Some(settings) = report.map(keys::GENERAL, tree.get(keys::GENERAL)) else {
         return;
@@ -129,6 +132,11 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
             report.note(path(key), "the ledger is off as a whole: calls have no rows, and no spend is counted");
         }
     }
+    let kept = "maximum_spend_logs_retention_period";
+    file.ledger.retention = report.age(&path(kept), settings.get(kept));
+    let interval = "maximum_spend_logs_retention_interval";
+    file.ledger.retention_interval =
+        report.age(&path(interval), settings.get(interval)).map(|age| Duration(age.0.min(MOST_INTERVAL)));
     file.health.concurrency = report.count(&path("health_check_concurrency"), settings.get("health_check_concurrency"));
 }
 

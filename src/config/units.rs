@@ -1,8 +1,8 @@
-//! How lengths of time and numbers of bytes are written: [`Duration`] and [`Size`] as text, both ways.
+//! How lengths of time and numbers of bytes are written: [`Duration`], [`Age`] and [`Size`] as text, both ways.
 //!
 //! A message never repeats the text that was refused: it may come from a file that holds secrets.
 
-use super::file::{Duration, Size};
+use super::file::{Age, Duration, Size};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +12,12 @@ const LONGEST_MS: u64 = 365 * 24 * 3_600_000;
 
 /// Units of time in milliseconds, the largest first, so that the first exact one is the shortest text.
 const TIMES: &[(&str, u64)] = &[("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// The longest age that may be written: a hundred years.
+const OLDEST_MS: u64 = 100 * LONGEST_MS;
+
+/// Units of [`Age`] that [`Duration`] has not. A month is the longest one: rather kept a day more than a day less.
+const AGES: &[(&str, u64)] = &[("y", LONGEST_MS), ("mo", 31 * 86_400_000), ("w", 7 * 86_400_000)];
 
 const SIZES: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
@@ -25,6 +31,7 @@ const SIZES: &[(&str, u64)] = &[
 
 const NOT_A_TIME: &str =
     "not a length of time: write \"500ms\", \"30s\", \"5m\", \"1h\", \"1d\" or a number of seconds";
+const NOT_AN_AGE: &str = "not an age: write \"12h\", \"30d\", \"8w\", \"6mo\", \"2y\" or a number of seconds";
 const NOT_A_SIZE: &str = "not a size: write \"512KiB\", \"32MiB\", \"1GiB\", \"10MB\" or a number of bytes";
 
 impl Duration {
@@ -67,6 +74,42 @@ impl fmt::Display for Duration {
             Some((name, unit)) => write!(f, "{}{name}", ms / u128::from(*unit)),
             None => f.write_str("0s"),
         }
+    }
+}
+
+impl Age {
+    /// That many seconds, in whole milliseconds.
+    ///
+    /// # Errors
+    /// A message for the operator: negative, not a number, or over a hundred years.
+    pub fn from_seconds(seconds: f64) -> Result<Self, String> {
+        let ms = (seconds * 1_000.0).round();
+        if seconds.is_nan() || seconds < 0.0 {
+            return Err("an age cannot be negative".to_owned());
+        }
+        if ms > OLDEST_MS as f64 {
+            return Err("an age is at most a hundred years".to_owned());
+        }
+        Ok(Age(std::time::Duration::from_millis(ms as u64)))
+    }
+}
+
+impl FromStr for Age {
+    type Err = String;
+
+    /// Reads what [`Duration`] reads, and `"8w"`, `"6mo"`, `"2y"`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (number, unit) = split(text).ok_or(NOT_AN_AGE)?;
+        let unit = if unit.is_empty() { "s" } else { unit };
+        let (_, ms) = AGES.iter().chain(TIMES).find(|(name, _)| *name == unit).ok_or(NOT_AN_AGE)?;
+        Age::from_seconds(number * *ms as f64 / 1_000.0)
+    }
+}
+
+impl fmt::Display for Age {
+    /// As [`Duration`]: in days at most.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Duration(self.0).fmt(f)
     }
 }
 
@@ -170,6 +213,21 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Visitor {
+            expected: "an age such as \"30d\", or a number of seconds",
+            number: Age::from_seconds,
+        })
+    }
+}
+
+impl Serialize for Age {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl Serialize for Duration {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -251,6 +309,24 @@ mod tests {
         assert!(Duration::from_seconds(f64::NAN).is_err());
         assert!(Duration::from_seconds(f64::INFINITY).is_err());
         assert!(Duration::from_seconds(-0.5).unwrap_err().contains("negative"));
+    }
+
+    #[test]
+    fn ages_are_times_that_may_be_years() {
+        let day = 86_400;
+        for (text, seconds, written) in [
+            ("30d", 30 * day, "30d"),
+            ("2w", 14 * day, "14d"),
+            ("6mo", 186 * day, "186d"),
+            ("2y", 730 * day, "730d"),
+            ("90", 90, "90s"),
+        ] {
+            let age: Age = text.parse().unwrap();
+            assert_eq!((age.0.as_secs(), age.to_string().as_str()), (seconds, written), "{text}");
+        }
+        for text in ["", "d", "-1d", "101y", "3 fortnights", "nan"] {
+            assert!(text.parse::<Age>().is_err(), "{text}");
+        }
     }
 
     #[test]

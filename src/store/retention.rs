@@ -72,6 +72,24 @@ impl Store {
         Ok(rows)
     }
 
+    /// The lengths of the windows of budgets that there are sums of.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn spans(&self) -> Result<Vec<String>> {
+        let rows = self.db.read("SELECT DISTINCT span FROM totals WHERE span <> ''", Vec::new()).await?.rows;
+        rows.into_iter().map(Row::one).collect()
+    }
+
+    /// Takes windows of that length away that began before.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn sweep_windows(&self, span: &str, before: i64) -> Result<u64> {
+        let sql = "DELETE FROM totals WHERE span = $1 AND start < $2 AND reserved_nanos = 0";
+        Ok(self.db.write(sql, vec![span.to_owned().to_value(), Value::Int(before)]).await?.changed)
+    }
+
     /// Gives a part of what was freed back to the file system: so many pages of 4 KiB. Postgres does so by itself.
     ///
     /// # Errors

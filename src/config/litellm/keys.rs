@@ -37,7 +37,9 @@ const CACHING: &str = "response caching is not served yet";
 const CALLBACKS: &str = "callbacks and exporters are not served yet";
 const REDIS: &str = "shared state between several gateways is not served yet";
 const STORE: &str = "models in the database are not served yet; its pool is set by `connection_limit` and `pool_timeout` in database_url";
-const LEDGER: &str = "the ledger keeps failures always, prompts not yet, and its rows for as long as there is room";
+const LEDGER: &str = "the ledger keeps failures always, and prompts not yet";
+const CRON: &str =
+    "what is too old is taken away at an interval, in small steps: set maximum_spend_logs_retention_interval";
 const KEYS_LATER: &str = "defaults and bounds for new keys are not served yet: a key is what its request says";
 const USERS: &str = "defaults for new users and teams, and users named by a header, are not served yet";
 const HEALTH: &str = "background health checks are not served yet: GET /health calls every deployment";
@@ -300,9 +302,9 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "disable_spend_updates", Carried),
     (GENERAL, "disable_error_logs", NotYet(LEDGER)),
     (GENERAL, "store_prompts_in_spend_logs", NotYet(LEDGER)),
-    (GENERAL, "maximum_spend_logs_retention_period", NotYet(LEDGER)),
-    (GENERAL, "maximum_spend_logs_retention_interval", NotYet(LEDGER)),
-    (GENERAL, "maximum_spend_logs_cleanup_cron", NotYet(LEDGER)),
+    (GENERAL, "maximum_spend_logs_retention_period", Carried),
+    (GENERAL, "maximum_spend_logs_retention_interval", Carried),
+    (GENERAL, "maximum_spend_logs_cleanup_cron", NotYet(CRON)),
     (GENERAL, "spend_report_frequency", NotYet(ALERTS)),
     (GENERAL, "proxy_batch_write_at", NoNeed("the ledger writes spend as it happens, in batches of its own")),
     (GENERAL, "proxy_budget_rescheduler_min_time", NoNeed("budgets will be reset on time, without a scheduler")),

@@ -4,7 +4,7 @@
 //! never the value.
 
 use super::{Note, type_name};
-use crate::config::file::{Duration, Json, Size};
+use crate::config::file::{Age, Duration, Json, Size};
 use crate::secret::Written;
 use serde_json::{Map, Value};
 
@@ -143,6 +143,18 @@ impl Report {
     pub fn seconds(&mut self, path: &str, value: Option<&Value>) -> Option<Duration> {
         let seconds = self.number(path, value).filter(|seconds| *seconds != 0.0)?;
         self.kept(path, Duration::from_seconds(seconds))
+    }
+
+    /// A length of time as LiteLLM writes it (`30d`, `6mo`), or a number of seconds.
+    pub fn age(&mut self, path: &str, value: Option<&Value>) -> Option<Age> {
+        match self.settled(path, value?)? {
+            Value::Number(number) => self.kept(path, Age::from_seconds(number.as_f64().unwrap_or(-1.0))),
+            Value::String(text) => self.kept(path, text.trim().parse()),
+            other => {
+                self.wrong(path, other, "a length of time such as 30d");
+                None
+            }
+        }
     }
 
     /// A number of mebibytes, which is what LiteLLM calls MB.
