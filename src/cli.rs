@@ -1,6 +1,7 @@
 //! The command line.
 
 mod keys;
+mod store;
 mod units;
 
 use crate::config::units::count;
@@ -34,6 +35,11 @@ enum Command {
     Reload(Reload),
     /// Make, list, show, revoke and rotate keys of callers
     Key(keys::Keys),
+    /// Bring the tables of the database up to date; a gateway that starts does so by itself
+    Migrate(store::Migrate),
+    /// Look after the store of keys, people and spend
+    #[command(subcommand)]
+    Store(store::Act),
     /// Look at everything a call needs, and say what is wrong and what to do
     Doctor(Doctor),
     /// Convert the configuration of another gateway
@@ -170,6 +176,8 @@ pub fn run() -> ExitCode {
         }
         Command::Reload(args) => reload(args),
         Command::Key(args) => keys::run(args).and_then(|text| print(text.as_bytes())),
+        Command::Migrate(args) => store::migrate(args).and_then(|text| print(text.as_bytes())),
+        Command::Store(act) => store::run(act).and_then(|text| print(text.as_bytes())),
         Command::Doctor(args) => {
             let env_file = args.files.env_file.clone();
             let found = sources(args.files).unwrap_or_default();

@@ -1,7 +1,14 @@
 //! The ledger: each call has one row with its cost, whatever becomes of the process, the caller and the database.
 
+mod clock;
+mod disk;
 mod kill;
+mod load;
+mod moves;
+mod outage;
+mod postgres;
 mod reading;
+mod retention;
 
 use crate::chat::HELLO;
 use crate::stream::HELLO as STREAM;
@@ -43,8 +50,12 @@ fn setting(postgres: &Postgres) -> String {
 /// The test on SQLite, and on a Postgres of its own where one is installed.
 fn on_both(test: impl Fn(&str)) {
     test("");
+    on_postgres(|_, database| test(database));
+}
+
+fn on_postgres(test: impl FnOnce(&Postgres, &str)) {
     match Postgres::start() {
-        Some(postgres) => test(&setting(&postgres)),
+        Some(postgres) => test(&postgres, &setting(&postgres)),
         None => eprintln!("SKIPPED on Postgres: its server is not installed"),
     }
 }

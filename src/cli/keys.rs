@@ -109,7 +109,7 @@ pub fn run(args: Keys) -> Result<String, String> {
 }
 
 /// A file that root makes could not be written by the gateway.
-fn may_write(config: &Config) -> Result<(), String> {
+pub(super) fn may_write(config: &Config) -> Result<(), String> {
     let me = std::fs::metadata("/proc/self").map(|about| about.uid());
     let owner = std::fs::metadata(&config.state_dir).map(|about| about.uid());
     let fresh = !config.state_dir.join(FILE).exists();

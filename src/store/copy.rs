@@ -1,10 +1,11 @@
 //! One store into another: `gateway store copy`.
 
+use super::db::Db;
 use super::keys::{Grace, Key};
 use super::ledger::{LedgerRow, Month, Prompt, Tagged, time_of_id};
 use super::records;
 use super::reports::Daily;
-use super::sql::Record;
+use super::sql::{Record, record};
 use super::totals::Total;
 use super::{AccessGroup, Budget, Customer, Fault, Member, Organization, Result, Store, Tag, Team, User};
 use std::collections::BTreeSet;
@@ -14,6 +15,17 @@ use std::collections::BTreeSet;
 pub struct Copied {
     pub table: &'static str,
     pub rows: u64,
+}
+
+record! {
+    /// A copy of what was deleted, as it lies in its table.
+    pub struct Buried in "removed", key 3 {
+        pub kind: String,
+        pub id: String,
+        pub at: i64,
+        pub removed_by: Option<String>,
+        pub record: serde_json::Value,
+    }
 }
 
 const BATCH: i64 = 500;
@@ -37,7 +49,7 @@ impl Store {
                 )));
             }
         }
-        Ok(vec![
+        let copied = vec![
             self.copy_table::<Budget>(to, |_| ()).await?,
             self.copy_table::<Organization>(to, |_| ()).await?,
             self.copy_table::<User>(to, |_| ()).await?,
@@ -48,12 +60,37 @@ impl Store {
             self.copy_table::<AccessGroup>(to, |_| ()).await?,
             self.copy_table::<Key>(to, |_| ()).await?,
             self.copy_table::<Grace>(to, |_| ()).await?,
+            self.copy_table::<Buried>(to, |_| ()).await?,
             self.copy_table::<Total>(to, |total| total.reserved_nanos = 0).await?,
             self.copy_table::<Daily>(to, |_| ()).await?,
             self.copy_ledger(to).await?,
             self.copy_table::<Tagged>(to, |_| ()).await?,
             self.copy_table::<Prompt>(to, |_| ()).await?,
-        ])
+        ];
+        to.gather().await?;
+        Ok(copied)
+    }
+
+    /// Brings a SQLite file up to date, so that it is all there is of the store: what lies beside it is empty then.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn gather(&self) -> Result<()> {
+        match &self.db {
+            Db::Postgres(_) => Ok(()),
+            Db::Sqlite(db) => db.alone("PRAGMA wal_checkpoint(TRUNCATE)", Vec::new()).await.map(drop),
+        }
+    }
+
+    /// Writes a SQLite store into a new file, as it is at this moment, while others write to it.
+    ///
+    /// # Errors
+    /// There is such a file, it cannot be written, or the store is not in SQLite.
+    pub async fn back_up(&self, path: &str) -> Result<()> {
+        match &self.db {
+            Db::Postgres(_) => Err(Fault::Invalid("the store is in Postgres; back it up with pg_dump".to_owned())),
+            Db::Sqlite(db) => db.alone("VACUUM INTO $1", records::id(path)).await.map(drop),
+        }
     }
 
     async fn copy_table<R: Record>(&self, to: &Store, change: impl Fn(&mut R)) -> Result<Copied> {

@@ -77,6 +77,17 @@ impl Sqlite {
         wait(answer).await
     }
 
+    /// Runs one statement that is in no transaction, where there is no other writer, however long it takes: for
+    /// commands, not for calls.
+    ///
+    /// # Errors
+    /// What the file, or the statement, is at fault.
+    pub async fn alone(&self, sql: &str, params: Vec<Value>) -> Result<Answer> {
+        let (reply, answer) = oneshot::channel();
+        send(&self.writer, Job::Run { sql: numbered(sql), params, reply })?;
+        answer.await.unwrap_or_else(|_| Err(Fault::Unavailable("the store has been closed".to_owned())))
+    }
+
     /// Begins a transaction, once the one before it is over.
     ///
     /// # Errors

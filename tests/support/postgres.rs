@@ -4,6 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 pub struct Postgres {
@@ -14,8 +15,13 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// A running server; none where it is not installed.
+    /// A running server that lets everybody in; none where it is not installed.
     pub fn start() -> Option<Self> {
+        Self::with("gateway", "trust", None)
+    }
+
+    /// A running server whose only role is let in by this method, with this password.
+    pub fn with(role: &str, method: &str, password: Option<&str>) -> Option<Self> {
         let debian = (15..=18).rev().map(|v| PathBuf::from(format!("/usr/lib/postgresql/{v}/bin")));
         let path = std::env::var_os("PATH").unwrap_or_default();
         let found = debian.chain(std::env::split_paths(&path)).find(|dir| dir.join("initdb").exists());
@@ -31,31 +37,87 @@ impl Postgres {
             chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
         let server = Postgres { bin, dir, user };
-        server.tool("initdb", &["-U", "gateway", "-A", "trust", "-N", "-E", "UTF8", "--locale=C", "-D", "data"]);
+        let mut made = vec!["-U", role, "-A", method, "-N", "-E", "UTF8", "--locale=C", "-D", "data"];
+        if let Some(password) = password {
+            std::fs::write(server.dir.path().join("password"), password).unwrap();
+            made.push("--pwfile=password");
+        }
+        server.tool("initdb", &made);
         server.up();
         Some(server)
     }
 
     pub fn up(&self) {
         let options = format!("-c listen_addresses= -k {} -c fsync=off", self.dir.path().display());
-        self.tool("pg_ctl", &["-w", "-s", "-D", "data", "-o", &options, "-l", "log", "start"]);
+        let start = ["-w", "-s", "-D", "data", "-o", options.as_str(), "-l", "log", "start"];
+        // What was killed is a process, to whoever looks for it by its number, until somebody has waited for it.
+        let end = Instant::now() + super::feed::PATIENCE;
+        while !self.does("pg_ctl", &start) {
+            let log = std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+            assert!(Instant::now() < end, "Postgres does not start:\n{log}");
+            super::feed::pass(Duration::from_millis(50));
+        }
     }
 
     pub fn down(&self) {
         self.tool("pg_ctl", &["-w", "-s", "-D", "data", "-m", "immediate", "stop"]);
     }
 
+    pub fn restart(&self) {
+        self.tool("pg_ctl", &["-w", "-s", "-D", "data", "-m", "fast", "-l", "log", "restart"]);
+    }
+
+    /// `kill -9`, of all its processes.
+    pub fn kill(&self) {
+        let all = self.processes();
+        signal("KILL", &all);
+        while all.iter().any(|pid| is_alive(*pid)) {
+            super::feed::pass(Duration::from_millis(5));
+        }
+    }
+
+    /// It hangs: connections stay open, and nothing is answered.
+    pub fn freeze(&self) {
+        signal("STOP", &self.processes());
+    }
+
+    pub fn thaw(&self) {
+        signal("CONT", &self.processes());
+    }
+
     pub fn url(&self) -> String {
-        format!("postgresql://gateway@/postgres?host={}", self.dir.path().display())
+        self.url_of("gateway")
+    }
+
+    /// With this before the `@`.
+    pub fn url_of(&self, who: &str) -> String {
+        format!("postgresql://{who}@/postgres?host={}", self.dir.path().display())
+    }
+
+    /// The first process and its children.
+    fn processes(&self) -> Vec<u32> {
+        let file = std::fs::read_to_string(self.dir.path().join("data/postmaster.pid")).unwrap();
+        let first: u32 = file.lines().next().unwrap().trim().parse().unwrap();
+        let parent = |pid: u32| -> Option<u32> {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+        };
+        let all = std::fs::read_dir("/proc").unwrap().flatten();
+        let all = all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+        std::iter::once(first).chain(all.filter(|pid| parent(*pid) == Some(first))).collect()
     }
 
     fn tool(&self, name: &str, arguments: &[&str]) {
+        assert!(self.does(name, arguments), "{name} {arguments:?}");
+    }
+
+    fn does(&self, name: &str, arguments: &[&str]) -> bool {
         let mut command = Command::new(self.bin.join(name));
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }
         let command = command.args(arguments).current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
-        assert!(command.status().unwrap().success(), "{name} {arguments:?}");
+        command.status().unwrap().success()
     }
 }
 
@@ -65,10 +127,26 @@ impl Drop for Postgres {
         if let Some((uid, gid)) = self.user {
             command.uid(uid).gid(gid);
         }
-        // It may be down already.
+        // It may be down already, or hang.
+        if self.dir.path().join("data/postmaster.pid").exists() {
+            self.thaw();
+        }
         let command = command.args(["-s", "-D", "data", "-m", "immediate", "stop"]).current_dir(self.dir.path());
         let _ = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     }
+}
+
+/// One may have ended by itself.
+fn signal(name: &str, pids: &[u32]) {
+    for pid in pids {
+        let _ = Command::new("/bin/sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()]).status();
+    }
+}
+
+/// One that has ended and was not waited for is not.
+fn is_alive(pid: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }
 
 fn account() -> (u32, u32) {
