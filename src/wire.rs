@@ -1,5 +1,6 @@
 //! Wire formats: bytes to frames and members. Pure, push style, no I/O.
 
+pub mod completions;
 pub mod hub;
 pub mod json;
 pub mod messages;

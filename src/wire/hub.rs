@@ -10,6 +10,10 @@ use serde_json::value::RawValue;
 #[derive(Deserialize)]
 pub struct Answer<'a> {
     #[serde(borrow)]
+    pub id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub created: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub model: Option<&'a RawValue>,
     #[serde(borrow)]
     pub choices: Option<Vec<Told<'a>>>,
@@ -20,6 +24,8 @@ pub struct Answer<'a> {
 /// One of the choices of a whole answer.
 #[derive(Deserialize)]
 pub struct Told<'a> {
+    #[serde(borrow)]
+    pub index: Option<&'a RawValue>,
     #[serde(borrow)]
     pub message: Option<Message<'a>>,
     #[serde(borrow)]
@@ -52,6 +58,10 @@ pub struct Message<'a> {
 /// A piece of a streamed answer.
 #[derive(Deserialize)]
 pub struct Chunk<'a> {
+    #[serde(borrow)]
+    pub id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub created: Option<&'a RawValue>,
     #[serde(borrow)]
     pub model: Option<&'a RawValue>,
     #[serde(borrow)]
