@@ -19,6 +19,7 @@ use actix_web::http::StatusCode;
 use bytes::Bytes;
 pub use relay::Relay;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The format that the caller speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,10 +38,8 @@ pub struct Ask<'a> {
     pub streams: bool,
     /// The model as the caller named it.
     pub model: &'a str,
-    /// The call's id, for answers that must have one.
-    pub id: &'a str,
-    /// Seconds since 1970, for answers that must say when they were made.
-    pub created: u64,
+    /// The call's id, for answers that must have one; it says when the call was made (UUIDv7).
+    pub id: Uuid,
     /// Requests nested deeper are refused.
     pub max_nesting: usize,
 }
@@ -88,7 +87,7 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
                 max_output: target.known().facts.max_output_tokens,
             };
             let foreign = anthropic::request(&body.join(), &facts)?;
-            let back = Back::ChatFromMessages { context: foreign.context, created: ask.created, shows_usage };
+            let back = Back::ChatFromMessages { context: foreign.context, created: created(&ask.id), shows_usage };
             Ok(Outbound { body: Bytes::from(foreign.body).into(), betas: foreign.betas, back })
         }
         (Face::Messages, Language::Anthropic) => {
@@ -109,12 +108,17 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let Prepared { body, .. } = prepared(&chat)?;
             let back = Back::MessagesFromChat {
                 model: ask.model.to_owned(),
-                id: format!("msg_{}", ask.id),
+                id: format!("msg_{}", ask.id.simple()),
                 estimated_input: messages::estimate_tokens(bytes)?,
             };
             Ok(Outbound { body, betas: Vec::new(), back })
         }
     }
+}
+
+/// Seconds since 1970: the first 48 bits are milliseconds (RFC 9562, section 5.7).
+fn created(id: &Uuid) -> u64 {
+    id.as_bytes()[..6].iter().fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte)) / 1000
 }
 
 fn is_anthropics_own(target: &Target) -> bool {

@@ -9,6 +9,7 @@
 //! - [`database`] the store in the daemon: brought up to date, watched
 //! - [`http`] the routes; [`auth`] who calls, and what a key may use
 //! - [`envelope`] the body as it came, and changes to it
+//! - [`call`] what is asked, checked; [`dispatch`] one deployment after the other, until one answers
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
 //! - [`provider`] the upstream APIs, and the body each of them wants
 //! - [`exchange`] the upstream's body from the caller's, and the caller's answer from the upstream's
@@ -22,12 +23,14 @@
 //! - [`systemd`] and [`telemetry`] the process and its log
 
 pub mod auth;
+pub mod call;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod database;
 pub mod demo;
+pub mod dispatch;
 pub mod doctor;
 pub mod envelope;
 pub mod error;

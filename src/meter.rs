@@ -18,7 +18,7 @@ use entry::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tracing::{Level, enabled, info, warn};
+use tracing::{Level, debug, enabled, info, warn};
 use uuid::Uuid;
 
 /// A new id for a call: a UUIDv7 (RFC 9562, section 5.7), so that ids sort by time.
@@ -84,7 +84,17 @@ pub struct Meter {
     seen_tokens: u64,
     /// Where the call is going to be booked, once it is known where it goes.
     entry: Option<Entry>,
+    attempts: Attempts,
     settled: bool,
+}
+
+/// What it took to get an answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attempts {
+    /// Attempts behind the first one.
+    pub retries: u32,
+    /// Other models that were gone over to.
+    pub fallbacks: u32,
 }
 
 impl Meter {
@@ -102,6 +112,7 @@ impl Meter {
             usage: None,
             seen_tokens: 0,
             entry: None,
+            attempts: Attempts::default(),
             settled: false,
         }
     }
@@ -116,16 +127,40 @@ impl Meter {
         self.request_bytes = request_bytes;
     }
 
-    pub fn sent_to(&mut self, target: &Target) {
-        self.deployment = Some(target.deployment.clone());
-        self.tariff = target.tariff();
-    }
-
-    /// The call is to be booked: who made it and what it said, and where it goes.
-    pub fn book(&mut self, pen: Rc<Pen>, mut row: LedgerRow, target: &Target) {
-        entry::begin(&mut row, &self.id, &self.caller, &self.model, target);
+    /// The call is to be booked: who made it and what it said.
+    pub fn book(&mut self, pen: Rc<Pen>, mut row: LedgerRow) {
+        entry::begin(&mut row, &self.id, &self.caller, &self.model);
         row.stream = self.stream;
         self.entry = Some(Entry::new(pen, row));
+    }
+
+    /// The call goes to this deployment, from now on by its price.
+    pub fn sent_to(&mut self, target: &Target) {
+        if self.deployment.is_some() {
+            self.attempts.retries += 1;
+        }
+        self.deployment = Some(target.deployment.clone());
+        self.tariff = target.tariff();
+        if let Some(entry) = &mut self.entry {
+            entry.sent_to(target);
+        }
+    }
+
+    /// An attempt that began then has failed.
+    pub fn failed_at(&mut self, error: &Error, begun: Instant) {
+        let deployment = self.deployment.as_ref().map_or("", |d| &d.id);
+        debug!(
+            request_id = %self.id,
+            deployment,
+            class = error.class(),
+            duration_ms = millis(begun.elapsed()),
+            "attempt failed"
+        );
+    }
+
+    /// What it has taken so far.
+    pub fn attempts(&self) -> Attempts {
+        self.attempts
     }
 
     /// The call is about to be sent upstream. When this returns, its row is sure to come, whatever becomes of the
@@ -202,7 +237,8 @@ impl Meter {
             deployment.say_unpriced(&self.model);
         }
         if let Some(entry) = &mut self.entry {
-            let end = entry::End { usage: &usage, charge: &charge, estimated, status, outcome, error };
+            let attempts = self.attempts;
+            let end = entry::End { usage: &usage, charge: &charge, estimated, status, outcome, error, attempts };
             entry.settle(&end, self.first, self.started.elapsed());
         }
         if !enabled!(target: "gateway::request", Level::WARN) {
@@ -227,6 +263,8 @@ impl Meter {
                     reasoning_tokens = usage.reasoning_tokens,
                     estimated,
                     cost_usd = cost.map(usd_text).unwrap_or_default(),
+                    retries = self.attempts.retries,
+                    fallbacks = self.attempts.fallbacks,
                     first_ms = self.first.map_or(0, millis),
                     duration_ms = millis(self.started.elapsed()),
                     outcome,

@@ -1,6 +1,7 @@
 //! From the model that a caller names to the deployment that serves the call.
 //!
-//! Exact names first, then patterns, the most specific one first. Deployments of one name are served in turn.
+//! Exact names first, then patterns, the most specific one first. Deployments of one name are served in turn; where one
+//! fails, the others are tried.
 
 mod pricing;
 
@@ -42,6 +43,8 @@ pub struct Deployment {
     /// Tried in turn; empty where the upstream wants none.
     pub keys: Vec<SecretString>,
     pub next_key: AtomicUsize,
+    /// Attempts and answers under way.
+    pub in_flight: AtomicUsize,
     /// Request headers beside the key.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub shape: Shape,
@@ -125,12 +128,61 @@ impl Target {
     }
 }
 
+/// Where a call may go: the deployments behind the name that was asked for, in an order that is made as they are tried.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    group: Arc<Group>,
+    /// The name that was asked for, where that is not the group's own.
+    name: Option<String>,
+}
+
+impl Plan {
+    /// The model as it was asked for.
+    pub fn model(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.group.name)
+    }
+
+    /// The name that was asked for, as a header value.
+    pub fn label(&self) -> HeaderValue {
+        let own = || self.group.deployments.first().map(|d| d.labels.group.clone());
+        let asked = self.name.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
+        asked.or_else(own).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    /// The next one to try: deployments that can be called first, those of `tried` (by their index) never.
+    pub fn next(&self, tried: &[usize]) -> Option<Target> {
+        let group = &*self.group;
+        let turn = match tried {
+            [] => group.next.fetch_add(1, Ordering::Relaxed),
+            _ => group.next.load(Ordering::Relaxed),
+        };
+        let count = group.deployments.len();
+        let in_turn = || (0..count).map(|i| &group.deployments[(turn + i) % count]);
+        let untried = || in_turn().filter(|d| !tried.contains(&d.index));
+        let deployment = untried().find(|d| d.unserved.is_none()).or_else(|| untried().next())?;
+        Some(self.to(deployment))
+    }
+
+    fn to(&self, deployment: &Arc<Deployment>) -> Target {
+        let captured = self.name.as_deref().and_then(|name| pattern::capture(&self.group.name, name));
+        let named = captured.filter(|_| deployment.model.contains('*')).map(|captured| {
+            // `*` -> `openai/*` is asked for `openai/gpt-x` as well as for `gpt-x`.
+            let bare = captured
+                .strip_prefix(deployment.provider.name)
+                .and_then(|rest| rest.strip_prefix('/'))
+                .unwrap_or(captured);
+            pattern::fill(&deployment.model, bare)
+        });
+        Target { deployment: deployment.clone(), named }
+    }
+}
+
 /// All names and what they lead to.
 #[derive(Debug, Default)]
 pub struct Routes {
     pub deployments: Vec<Arc<Deployment>>,
-    exact: HashMap<String, Group>,
-    patterns: Vec<Group>,
+    exact: HashMap<String, Arc<Group>>,
+    patterns: Vec<Arc<Group>>,
 }
 
 /// The deployments of one public name.
@@ -143,47 +195,47 @@ struct Group {
 
 impl Routes {
     pub fn new(deployments: Vec<Arc<Deployment>>) -> Self {
-        let mut routes = Routes::default();
+        let mut groups: Vec<Group> = Vec::new();
+        let mut places: HashMap<&str, usize> = HashMap::new();
         for deployment in &deployments {
-            let name = &deployment.name;
-            let fresh = || Group { name: name.clone(), deployments: Vec::new(), next: AtomicUsize::new(0) };
-            let group = if !name.contains('*') {
-                routes.exact.entry(name.clone()).or_insert_with(fresh)
-            } else {
-                let place = routes.patterns.iter().position(|g| g.name == *name).unwrap_or_else(|| {
-                    routes.patterns.push(fresh());
-                    routes.patterns.len() - 1
-                });
-                &mut routes.patterns[place]
-            };
-            group.deployments.push(deployment.clone());
+            let name = &*deployment.name;
+            let place = *places.entry(name).or_insert_with(|| {
+                groups.push(Group { name: name.to_owned(), deployments: Vec::new(), next: AtomicUsize::new(0) });
+                groups.len() - 1
+            });
+            groups[place].deployments.push(deployment.clone());
+        }
+        let mut routes = Routes::default();
+        for group in groups.into_iter().map(Arc::new) {
+            match group.name.contains('*') {
+                true => routes.patterns.push(group),
+                false => drop(routes.exact.insert(group.name.clone(), group)),
+            }
         }
         routes.patterns.sort_by_key(|g| std::cmp::Reverse(g.name.len()));
         routes.deployments = deployments;
         routes
     }
 
-    /// The deployment that is next in turn for this name.
+    /// Where a call for this name may go.
     ///
     /// # Errors
-    /// 400 for a name that leads nowhere, with the nearest one that does; 501 or 401 for a deployment that cannot be
-    /// called.
-    pub fn target(&self, model: &str) -> Result<Target> {
+    /// 400 for a name that leads nowhere, with the nearest one that does.
+    pub fn plan(&self, model: &str) -> Result<Plan> {
         let (group, captured) = self.find(model).ok_or_else(|| self.unknown(model))?;
-        let turn = group.next.fetch_add(1, Ordering::Relaxed);
-        let deployment = &group.deployments[turn % group.deployments.len()];
-        if let Some(why) = &deployment.unserved {
-            return Err(why.clone());
+        Ok(Plan { group: group.clone(), name: captured.map(|_| model.to_owned()) })
+    }
+
+    /// The deployment that a call for this name would go to next.
+    ///
+    /// # Errors
+    /// As [`Routes::plan`]; 501 or 401 for deployments that cannot be called.
+    pub fn target(&self, model: &str) -> Result<Target> {
+        let target = self.plan(model)?.next(&[]).ok_or_else(|| self.unknown(model))?;
+        match &target.deployment.unserved {
+            Some(why) => Err(why.clone()),
+            None => Ok(target),
         }
-        let named = captured.map(|captured| {
-            // `*` -> `openai/*` is asked for `openai/gpt-x` as well as for `gpt-x`.
-            let bare = captured
-                .strip_prefix(deployment.provider.name)
-                .and_then(|rest| rest.strip_prefix('/'))
-                .unwrap_or(captured);
-            pattern::fill(&deployment.model, bare)
-        });
-        Ok(Target { deployment: deployment.clone(), named: named.filter(|_| deployment.model.contains('*')) })
     }
 
     /// Whether calls for this name would be routed.
@@ -230,7 +282,7 @@ impl Routes {
         self.deployments.iter().map(|d| d.name.as_str()).filter(|name| seen.insert(*name)).collect()
     }
 
-    fn find<'a>(&self, model: &'a str) -> Option<(&Group, Option<&'a str>)> {
+    fn find<'a>(&self, model: &'a str) -> Option<(&Arc<Group>, Option<&'a str>)> {
         if let Some(group) = self.exact.get(model) {
             return Some((group, None));
         }

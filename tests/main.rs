@@ -22,6 +22,7 @@ mod params;
 mod people;
 mod prices;
 mod requests;
+mod routing;
 mod sdk;
 mod secrets;
 mod stream;

@@ -274,6 +274,7 @@ fn one(
         calls,
         keys,
         next_key: AtomicUsize::new(0),
+        in_flight: AtomicUsize::new(0),
         headers,
         unserved,
         pricing,

@@ -1,7 +1,7 @@
 //! Reading a request body: bounded in size and in patience, copied as little as possible.
 
-use super::call::stopping;
 use crate::clock::{Alarm, Clock, Ring};
+use crate::dispatch::stopping;
 use crate::error::{Error, Kind, Result};
 use crate::upstream::content_length;
 use actix_web::HttpRequest;

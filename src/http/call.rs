@@ -1,68 +1,44 @@
-//! A call on its way from the request to the answer, whatever format it has.
+//! What all routes of calls have in common: how a checked call is answered, and what no request may say.
 
-use super::reply;
-use crate::clock::Ring;
+use super::{reply, stream};
+use crate::call::{Call, Patience};
+use crate::dispatch;
 use crate::envelope::Envelope;
-use crate::error::{Error, Kind, Result};
-use crate::exchange::{self, Back, Face, Whole};
-use crate::gateway::{Live, Worker};
+use crate::error::{Error, Result};
 use crate::meter::{self, Meter};
-use crate::route::{Target, Timeouts};
-use crate::upstream::{self, Request};
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// A call that is checked and routed, and not sent yet.
-pub struct Call {
-    pub face: Face,
-    pub worker: Rc<Worker>,
-    pub live: Arc<Live>,
-    pub target: Target,
-    pub request: Request,
-    pub back: Back,
-    pub timeouts: Timeouts,
-    /// The public name that was asked for.
-    pub group: HeaderValue,
+/// Answers a call in the form that it asks for, and settles it.
+///
+/// # Errors
+/// Why it could not be answered.
+pub async fn answer(call: Call, meter: Meter) -> Result<HttpResponse> {
+    match call.streams {
+        true => stream::answer(call, meter).await,
+        false => whole(call, meter).await,
+    }
 }
 
 /// An answer in one piece.
-pub async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
-    let Call { face, worker, live, target, request, back, timeouts, group } = call;
-    let deployment = &target.deployment;
-    let asked = Instant::now();
-    let exchange = async {
-        let response = worker.upstream.send(live.generation, &target, request).await?;
-        let headers = response.headers().clone();
-        let body = upstream::gather(response, live.config.server.answer_limit, deployment).await?;
-        Ok((headers, body))
-    };
-    let result = tokio::select! {
-        biased;
-        result = exchange => result,
-        ring = worker.clock.after(timeouts.whole) => Err(match ring {
-            Ring::Late => late(&target, timeouts.whole),
-            Ring::Ending => stopping(),
-        }),
-    };
-    let told = result.and_then(|(headers, body)| Ok((headers, exchange::whole(&back, body, &deployment.origin)?)));
-    match told {
-        Ok((headers, Whole { body, usage, id })) => {
-            let waited = asked.elapsed();
+async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
+    match dispatch::whole(&call, &mut meter).await {
+        Ok(answer) => {
             meter.answered();
-            meter.answered_as(id.as_deref());
-            meter.used(usage);
-            meter.saw(meter::estimate(body.len()));
+            meter.answered_as(answer.id.as_deref());
+            meter.used(answer.usage);
+            meter.saw(meter::estimate(answer.body.len()));
             meter.succeed();
             let mut builder = HttpResponse::Ok();
             builder.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-            reply::call_headers(&mut builder, &meter.id, deployment, group, meter.started.elapsed(), waited);
+            let times = (meter.started.elapsed(), answer.waited);
+            reply::call_headers(&mut builder, &meter.id, meter.attempts(), call.plan.label(), times);
+            reply::deployment_headers(&mut builder, &answer.deployment);
             reply::cost(&mut builder, meter.cost());
-            reply::anthropic_id(&mut builder, face, &meter.id);
-            reply::upstream_headers(&mut builder, &headers);
-            Ok(builder.body(body))
+            reply::anthropic_id(&mut builder, call.face, &meter.id);
+            reply::upstream_headers(&mut builder, &answer.headers);
+            Ok(builder.body(answer.body))
         }
         Err(error) => {
             meter.fail(&error);
@@ -71,32 +47,11 @@ pub async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     }
 }
 
-/// The name that was asked for, as a header value.
-pub fn group(model: &str, target: &Target) -> HeaderValue {
-    let own = &target.deployment.labels.group;
-    if model == target.deployment.name {
-        return own.clone();
-    }
-    HeaderValue::from_str(model).unwrap_or_else(|_| own.clone())
-}
-
-pub fn late(target: &Target, limit: Duration) -> Error {
-    let deployment = &target.deployment;
-    Error::new(
-        Kind::Timeout,
-        format!(
-            "'{}' did not answer within {limit:?} (timeout of the model '{}').",
-            deployment.provider.name, deployment.name
-        ),
-    )
-}
-
-pub fn stopping() -> Error {
-    Error::new(Kind::Stopping, "The gateway is being stopped or restarted; try again.")
-}
-
-/// The deployment's time limits, or the shorter ones that the caller asks for.
-pub fn timeouts(envelope: &Envelope, headers: &HeaderMap, limits: Timeouts) -> Result<Timeouts> {
+/// How long the caller says that it wants to wait.
+///
+/// # Errors
+/// A 400 for what is no time.
+pub fn patience(envelope: &Envelope, headers: &HeaderMap) -> Result<Patience> {
     let header = |name: &str| {
         headers.get(name).map(|v| v.to_str().ok().and_then(|v| v.trim().parse::<f64>().ok()).ok_or(name.to_owned()))
     };
@@ -116,11 +71,9 @@ pub fn timeouts(envelope: &Envelope, headers: &HeaderMap, limits: Timeouts) -> R
         }
         Ok(Some(Duration::from_secs_f64(seconds)))
     };
-    let whole = read("timeout", "x-litellm-timeout")?;
-    let silence = read("stream_timeout", "x-litellm-stream-timeout")?;
-    Ok(Timeouts {
-        whole: whole.map_or(limits.whole, |t| t.min(limits.whole)),
-        silence: silence.or(whole).map_or(limits.silence, |t| t.min(limits.silence)),
+    Ok(Patience {
+        whole: read("timeout", "x-litellm-timeout")?,
+        silence: read("stream_timeout", "x-litellm-stream-timeout")?,
     })
 }
 

@@ -1,25 +1,23 @@
 //! `POST /v1/chat/completions` and its aliases.
 
-use super::call::{self, Call, check_owner, missing, wrong_type};
-use super::{body, entry, reply, stream};
+use super::call::{self, check_owner, missing, wrong_type};
+use super::{body, entry, reply};
 use crate::auth::{self, access};
+use crate::call::Call;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
-use crate::exchange::{self, Ask, Face};
+use crate::exchange::Face;
 use crate::meter::{self, Meter};
-use crate::upstream::{Endpoint, Request};
 use crate::wire::json;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use std::borrow::Cow;
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse {
     let mut meter = Meter::new(meter::new_id(), Instant::now());
     let id = meter.id;
     let answer = match begin(&request, payload, &mut meter).await {
-        Ok((call, true)) => stream::answer(call, meter).await,
-        Ok((call, false)) => call::whole(call, meter).await,
+        Ok(call) => call::answer(call, meter).await,
         Err(error) => {
             meter.fail(&error);
             Err(error)
@@ -28,8 +26,8 @@ pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse
     reply::fit(&request, answer.unwrap_or_else(|error| reply::error(&error, &id)))
 }
 
-/// From the request to a call; true where its answer is to be streamed.
-async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<(Call, bool)> {
+/// From the request to a call.
+async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<Call> {
     let worker = reply::worker(request)?.clone();
     let live = worker.gateway.live();
     let caller = auth::caller(&worker.gateway, &live, request).await?;
@@ -46,28 +44,25 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let model = in_path.as_deref().or(in_body.as_deref()).filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
     meter.asked(model, streams, size);
     let model = &*access::model(&live, &caller, model)?;
-    let target = live.routes.target(model)?;
-    meter.sent_to(&target);
+    let plan = live.routes.plan(model)?;
+    let patience = call::patience(&envelope, request.headers())?;
     if live.config.ledger.enabled {
-        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Chat), &target);
+        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Chat));
     }
-    let ask = Ask { face: Face::Chat, envelope: &envelope, streams, model, id: "", created: now(), max_nesting };
-    let outbound = exchange::outbound(&ask, &target)?;
-    let timeouts = call::timeouts(&envelope, request.headers(), target.deployment.timeouts)?;
-    meter.open(live.config.ledger.serve_unaccounted)?;
-    let group = call::group(model, &target);
-    let request = Request {
-        endpoint: Endpoint::Call,
-        body: outbound.body,
-        betas: outbound.betas.into_iter().map(Cow::Borrowed).collect(),
+    drop(in_body);
+    Ok(Call {
+        id: meter.id,
+        face: Face::Chat,
+        worker,
+        live,
+        caller,
+        envelope,
+        streams,
+        plan,
+        patience,
+        betas: Vec::new(),
         version: None,
-    };
-    Ok((Call { face: Face::Chat, worker, live, target, request, back: outbound.back, timeouts, group }, streams))
-}
-
-/// Seconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+    })
 }
 
 /// What a member must be, where it is there and not null.

@@ -132,8 +132,7 @@ async fn ask(worker: &Worker, live: &Live, deployment: &Arc<Deployment>) -> Resu
         envelope: &envelope,
         streams: false,
         model: target.model(),
-        id: "",
-        created: 0,
+        id: crate::meter::new_id(),
         max_nesting: 8,
     };
     let outbound = exchange::outbound(&ask, &target)?;

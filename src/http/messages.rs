@@ -1,11 +1,13 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's API, over any upstream.
 
-use super::call::{self, Call, check_owner, missing, wrong_type};
-use super::{body, entry, reply, stream};
+use super::call::{self, check_owner, missing, wrong_type};
+use super::{body, entry, reply};
 use crate::auth::{self, access};
+use crate::call::Call;
+use crate::dispatch;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
-use crate::exchange::{self, Ask, Face};
+use crate::exchange::{self, Face};
 use crate::meter::{self, Meter};
 use crate::provider::Language;
 use crate::upstream::{self, Endpoint, Request};
@@ -25,8 +27,7 @@ pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
     let mut meter = Meter::new(meter::new_id(), Instant::now());
     let id = meter.id;
     let answer = match begin(&request, payload, &mut meter).await {
-        Ok((call, true)) => stream::answer(call, meter).await,
-        Ok((call, false)) => call::whole(call, meter).await,
+        Ok(call) => call::answer(call, meter).await,
         Err(error) => {
             meter.fail(&error);
             Err(error)
@@ -35,7 +36,7 @@ pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
     reply::fit(&request, answer.unwrap_or_else(|error| reply::anthropic_error(&error, &id)))
 }
 
-async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<(Call, bool)> {
+async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<Call> {
     let worker = reply::worker(request)?.clone();
     let live = worker.gateway.live();
     let caller = auth::caller(&worker.gateway, &live, request).await?;
@@ -52,22 +53,26 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let model = envelope.string("model").filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
     meter.asked(&model, streams, size);
     let model = access::model(&live, &caller, &model)?;
-    let target = live.routes.target(&model)?;
-    meter.sent_to(&target);
+    let plan = live.routes.plan(&model)?;
+    let patience = call::patience(&envelope, request.headers())?;
+    let (betas, version) = (betas(request.headers())?.collect(), version(request.headers())?);
     if live.config.ledger.enabled {
-        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Messages), &target);
+        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Messages));
     }
-    let id = meter.id.simple().to_string();
-    let ask =
-        Ask { face: Face::Messages, envelope: &envelope, streams, model: &model, id: &id, created: 0, max_nesting };
-    let outbound = exchange::outbound(&ask, &target)?;
-    let timeouts = call::timeouts(&envelope, request.headers(), target.deployment.timeouts)?;
-    let group = call::group(&model, &target);
-    let betas = outbound.betas.into_iter().map(Cow::Borrowed).chain(betas(request.headers())?).collect();
-    let version = version(request.headers())?;
-    meter.open(live.config.ledger.serve_unaccounted)?;
-    let request = Request { endpoint: Endpoint::Call, body: outbound.body, betas, version };
-    Ok((Call { face: Face::Messages, worker, live, target, request, back: outbound.back, timeouts, group }, streams))
+    drop(model);
+    Ok(Call {
+        id: meter.id,
+        face: Face::Messages,
+        worker,
+        live,
+        caller,
+        envelope,
+        streams,
+        plan,
+        patience,
+        betas,
+        version,
+    })
 }
 
 pub async fn count_tokens(request: HttpRequest, payload: Payload) -> HttpResponse {
@@ -107,13 +112,13 @@ async fn count(request: &HttpRequest, payload: Payload, id: &Uuid) -> Result<Htt
         let response = worker.upstream.send(live.generation, &target, sending).await?;
         upstream::gather(response, live.config.server.answer_limit, deployment).await
     };
-    let timeouts = call::timeouts(&envelope, request.headers(), deployment.timeouts)?;
+    let timeouts = call::patience(&envelope, request.headers())?.within(deployment.timeouts);
     let counted = tokio::select! {
         biased;
         counted = exchange => counted,
         ring = worker.clock.after(timeouts.whole) => Err(match ring {
-            crate::clock::Ring::Late => call::late(&target, timeouts.whole),
-            crate::clock::Ring::Ending => call::stopping(),
+            crate::clock::Ring::Late => dispatch::late(&target, timeouts.whole),
+            crate::clock::Ring::Ending => dispatch::stopping(),
         }),
     };
     match counted {

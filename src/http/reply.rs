@@ -3,6 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::exchange::Face;
 use crate::gateway::Worker;
+use crate::meter::Attempts;
 use crate::price::usd_text;
 use crate::route::Deployment;
 use crate::wire::messages;
@@ -63,24 +64,35 @@ pub fn call_id(builder: &mut HttpResponseBuilder, id: &Uuid) {
     builder.insert_header((VERSION, HeaderValue::from_static(env!("CARGO_PKG_VERSION"))));
 }
 
-/// The headers of an answered call. `upstream` is the part of `total` that was spent waiting for the upstream.
+/// The headers of a call that is answered, after how long, and how much of that upstreams were waited for.
 pub fn call_headers(
     builder: &mut HttpResponseBuilder,
     id: &Uuid,
-    deployment: &Deployment,
+    attempts: Attempts,
     group: HeaderValue,
-    total: Duration,
-    upstream: Duration,
+    (total, upstream): (Duration, Duration),
 ) {
     call_id(builder, id);
     builder
-        .insert_header((MODEL_ID, deployment.labels.id.clone()))
         .insert_header((MODEL_GROUP, group))
-        .insert_header((API_BASE, deployment.labels.api_base.clone()))
         .insert_header((RESPONSE_MS, millis(total)))
         .insert_header((OVERHEAD_MS, millis(total.saturating_sub(upstream))))
-        .insert_header((RETRIES, HeaderValue::from_static("0")))
-        .insert_header((FALLBACKS, HeaderValue::from_static("0")));
+        .insert_header((RETRIES, count(attempts.retries)))
+        .insert_header((FALLBACKS, count(attempts.fallbacks)));
+}
+
+/// The headers that say which deployment answers.
+pub fn deployment_headers(builder: &mut HttpResponseBuilder, deployment: &Deployment) {
+    builder
+        .insert_header((MODEL_ID, deployment.labels.id.clone()))
+        .insert_header((API_BASE, deployment.labels.api_base.clone()));
+}
+
+fn count(count: u32) -> HeaderValue {
+    match count {
+        0 => HeaderValue::from_static("0"),
+        many => HeaderValue::from(many),
+    }
 }
 
 /// The cost of the call in dollars, where it is known.

@@ -4,19 +4,18 @@
 //! (`early_commit`) it goes out all the same and comments keep the connection alive. From then on a failure is a last
 //! error event, never a silent end.
 
-use super::call::{Call, late, stopping};
 use super::reply;
+use crate::call::Call;
 use crate::clock::{Alarm, Ring};
+use crate::dispatch::{self, Open};
 use crate::error::{Error, Kind, Result};
-use crate::exchange::{self, Back, Face, Relay};
-use crate::meter::Meter;
-use crate::route::{Deployment, Target, Tariff, Timeouts};
+use crate::exchange::Face;
+use crate::meter::{Attempts, Meter};
 use crate::tap::Step;
-use crate::upstream::{self, broken_off};
-use crate::wire::{messages, sse};
+use crate::wire::messages;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use awc::ClientResponse;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
@@ -24,6 +23,7 @@ use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// What keeps a silent stream open.
 fn keep_alive_of(face: Face) -> Bytes {
@@ -33,16 +33,8 @@ fn keep_alive_of(face: Face) -> Bytes {
     }
 }
 
-type Opening = Pin<Box<dyn Future<Output = Result<Open>>>>;
-
-/// A stream whose first event is there.
-struct Open {
-    response: ClientResponse,
-    relay: Relay,
-    first: Option<Step>,
-    /// The upstream's body has been read to its end, and must not be asked again.
-    ended: bool,
-}
+/// The call on its way to its first event. It has the meter while nobody else writes to it.
+type Opening = Pin<Box<dyn Future<Output = (Meter, Result<Open>)>>>;
 
 /// Waits for the first event, or for the moment to commit without it.
 ///
@@ -52,139 +44,70 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     let asked = Instant::now();
     let settings = &call.live.config.server;
     let (early_commit, keep_alive) = (settings.early_commit, settings.keep_alive);
-    let deployment = call.target.deployment.clone();
-    let (face, group, silence) = (call.face, call.group.clone(), call.timeouts.silence);
+    let (face, group, id) = (call.face, call.plan.label(), meter.id);
+    let started = meter.started;
     let mut alarm = call.worker.clock.alarm(early_commit.and_then(|limit| asked.checked_add(limit)));
-    let mut opening: Opening = Box::pin(open(call, meter.tariff()));
+    let mut opening: Opening = Box::pin(async move {
+        let opened = dispatch::open(&call, &mut meter).await;
+        (meter, opened)
+    });
 
     let opened = tokio::select! {
         biased;
         opened = &mut opening => Some(opened),
-        ring = &mut alarm => match ring {
-            Ring::Late => None,
-            Ring::Ending => Some(Err(stopping())),
-        },
+        // At the end of the process the call itself ends in words.
+        () = late(&mut alarm) => None,
     };
-    let state = match opened {
-        Some(Ok(open)) => State::Open(Box::new(open)),
-        Some(Err(error)) => {
-            meter.fail(&error);
-            return Err(error);
-        }
-        None => State::Opening(opening),
-    };
-
     let mut builder = HttpResponse::Ok();
     builder
         .insert_header((CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8")))
         .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-cache")))
         .insert_header((HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no")));
-    reply::call_headers(&mut builder, &meter.id, &deployment, group, meter.started.elapsed(), asked.elapsed());
-    reply::anthropic_id(&mut builder, face, &meter.id);
-    if let State::Open(open) = &state {
-        meter.answered();
-        reply::upstream_headers(&mut builder, open.response.headers());
-    }
+    reply::anthropic_id(&mut builder, face, &id);
+    let state = match opened {
+        Some((mut meter, Ok(open))) => {
+            meter.answered();
+            reply::call_headers(&mut builder, &id, meter.attempts(), group, (started.elapsed(), open.waited));
+            reply::deployment_headers(&mut builder, &open.deployment);
+            reply::upstream_headers(&mut builder, open.response.headers());
+            State::Open(Box::new(open), meter)
+        }
+        Some((mut meter, Err(error))) => {
+            meter.fail(&error);
+            return Err(error);
+        }
+        // Who will answer is not known yet.
+        None => {
+            reply::call_headers(&mut builder, &id, Attempts::default(), group, (started.elapsed(), asked.elapsed()));
+            State::Opening(opening)
+        }
+    };
     let now = Instant::now();
-    Ok(builder.body(CallStream { face, state, meter, alarm, silence, keep_alive, heard: now, sent: now }))
+    Ok(builder.body(CallStream { face, id, state, alarm, keep_alive, heard: now, sent: now }))
 }
 
-/// Calls the upstream and waits for the first event that says something.
-async fn open(call: Call, tariff: Tariff) -> Result<Open> {
-    let Call { worker, live, target, request, back, timeouts, .. } = call;
-    let deployment = &target.deployment;
-    let answer_limit = live.config.server.answer_limit;
-    let first = async {
-        let mut response = worker.upstream.send(live.generation, &target, request).await?;
-        if !is_event_stream(response.headers()) {
-            return Err(no_stream(response, &back, answer_limit, deployment).await);
-        }
-        let mut relay = Relay::new(back, deployment.origin.clone(), tariff);
-        let mut ended = false;
-        loop {
-            match relay.step() {
-                Step::Fail(error) => return Err(error),
-                // Comments are the upstream's way to say that it is not there yet.
-                Step::Forward(event) if sse::content(&event) == sse::Content::Nothing => continue,
-                step @ (Step::Forward(_) | Step::Finish(_)) => {
-                    return Ok(Open { response, relay, first: Some(step), ended });
-                }
-                Step::More => match response.next().await {
-                    Some(Ok(chunk)) => relay.push(chunk),
-                    Some(Err(e)) => return Err(broken_off(deployment, &e)),
-                    None => {
-                        ended = true;
-                        relay.end();
-                    }
-                },
-            }
-        }
-    };
-    tokio::select! {
-        biased;
-        opened = first => opened,
-        ring = worker.clock.after(timeouts.silence) => Err(match ring {
-            Ring::Late => late_stream(&target, timeouts),
-            Ring::Ending => stopping(),
-        }),
-    }
-}
-
-fn late_stream(target: &Target, timeouts: Timeouts) -> Error {
-    if timeouts.silence == timeouts.whole {
-        return late(target, timeouts.whole);
-    }
-    let deployment = &target.deployment;
-    Error::new(
-        Kind::Timeout,
-        format!(
-            "'{}' sent nothing within {:?} (stream_timeout of the model '{}').",
-            deployment.provider.name, timeouts.silence, deployment.name
-        ),
-    )
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    // Some servers name no type; their events are checked one by one anyway.
-    headers.get(CONTENT_TYPE).is_none_or(|t| t.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
-}
-
-/// An answer of another type than a stream: an error in disguise, or a server that cannot stream.
-async fn no_stream(response: ClientResponse, back: &Back, limit: usize, deployment: &Deployment) -> Error {
-    let whole = match upstream::gather(response, limit, deployment).await {
-        Ok(body) => exchange::whole(back, body, &deployment.origin),
-        Err(error) => return error,
-    };
-    let provider = deployment.provider.name;
-    match whole {
-        Ok(_) => Error::new(
-            Kind::Garbled,
-            format!("'{provider}' was asked for a stream and answered in one piece; ask it without stream."),
-        ),
-        Err(error) if error.kind == Kind::Garbled => Error::new(
-            Kind::Garbled,
-            format!("'{provider}' was asked for a stream and answered with something else; check api_base."),
-        ),
-        Err(error) => error,
+/// Waits until the time is up; the end of the process is not waited for here.
+async fn late(alarm: &mut Alarm) {
+    if alarm.await == Ring::Ending {
+        std::future::pending().await
     }
 }
 
 enum State {
     /// The status is out, the first event is not there.
     Opening(Opening),
-    Open(Box<Open>),
+    Open(Box<Open>, Meter),
     /// The last event is out; the upstream may have a few bytes left.
-    Closing(ClientResponse),
+    Closing(Box<Open>),
     Ended,
 }
 
 /// The body of a streamed answer.
 struct CallStream {
     face: Face,
+    id: Uuid,
     state: State,
-    meter: Meter,
     alarm: Alarm,
-    silence: Duration,
     keep_alive: Duration,
     /// When the upstream last sent something.
     heard: Instant,
@@ -192,36 +115,61 @@ struct CallStream {
     sent: Instant,
 }
 
+type Next = Poll<Option<std::result::Result<Bytes, Infallible>>>;
+
 impl CallStream {
-    fn fail(&mut self, error: &Error) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
-        self.meter.fail(error);
+    /// The last event of a stream that failed.
+    fn fail(&mut self, mut meter: Meter, error: &Error) -> Next {
+        meter.fail(error);
         self.state = State::Ended;
         Poll::Ready(Some(Ok(match self.face {
             Face::Chat => error.event(),
-            Face::Messages => messages::error_event(error, &reply::request_id(&self.meter.id)),
+            Face::Messages => messages::error_event(error, &reply::request_id(&self.id)),
         })))
     }
 
+    /// As [`Self::fail`], for a stream that is open.
+    fn break_off(&mut self, error: &Error) -> Next {
+        match std::mem::replace(&mut self.state, State::Ended) {
+            State::Open(open, mut meter) => {
+                note(&open, &mut meter);
+                self.fail(meter, error)
+            }
+            _ => Poll::Ready(None),
+        }
+    }
+
     /// Nothing is there: waits for a limit of time, or for the end of the process.
-    fn pause(&mut self, cx: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
+    fn pause(&mut self, cx: &mut Context<'_>) -> Next {
         // While the upstream has not begun, its own limit of time is at work.
-        let stalled = self.heard + self.silence;
-        let next = match self.state {
-            State::Open(_) => stalled.min(self.sent + self.keep_alive),
-            _ => self.sent + self.keep_alive,
+        let next = self.sent + self.keep_alive;
+        let stalled = match &self.state {
+            State::Open(open, _) => Some((self.heard + open.silence, open.silence)),
+            _ => None,
         };
-        self.alarm.set(Some(next));
+        self.alarm.set(Some(stalled.map_or(next, |(stalled, _)| stalled.min(next))));
         if ready!(Pin::new(&mut self.alarm).poll(cx)) == Ring::Ending {
-            return self.fail(&stopping());
+            return match self.state {
+                // The call hears it too, and ends in words.
+                State::Opening(_) => Poll::Pending,
+                _ => self.break_off(&dispatch::stopping()),
+            };
         }
         let now = Instant::now();
-        if matches!(self.state, State::Open(_)) && now >= stalled {
-            let error = Error::new(Kind::Timeout, format!("The upstream sent nothing for {:?}.", self.silence));
-            return self.fail(&error);
+        if let Some((_, silence)) = stalled.filter(|(stalled, _)| now >= *stalled) {
+            let error = Error::new(Kind::Timeout, format!("The upstream sent nothing for {silence:?}."));
+            return self.break_off(&error);
         }
         self.sent = now;
         Poll::Ready(Some(Ok(keep_alive_of(self.face))))
     }
+}
+
+/// Tells the meter what is known so far.
+fn note(open: &Open, meter: &mut Meter) {
+    meter.used(open.relay.usage());
+    meter.saw(open.relay.seen_tokens());
+    meter.answered_as(open.relay.answer_id());
 }
 
 impl MessageBody for CallStream {
@@ -231,20 +179,20 @@ impl MessageBody for CallStream {
         BodySize::Stream
     }
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Next {
         let this = self.get_mut();
         loop {
             match &mut this.state {
                 State::Opening(opening) => match opening.as_mut().poll(cx) {
                     Poll::Pending => return this.pause(cx),
-                    Poll::Ready(Ok(open)) => {
-                        this.meter.answered();
+                    Poll::Ready((mut meter, Ok(open))) => {
+                        meter.answered();
                         this.heard = Instant::now();
-                        this.state = State::Open(Box::new(open));
+                        this.state = State::Open(Box::new(open), meter);
                     }
-                    Poll::Ready(Err(error)) => return this.fail(&error),
+                    Poll::Ready((meter, Err(error))) => return this.fail(meter, &error),
                 },
-                State::Open(open) => {
+                State::Open(open, meter) => {
                     let step = open.first.take().unwrap_or_else(|| open.relay.step());
                     match step {
                         Step::Forward(event) => {
@@ -252,23 +200,16 @@ impl MessageBody for CallStream {
                             return Poll::Ready(Some(Ok(event)));
                         }
                         Step::Finish(event) => {
-                            this.meter.used(open.relay.usage());
-                            this.meter.saw(open.relay.seen_tokens());
-                            this.meter.answered_as(open.relay.answer_id());
-                            this.meter.succeed();
-                            if let State::Open(open) = std::mem::replace(&mut this.state, State::Ended)
+                            note(open, meter);
+                            meter.succeed();
+                            if let State::Open(open, _) = std::mem::replace(&mut this.state, State::Ended)
                                 && !open.ended
                             {
-                                this.state = State::Closing(open.response);
+                                this.state = State::Closing(open);
                             }
                             return Poll::Ready(Some(Ok(event)));
                         }
-                        Step::Fail(error) => {
-                            this.meter.used(open.relay.usage());
-                            this.meter.saw(open.relay.seen_tokens());
-                            this.meter.answered_as(open.relay.answer_id());
-                            return this.fail(&error);
-                        }
+                        Step::Fail(error) => return this.break_off(&error),
                         Step::More => match Pin::new(&mut open.response).poll_next(cx) {
                             Poll::Ready(Some(Ok(chunk))) => {
                                 this.heard = Instant::now();
@@ -284,17 +225,15 @@ impl MessageBody for CallStream {
                                 open.relay.end();
                             }
                             Poll::Pending => {
-                                this.meter.used(open.relay.usage());
-                                this.meter.saw(open.relay.seen_tokens());
-                                this.meter.answered_as(open.relay.answer_id());
+                                note(open, meter);
                                 return this.pause(cx);
                             }
                         },
                     }
                 }
                 State::Closing(_) => {
-                    if let State::Closing(response) = std::mem::replace(&mut this.state, State::Ended) {
-                        close(response, cx);
+                    if let State::Closing(open) = std::mem::replace(&mut this.state, State::Ended) {
+                        close(open.response, cx);
                     }
                 }
                 State::Ended => return Poll::Ready(None),

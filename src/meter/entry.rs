@@ -1,5 +1,6 @@
 //! The ledger's row of a call, from its first record to its last.
 
+use super::Attempts;
 use crate::auth::Caller;
 use crate::error::{Error, Result};
 use crate::ledger::Pen;
@@ -33,20 +34,16 @@ pub struct End<'a> {
     pub status: u16,
     pub outcome: &'a str,
     pub error: Option<&'a Error>,
+    pub attempts: Attempts,
 }
 
-/// Fills in what is known before a call is sent.
-pub fn begin(row: &mut LedgerRow, id: &Uuid, caller: &Caller, model: &str, target: &Target) {
-    let deployment = &target.deployment;
+/// Fills in what is known before it is known where a call goes.
+pub fn begin(row: &mut LedgerRow, id: &Uuid, caller: &Caller, model: &str) {
     row.id = id.hyphenated().to_string();
     row.started_at = time_of(id);
     row.ended_at = row.started_at;
     model.clone_into(&mut row.model);
     row.model_group = Some(model.to_owned());
-    row.upstream_model = Some(target.model().to_owned());
-    row.deployment = Some(deployment.id.clone());
-    row.provider = Some(deployment.provider.name.to_owned());
-    row.api_base = Some(deployment.api_base.clone());
     match caller {
         Caller::Anonymous => (),
         Caller::Master => {
@@ -83,16 +80,28 @@ impl Entry {
         Entry { pen, call: Box::new(Settled { row, ..Settled::default() }), is_open: false }
     }
 
-    /// Writes the record that makes the row sure. As it stands it is that of an interrupted call.
+    /// Writes the record that makes the row sure, once. As it stands it is that of an interrupted call.
     ///
     /// # Errors
     /// A 503 where it cannot be written.
     pub fn open(&mut self, usage: &Usage, charge: &Charge, serve_unaccounted: bool) -> Result<()> {
+        if self.is_open {
+            return Ok(());
+        }
         self.count(usage, charge);
         self.call.row.estimated = true;
         "interrupted".clone_into(&mut self.call.row.status);
         self.is_open = self.pen.open(&self.call, serve_unaccounted)?;
         Ok(())
+    }
+
+    /// Where the call goes.
+    pub fn sent_to(&mut self, target: &Target) {
+        let (row, deployment) = (&mut self.call.row, &target.deployment);
+        row.upstream_model = Some(target.model().to_owned());
+        row.deployment = Some(deployment.id.clone());
+        row.provider = Some(deployment.provider.name.to_owned());
+        row.api_base = Some(deployment.api_base.clone());
     }
 
     pub fn answered_as(&mut self, id: Option<&str>) {
@@ -110,6 +119,7 @@ impl Entry {
         row.estimated = end.estimated;
         end.outcome.clone_into(&mut row.status);
         row.http_status = Some(i64::from(end.status));
+        (row.retries, row.fallbacks) = (end.attempts.retries.into(), end.attempts.fallbacks.into());
         if let Some(error) = end.error {
             row.error_class = Some(error.class().to_owned());
             row.error_code = Some(end.status.to_string());

@@ -1,0 +1,68 @@
+//! A call that was checked: what is asked, by whom, and where it may go.
+//!
+//! It knows nothing of the request that brought it: what the gateway asks for by itself, such as a round of a tool
+//! loop, is a call like any other.
+
+use crate::auth::Caller;
+use crate::envelope::Envelope;
+use crate::exchange::{Ask, Face};
+use crate::gateway::{Live, Worker};
+use crate::route::{Plan, Timeouts};
+use actix_web::http::header::HeaderValue;
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// A call that is checked and not sent yet.
+pub struct Call {
+    pub id: Uuid,
+    pub worker: Rc<Worker>,
+    /// The configuration that the call began with.
+    pub live: Arc<Live>,
+    pub caller: Caller,
+    /// The format that it is asked in.
+    pub face: Face,
+    pub envelope: Envelope,
+    /// The answer is to be streamed.
+    pub streams: bool,
+    /// Where it may go.
+    pub plan: Plan,
+    pub patience: Patience,
+    /// The betas that the caller asks for, for upstreams that know what a beta is.
+    pub betas: Vec<Cow<'static, str>>,
+    /// Another `anthropic-version` than the usual one.
+    pub version: Option<HeaderValue>,
+}
+
+impl Call {
+    /// What is asked of an upstream.
+    pub fn ask(&self) -> Ask<'_> {
+        Ask {
+            face: self.face,
+            envelope: &self.envelope,
+            streams: self.streams,
+            model: self.plan.model(),
+            id: self.id,
+            max_nesting: self.live.config.server.max_nesting,
+        }
+    }
+}
+
+/// How long the caller wants to wait, where it says so.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Patience {
+    pub whole: Option<Duration>,
+    pub silence: Option<Duration>,
+}
+
+impl Patience {
+    /// The deployment's time limits, or the shorter ones of the caller.
+    pub fn within(self, limits: Timeouts) -> Timeouts {
+        Timeouts {
+            whole: self.whole.map_or(limits.whole, |t| t.min(limits.whole)),
+            silence: self.silence.or(self.whole).map_or(limits.silence, |t| t.min(limits.silence)),
+        }
+    }
+}
