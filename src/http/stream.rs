@@ -70,7 +70,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             reply::call_headers(&mut builder, &id, meter.attempts(), group, (started.elapsed(), open.waited));
             reply::deployment_headers(&mut builder, &open.deployment);
             reply::upstream_headers(&mut builder, open.response.headers());
-            State::Open(Box::new(open), meter)
+            State::Open(Box::new((open, meter)))
         }
         Some((mut meter, Err(error))) => {
             meter.fail(&error);
@@ -96,9 +96,9 @@ async fn late(alarm: &mut Alarm) {
 enum State {
     /// The status is out, the first event is not there.
     Opening(Opening),
-    Open(Box<Open>, Meter),
+    Open(Box<(Open, Meter)>),
     /// The last event is out; the upstream may have a few bytes left.
-    Closing(Box<Open>),
+    Closing(ClientResponse),
     Ended,
 }
 
@@ -131,7 +131,8 @@ impl CallStream {
     /// As [`Self::fail`], for a stream that is open.
     fn break_off(&mut self, error: &Error) -> Next {
         match std::mem::replace(&mut self.state, State::Ended) {
-            State::Open(open, mut meter) => {
+            State::Open(opened) => {
+                let (open, mut meter) = *opened;
                 note(&open, &mut meter);
                 self.fail(meter, error)
             }
@@ -144,7 +145,7 @@ impl CallStream {
         // While the upstream has not begun, its own limit of time is at work.
         let next = self.sent + self.keep_alive;
         let stalled = match &self.state {
-            State::Open(open, _) => Some((self.heard + open.silence, open.silence)),
+            State::Open(opened) => Some((self.heard + opened.0.silence, opened.0.silence)),
             _ => None,
         };
         self.alarm.set(Some(stalled.map_or(next, |(stalled, _)| stalled.min(next))));
@@ -188,11 +189,12 @@ impl MessageBody for CallStream {
                     Poll::Ready((mut meter, Ok(open))) => {
                         meter.answered();
                         this.heard = Instant::now();
-                        this.state = State::Open(Box::new(open), meter);
+                        this.state = State::Open(Box::new((open, meter)));
                     }
                     Poll::Ready((meter, Err(error))) => return this.fail(meter, &error),
                 },
-                State::Open(open, meter) => {
+                State::Open(opened) => {
+                    let (open, meter) = &mut **opened;
                     let step = open.first.take().unwrap_or_else(|| open.relay.step());
                     match step {
                         Step::Forward(event) => {
@@ -202,10 +204,10 @@ impl MessageBody for CallStream {
                         Step::Finish(event) => {
                             note(open, meter);
                             meter.succeed();
-                            if let State::Open(open, _) = std::mem::replace(&mut this.state, State::Ended)
-                                && !open.ended
+                            if let State::Open(opened) = std::mem::replace(&mut this.state, State::Ended)
+                                && !opened.0.ended
                             {
-                                this.state = State::Closing(open);
+                                this.state = State::Closing(opened.0.response);
                             }
                             return Poll::Ready(Some(Ok(event)));
                         }
@@ -232,8 +234,8 @@ impl MessageBody for CallStream {
                     }
                 }
                 State::Closing(_) => {
-                    if let State::Closing(open) = std::mem::replace(&mut this.state, State::Ended) {
-                        close(open.response, cx);
+                    if let State::Closing(response) = std::mem::replace(&mut this.state, State::Ended) {
+                        close(response, cx);
                     }
                 }
                 State::Ended => return Poll::Ready(None),
