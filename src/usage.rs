@@ -32,12 +32,16 @@ pub struct Usage {
 
 impl Usage {
     /// Reads an OpenAI `usage` object; numbers may be floats, and members may be missing. Tokens written into a cache are
-    /// no part of OpenAI's own shape: LiteLLM and OpenRouter each have names for them, and all of them are known.
+    /// no part of OpenAI's own shape: LiteLLM and OpenRouter each have names for them, and all of them are known. DeepSeek
+    /// and Moonshot have their own names for tokens read from it, and xAI counts reasoning beside the completion.
     pub fn read(json: &[u8]) -> Option<Usage> {
         #[derive(Deserialize)]
         struct Written {
             prompt_tokens: Option<f64>,
             completion_tokens: Option<f64>,
+            total_tokens: Option<f64>,
+            cached_tokens: Option<f64>,
+            prompt_cache_hit_tokens: Option<f64>,
             cache_creation_input_tokens: Option<f64>,
             prompt_tokens_details: Option<Prompt>,
             completion_tokens_details: Option<Completion>,
@@ -75,15 +79,20 @@ impl Usage {
         let prompt = written.prompt_tokens_details.unwrap_or_default();
         let completion = written.completion_tokens_details.unwrap_or_default();
         let one_hour = count(prompt.cache_creation_token_details.and_then(|d| d.ephemeral_1h_input_tokens));
+        let reads = [prompt.cached_tokens, written.cached_tokens, written.prompt_cache_hit_tokens];
+        let (prompt_tokens, said) = (count(written.prompt_tokens), count(written.completion_tokens));
+        let reasoning = count(completion.reasoning_tokens);
+        let apart = prompt_tokens.saturating_add(said).saturating_add(reasoning);
+        let reasons_apart = written.total_tokens.is_some_and(|total| count(Some(total)) == apart);
         let writes = [prompt.cache_creation_tokens, prompt.cache_write_tokens, written.cache_creation_input_tokens];
         Some(Usage {
-            prompt_tokens: count(written.prompt_tokens),
-            completion_tokens: count(written.completion_tokens),
-            cached_tokens: count(prompt.cached_tokens),
+            prompt_tokens,
+            completion_tokens: if reasons_apart { said.saturating_add(reasoning) } else { said },
+            cached_tokens: reads.into_iter().map(count).fold(0, u64::max),
             // Where several names are given they say the same; one of them may be a zero that says nothing.
             cache_write_tokens: writes.into_iter().map(count).fold(one_hour, u64::max),
             cache_write_1h_tokens: one_hour,
-            reasoning_tokens: count(completion.reasoning_tokens),
+            reasoning_tokens: reasoning,
             audio_in_tokens: count(prompt.audio_tokens),
             audio_out_tokens: count(completion.audio_tokens),
             image_in_tokens: count(prompt.image_tokens),
@@ -139,6 +148,37 @@ mod tests {
             let usage = Usage::read(told.as_bytes()).unwrap();
             let found = (usage.prompt_tokens, usage.cache_write_tokens, usage.cache_write_1h_tokens);
             assert_eq!(found, (9, written, one_hour), "{told}");
+        }
+    }
+
+    #[test]
+    fn vendors_counts_of_cached_and_of_reasoning_tokens_are_known() {
+        for (told, completion, cached, reasoning) in [
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":4,"prompt_cache_hit_tokens":6,"prompt_cache_miss_tokens":3}"#,
+                4,
+                6,
+                0,
+            ),
+            (r#"{"prompt_tokens":9,"completion_tokens":4,"total_tokens":13,"cached_tokens":5}"#, 4, 5, 0),
+            // xAI
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":4,"total_tokens":33,"completion_tokens_details":{"reasoning_tokens":20}}"#,
+                24,
+                0,
+                20,
+            ),
+            // OpenAI
+            (
+                r#"{"prompt_tokens":9,"completion_tokens":24,"total_tokens":33,"completion_tokens_details":{"reasoning_tokens":20}}"#,
+                24,
+                0,
+                20,
+            ),
+        ] {
+            let usage = Usage::read(told.as_bytes()).unwrap();
+            let found = (usage.completion_tokens, usage.cached_tokens, usage.reasoning_tokens);
+            assert_eq!(found, (completion, cached, reasoning), "{told}");
         }
     }
 }
