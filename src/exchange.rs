@@ -11,7 +11,7 @@ mod tests;
 use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
-use crate::provider::{Language, Prepared, anthropic, leave_out, prepare, prepare_native};
+use crate::provider::{Language, Prepared, anthropic, leave_out, prepare, prepare_native, tool_names};
 use crate::route::Target;
 use crate::usage::Usage;
 use crate::wire::messages;
@@ -63,7 +63,7 @@ pub enum Back {
     /// Anthropic's Messages as they come.
     Messages,
     /// Anthropic's Messages, of OpenAI chat.
-    MessagesFromChat { model: String, id: String, estimated_input: u64 },
+    MessagesFromChat { model: String, id: String, estimated_input: u64, names: Arc<anthropic::ToolNames> },
 }
 
 /// Makes the upstream's request.
@@ -104,12 +104,18 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let bytes = ask.envelope.bytes();
             let chat = messages::to_chat(bytes)?;
             let chat = Envelope::parse(Bytes::from(chat), ask.max_nesting)?;
-            let chat = leave_out(&chat, deployment.provider, &target.known().facts, ask.max_nesting)?.unwrap_or(chat);
+            let facts = &target.known().facts;
+            let chat = leave_out(&chat, deployment.provider, target.model(), facts, ask.max_nesting)?.unwrap_or(chat);
+            let (chat, names) = match tool_names::shorten(&chat, ask.max_nesting)? {
+                Some((chat, names)) => (chat, Arc::new(names)),
+                None => (chat, Arc::default()),
+            };
             let Prepared { body, .. } = prepared(&chat)?;
             let back = Back::MessagesFromChat {
                 model: ask.model.to_owned(),
                 id: format!("msg_{}", ask.id.simple()),
                 estimated_input: messages::estimate_tokens(bytes)?,
+                names,
             };
             Ok(Outbound { body, betas: Vec::new(), back })
         }
@@ -165,11 +171,18 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
             ),
         )
     };
+    let no_choices = || {
+        Error::new(
+            Kind::Garbled,
+            format!("The answer of '{}' holds no 'choices'; check that its api_base leads to an API.", origin.provider),
+        )
+    };
     let chat = |body: Bytes| {
         let seen = meter::whole(&body).map_err(|_| no_object())?;
-        match seen.is_error {
-            true => Err(from_upstream(origin, StatusCode::OK, &body)),
-            false => Ok(Whole { body, usage: seen.usage, id: seen.id }),
+        match (seen.is_error, seen.has_choices) {
+            (true, _) => Err(from_upstream(origin, StatusCode::OK, &body)),
+            (false, true) => Ok(Whole { body, usage: seen.usage, id: seen.id }),
+            (false, false) => Err(no_choices()),
         }
     };
     match back {
@@ -188,9 +201,11 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
                 Ok(Whole { body, usage, id })
             }
         },
-        Back::MessagesFromChat { model, id, .. } => {
+        Back::MessagesFromChat { model, id, names, .. } => {
             let answer = chat(body)?;
-            Ok(Whole { body: messages::from_chat(&answer.body, model, id)?.into(), ..answer })
+            let named = tool_names::restore(names, &answer.body);
+            let body = messages::from_chat(named.as_deref().unwrap_or(&answer.body), model, id)?;
+            Ok(Whole { body: body.into(), ..answer })
         }
     }
 }

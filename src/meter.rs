@@ -36,6 +36,8 @@ pub struct Whole {
     pub id: Option<String>,
     /// It holds an error and no choices, whatever its status said.
     pub is_error: bool,
+    /// Without them there is no answer.
+    pub has_choices: bool,
 }
 
 /// Looks at a whole answer.
@@ -55,7 +57,7 @@ pub fn whole(body: &[u8]) -> Result<Whole, json::Fault> {
         _ => (),
     })?;
     let usage = usage.map(|usage| Usage { service, ..usage });
-    Ok(Whole { usage, id, is_error: error && !choices })
+    Ok(Whole { usage, id, is_error: error && !choices, has_choices: choices })
 }
 
 /// Answers nested deeper than this are taken for garbage.

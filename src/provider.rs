@@ -7,10 +7,13 @@
 
 pub mod anthropic;
 pub mod compatible;
+mod inside;
 mod leave_out;
 mod prepare;
+pub mod tool_names;
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+pub use inside::Inside;
 pub use leave_out::leave_out;
 pub use prepare::{Prepared, Shape, Wishes, prepare, prepare_native};
 
@@ -128,6 +131,11 @@ pub struct Quirks {
     pub rename: &'static [(&'static str, &'static str)],
     /// `(member, from, to)`: JSON texts of values that the provider spells differently.
     pub values: &'static [(&'static str, &'static str, &'static str)],
+    /// `(member, word)`: values the provider refuses, where it takes others: the text itself, or the `type` of an object.
+    /// A 400, or the member dropped under `drop_params`.
+    pub refused_values: &'static [(&'static str, &'static str)],
+    /// What differs inside of messages and tools.
+    pub inside: Inside,
     /// `(member, json)`: members that are always sent with this value.
     pub force: &'static [(&'static str, &'static str)],
     /// Static request headers.
@@ -167,6 +175,8 @@ impl Quirks {
         unsupported: &[],
         rename: &[],
         values: &[],
+        refused_values: &[],
+        inside: Inside::PLAIN,
         force: &[],
         headers: &[],
         model_prefix: "",

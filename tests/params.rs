@@ -147,6 +147,45 @@ fn the_developer_role_becomes_system_where_it_is_not_known() {
 }
 
 #[test]
+fn a_value_that_the_provider_does_not_take_is_a_400_or_dropped() {
+    for (provider, member) in [
+        ("moonshot", r#""tool_choice":"required""#),
+        ("deepinfra", r#""tool_choice":{"type":"function","function":{"name":"f"}}"#),
+        ("lm_studio", r#""response_format":{ "type" : "json_object" }"#),
+    ] {
+        let body = with(&format!(r#"{member},"tools":[{{"type":"function","function":{{"name":"f"}}}}]"#));
+        let up = Upstream::new(Reply::whole());
+        let lines = deployment("small", &format!("{provider}/up"), up.base());
+        let error = Gateway::start(&config("", &[lines.clone()])).chat(&body).error(400);
+        let name = &member[1..member.find(':').unwrap() - 1];
+        assert_eq!(error.param.as_deref(), Some(name), "{error:?}");
+        assert!(up.requests().is_empty());
+        assert_eq!(seen(provider, "drop_params = true\n", &body).get(name), None);
+    }
+    let fine = with(r#""tool_choice":"auto","tools":[{"type":"function","function":{"name":"f"}}]"#);
+    assert_eq!(seen("moonshot", "", &fine)["tool_choice"], "auto");
+}
+
+#[test]
+fn messages_and_tools_are_made_to_fit_where_a_provider_is_narrower() {
+    let told = r#"{"role":"assistant","content":null,"refusal":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","tool_call_id":"call_1","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"user","name":"x","content":"hi"}"#;
+    let tools = r#""tools":[{"type":"function","function":{"name":"f","strict":true,"parameters":{"type":"object","properties":{},"additionalProperties":false}}}]"#;
+    let body = format!(r#"{{"model":"small",{tools},"messages":[{{"role":"user","content":"go"}},{told}]}}"#);
+    let sent = seen("openai", "", &body);
+    assert_eq!(sent["messages"], serde_json::from_str::<Value>(&body).unwrap()["messages"]);
+
+    let sent = seen("groq", "", &body);
+    assert_eq!((sent["messages"][1].get("refusal"), sent["messages"][1].get("content")), (None, None), "{sent}");
+    assert_eq!(seen("sambanova", "", &body)["messages"][2]["content"], "a\nb");
+    let sent = seen("mistral", "", &body);
+    let id = sent["messages"][1]["tool_calls"][0]["id"].as_str().unwrap();
+    assert!(id.len() == 9 && sent["messages"][2]["tool_call_id"] == id, "{sent}");
+    assert_eq!(sent["messages"][3].get("name"), None);
+    let function = &sent["tools"][0]["function"];
+    assert_eq!((function.get("strict"), function["parameters"].get("additionalProperties")), (None, None));
+}
+
+#[test]
 fn reasoning_models_get_the_name_of_the_limit_that_they_know() {
     let up = Upstream::new(Reply::whole());
     let gateway = Gateway::start(&config("", &[deployment("small", "openai/o3-mini", up.base())]));

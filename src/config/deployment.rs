@@ -136,12 +136,14 @@ fn one(
         true => upstream,
         false => format!("{}{upstream}", provider.quirks.model_prefix),
     };
+    let (own_base, own_name) = compatible::place(provider, &upstream);
+    let upstream = own_name.unwrap_or(upstream);
 
     let base = base.or_else(|| {
         provider.base_env.iter().find_map(|name| context.secrets.get(name)).map(|s| s.expose_secret().to_owned())
     });
     let base = base.map(|base| with_path(base, &provider.quirks));
-    let base = match base.or_else(|| provider.base_url.map(str::to_owned)) {
+    let base = match base.or(own_base).or_else(|| provider.base_url.map(str::to_owned)) {
         Some(base) => fill_names(&base, context.secrets),
         None if unserved.is_some() => Ok("http://localhost".to_owned()),
         None if context.mode == Mode::Offline && (missing_base || !provider.base_env.is_empty()) => {

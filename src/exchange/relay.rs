@@ -2,7 +2,7 @@
 
 use super::Back;
 use crate::error::{Error, Kind, Origin};
-use crate::provider::anthropic;
+use crate::provider::{anthropic, tool_names};
 use crate::route::Tariff;
 use crate::tap::{Step, Tap};
 use crate::usage::Usage;
@@ -27,7 +27,7 @@ enum Way {
     Chat(Tap),
     ChatFromMessages { events: Events, stream: Box<anthropic::Stream>, tap: Tap, garbled: bool },
     Messages(Watch),
-    MessagesFromChat { tap: Tap, stream: Box<messages::Stream> },
+    MessagesFromChat { tap: Tap, stream: Box<messages::Stream>, names: Arc<anthropic::ToolNames> },
 }
 
 impl Relay {
@@ -42,9 +42,10 @@ impl Relay {
                 garbled: false,
             },
             Back::Messages => Way::Messages(Watch::new(origin.clone())),
-            Back::MessagesFromChat { model, id, estimated_input } => Way::MessagesFromChat {
+            Back::MessagesFromChat { model, id, estimated_input, names } => Way::MessagesFromChat {
                 tap: Tap::new(origin.clone(), true, Tariff::default()),
                 stream: Box::new(messages::Stream::new(&model, &id, estimated_input)),
+                names,
             },
         };
         Relay { way, origin, ended: false }
@@ -98,16 +99,16 @@ impl Relay {
                 )),
                 step => or_end(step, ended, || tap.end()),
             },
-            Way::MessagesFromChat { tap, stream } => {
+            Way::MessagesFromChat { tap, stream, names } => {
                 let mut out = BytesMut::new();
                 loop {
                     if let Some(error) = stream.failure() {
                         return Step::Fail(error);
                     }
                     match or_end(tap.step(), ended, || tap.end()) {
-                        Step::Forward(event) => chunk(event, stream, &mut out),
+                        Step::Forward(event) => chunk(event, stream, names, &mut out),
                         Step::Finish(event) => {
-                            chunk(event, stream, &mut out);
+                            chunk(event, stream, names, &mut out);
                             stream.end(&mut out);
                             if stream.has_succeeded() {
                                 return Step::Finish(out.freeze());
@@ -172,12 +173,13 @@ fn translate(event: &[u8], stream: &mut anthropic::Stream, out: &mut BytesMut) -
 }
 
 /// Gives the translation the chunks that a step of the tap holds: one, or a last one and its `[DONE]`.
-fn chunk(events: Bytes, stream: &mut messages::Stream, out: &mut BytesMut) {
+fn chunk(events: Bytes, stream: &mut messages::Stream, names: &anthropic::ToolNames, out: &mut BytesMut) {
     let mut parts = Events::new(MAX_EVENT);
     parts.push(events);
     while let Ok(Some(event)) = parts.take() {
         if let Content::Data(data) = sse::content(&event) {
-            stream.chunk(&data, out);
+            let named = tool_names::restore(names, &data);
+            stream.chunk(named.as_deref().unwrap_or(&data), out);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! An ordinary provider is one line: name, base URL, variables of the key, variables of the base URL, quirks. The rows
 //! are built-in defaults of a world that drifts; configuration overrides any of it for a single deployment.
 
-use super::{Auth, FOREIGN, KeyNeed, Language, Metadata, ModelQuirks, Provider, Quirks, StreamUsage};
+use super::{Auth, FOREIGN, Inside, KeyNeed, Language, Metadata, ModelQuirks, Provider, Quirks, StreamUsage};
 use crate::pattern;
 use actix_web::http::Uri;
 use std::cmp::Reverse;
@@ -26,11 +26,25 @@ const MISTRAL: Quirks = Quirks {
     unsupported: &["user", "logprobs", "top_logprobs", "logit_bias"],
     rename: &[("max_completion_tokens", "max_tokens"), ("seed", "random_seed")],
     values: &[("tool_choice", r#""required""#, r#""any""#)],
+    inside: Inside {
+        no_keywords: &["$id", "$schema", "additionalProperties", "strict"],
+        named_roles: &["tool"],
+        short_ids: true,
+        marks_prefix: true,
+        ..Inside::PLAIN
+    },
     ..HOST_UNASKED
 };
 
+/// Schemas are hints there, and what would make them more is refused.
+const NO_STRICT: Inside = Inside { no_keywords: &["strict"], ..Inside::PLAIN };
+
+/// Texts only, whoever speaks.
+const TEXTS: Inside = Inside { text_roles: &["system", "developer", "user", "assistant", "tool"], ..Inside::PLAIN };
+
 const ZAI: Quirks = Quirks {
     unsupported: &["presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "seed", "user"],
+    refused_values: &[("tool_choice", "required"), ("tool_choice", "none"), ("tool_choice", "function")],
     ..HOST
 };
 
@@ -90,12 +104,11 @@ const XAI_MODELS: &[ModelQuirks] = &[
     ModelQuirks { patterns: &["grok-3-mini*"], unsupported: &["stop"], rename: &[] },
 ];
 
+const KIMI_THINKING: &[&str] = &["kimi-thinking*", "kimi-k2-thinking*", "kimi-k2.5*", "kimi-k2.6*"];
+
 /// These refuse any temperature but the one that fits their mode, which is the default.
-const MOONSHOT_MODELS: &[ModelQuirks] = &[ModelQuirks {
-    patterns: &["kimi-thinking*", "kimi-k2-thinking*", "kimi-k2.5*", "kimi-k2.6*"],
-    unsupported: &["temperature"],
-    rename: &[],
-}];
+const MOONSHOT_MODELS: &[ModelQuirks] =
+    &[ModelQuirks { patterns: KIMI_THINKING, unsupported: &["temperature"], rename: &[] }];
 
 const SONAR: &[ModelQuirks] = &[ModelQuirks {
     patterns: &["sonar*"],
@@ -149,9 +162,20 @@ pub static PROVIDERS: &[Provider] = &[
     // Hosted.
     hosted("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"], &["MISTRAL_API_BASE"], MISTRAL),
     hosted("codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"], &[], MISTRAL),
-    hosted("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], &["GROQ_API_BASE"], Quirks { unsupported: &["logprobs", "top_logprobs", "logit_bias"], ..HOST }),
-    hosted("deepseek", "https://api.deepseek.com", &["DEEPSEEK_API_KEY"], &["DEEPSEEK_API_BASE"], HOST),
-    hosted("xai", "https://api.x.ai/v1", &["XAI_API_KEY"], &["XAI_API_BASE"], Quirks { models: XAI_MODELS, ..HOST_MANY }),
+    hosted("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], &["GROQ_API_BASE"], Quirks {
+        unsupported: &["logprobs", "top_logprobs", "logit_bias"],
+        inside: Inside { no_nulls: true, ..Inside::PLAIN },
+        ..HOST
+    }),
+    hosted("deepseek", "https://api.deepseek.com", &["DEEPSEEK_API_KEY"], &["DEEPSEEK_API_BASE"], Quirks {
+        inside: Inside { recalls: &["deepseek-reasoner*"], ..TEXTS },
+        ..HOST
+    }),
+    hosted("xai", "https://api.x.ai/v1", &["XAI_API_KEY"], &["XAI_API_BASE"], Quirks {
+        models: XAI_MODELS,
+        inside: Inside { named_roles: &["user"], ..NO_STRICT },
+        ..HOST_MANY
+    }),
     hosted("together_ai", "https://api.together.ai/v1", &["TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"], &[], HOST_MANY),
     // `usage` asks for the true cost; the title is how OpenRouter names the calling application.
     hosted("openrouter", "https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY", "OR_API_KEY"], &["OPENROUTER_API_BASE"], Quirks {
@@ -164,13 +188,22 @@ pub static PROVIDERS: &[Provider] = &[
     hosted("fireworks_ai", "https://api.fireworks.ai/inference/v1", &["FIREWORKS_API_KEY", "FIREWORKS_AI_API_KEY"], &["FIREWORKS_API_BASE"], Quirks {
         values: &[("tool_choice", r#""required""#, r#""any""#)],
         model_prefix: "accounts/fireworks/models/",
+        inside: NO_STRICT,
         ..HOST_MANY
     }),
     hosted("cerebras", "https://api.cerebras.ai/v1", &["CEREBRAS_API_KEY"], &["CEREBRAS_API_BASE"], Quirks { unsupported: &["presence_penalty", "frequency_penalty", "logit_bias", "logprobs", "top_logprobs"], ..HOST_UNASKED }),
     hosted("nvidia_nim", "https://integrate.api.nvidia.com/v1", &["NVIDIA_NIM_API_KEY", "NVIDIA_API_KEY"], &["NVIDIA_NIM_API_BASE"], HOST_UNASKED),
-    hosted("sambanova", "https://api.sambanova.ai/v1", &["SAMBANOVA_API_KEY"], &[], Quirks { unsupported: &["presence_penalty", "frequency_penalty", "seed", "logprobs", "top_logprobs"], ..HOST }),
+    hosted("sambanova", "https://api.sambanova.ai/v1", &["SAMBANOVA_API_KEY"], &[], Quirks {
+        unsupported: &["presence_penalty", "frequency_penalty", "seed", "logprobs", "top_logprobs"],
+        inside: Inside { text_roles: &["tool"], ..Inside::PLAIN },
+        ..HOST
+    }),
     Provider { synonyms: &["ai21_chat"], ..hosted("ai21", "https://api.ai21.com/studio/v1", &["AI21_API_KEY"], &["AI21_API_BASE"], Quirks { unsupported: &["presence_penalty", "frequency_penalty", "logprobs", "top_logprobs", "parallel_tool_calls"], ..HOST_UNASKED }) },
-    hosted("deepinfra", "https://api.deepinfra.com/v1/openai", &["DEEPINFRA_API_KEY"], &["DEEPINFRA_API_BASE"], Quirks { many_choices: true, ..HOST_UNASKED }),
+    hosted("deepinfra", "https://api.deepinfra.com/v1/openai", &["DEEPINFRA_API_KEY"], &["DEEPINFRA_API_BASE"], Quirks {
+        many_choices: true,
+        refused_values: &[("tool_choice", "required"), ("tool_choice", "function")],
+        ..HOST_UNASKED
+    }),
     hosted("github", "https://models.github.ai/inference", &["GITHUB_API_KEY", "GITHUB_TOKEN"], &[], GITHUB),
     // The token of the device flow is the operator's to give; without the name of an editor it is refused.
     hosted("github_copilot", "https://api.githubcopilot.com", &[], &[], Quirks {
@@ -181,7 +214,12 @@ pub static PROVIDERS: &[Provider] = &[
     Provider { base_url: None, ..hosted("databricks", "", &["DATABRICKS_API_KEY"], &["DATABRICKS_API_BASE"], Quirks { unsupported: &["presence_penalty", "frequency_penalty", "seed", "logprobs", "top_logprobs", "parallel_tool_calls"], ..HOST_UNASKED }) },
     hosted("huggingface", "https://router.huggingface.co/v1", &["HF_TOKEN", "HUGGINGFACE_API_KEY"], &["HF_API_BASE"], HOST),
     Provider { synonyms: &["qwencloud", "qwen_ai_platform"], ..hosted("dashscope", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", &["DASHSCOPE_API_KEY"], &["DASHSCOPE_API_BASE"], HOST) },
-    hosted("moonshot", "https://api.moonshot.ai/v1", &["MOONSHOT_API_KEY"], &["MOONSHOT_API_BASE"], Quirks { models: MOONSHOT_MODELS, ..HOST_MANY }),
+    hosted("moonshot", "https://api.moonshot.ai/v1", &["MOONSHOT_API_KEY"], &["MOONSHOT_API_BASE"], Quirks {
+        models: MOONSHOT_MODELS,
+        refused_values: &[("tool_choice", "required")],
+        inside: Inside { recalls: KIMI_THINKING, ..Inside::PLAIN },
+        ..HOST_MANY
+    }),
     hosted("zai", "https://api.z.ai/api/paas/v4", &["ZAI_API_KEY"], &["ZAI_API_BASE"], ZAI),
     // No base variable: the one of its sister would send the mainland's models abroad.
     hosted("bigmodel", "https://open.bigmodel.cn/api/paas/v4", &["ZAI_API_KEY"], &[], ZAI),
@@ -227,7 +265,7 @@ pub static PROVIDERS: &[Provider] = &[
     hosted("amazon_nova", "https://api.nova.amazon.com/v1", &["AMAZON_NOVA_API_KEY"], &[], Quirks { unsupported: &["presence_penalty", "frequency_penalty", "seed"], ..HOST }),
     hosted("bedrock_mantle", "https://bedrock-mantle.{AWS_REGION_NAME}.api.aws/v1", &["BEDROCK_MANTLE_API_KEY", "AWS_BEARER_TOKEN_BEDROCK"], &[], HOST),
     hosted("compactifai", "https://api.compactif.ai/v1", &["COMPACTIFAI_API_KEY"], &[], HOST),
-    hosted("publicai", "https://api.publicai.co/v1", &["PUBLICAI_API_KEY"], &[], HOST),
+    hosted("publicai", "https://api.publicai.co/v1", &["PUBLICAI_API_KEY"], &[], Quirks { inside: TEXTS, ..HOST }),
     hosted("helicone", "https://ai-gateway.helicone.ai", &["HELICONE_API_KEY"], &[], RESELLER),
     Provider { synonyms: &["veniceai"], ..hosted("venice", "https://api.venice.ai/api/v1", &["VENICE_AI_API_KEY"], &[], HOST) },
     hosted("synthetic", "https://api.synthetic.new/openai/v1", &["SYNTHETIC_API_KEY"], &[], HOST),
@@ -278,8 +316,8 @@ pub static PROVIDERS: &[Provider] = &[
     hosted("zerogpu", "https://api.zerogpu.ai/v1", &["ZEROGPU_API_KEY"], &["ZEROGPU_API_BASE"], RESELLER),
 
     // Self-hosted.
-    Provider { base_url: None, synonyms: &["vllm"], ..local("hosted_vllm", "", &["HOSTED_VLLM_API_KEY"], &["HOSTED_VLLM_API_BASE"], HOST_MANY) },
-    local("lm_studio", "http://localhost:1234/v1", &["LM_STUDIO_API_KEY"], &["LM_STUDIO_API_BASE"], HOST),
+    Provider { base_url: None, synonyms: &["vllm"], ..local("hosted_vllm", "", &["HOSTED_VLLM_API_KEY"], &["HOSTED_VLLM_API_BASE"], Quirks { inside: Inside { no_keywords: &["strict", "additionalProperties"], ..Inside::PLAIN }, ..HOST_MANY }) },
+    local("lm_studio", "http://localhost:1234/v1", &["LM_STUDIO_API_KEY"], &["LM_STUDIO_API_BASE"], Quirks { refused_values: &[("response_format", "json_object")], ..HOST }),
     local("llamafile", "http://127.0.0.1:8080/v1", &["LLAMAFILE_API_KEY"], &["LLAMAFILE_API_BASE"], HOST),
     local("llama_cpp", "http://localhost:8080/v1", &[], &[], HOST),
     Provider { synonyms: &["ollama_chat"], ..local("ollama", "http://localhost:11434/v1", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"], Quirks { unsupported: &["logit_bias"], base_path: "/v1", ..HOST }) },
@@ -312,6 +350,21 @@ const OTHER_URLS: &[(&str, &str)] = &[
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Provider> {
     PROVIDERS.iter().find(|provider| provider.name == name || provider.synonyms.contains(&name))
+}
+
+/// Where a model of its own address stands, and what it is called there: Baseten's dedicated deployments have eight
+/// letters and digits for a name, and a host of their own; at Hugging Face's router the host of a model that LiteLLM
+/// writes in front of it, `novita/org/model`, stands behind it.
+#[must_use]
+pub fn place(provider: &Provider, model: &str) -> (Option<String>, Option<String>) {
+    let parts: Vec<&str> = model.split('/').collect();
+    match (provider.name, &parts[..]) {
+        ("baseten", [id]) if id.len() == 8 && id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) => {
+            (Some(format!("https://model-{id}.api.baseten.co/environments/production/sync/v1")), None)
+        }
+        ("huggingface", [host, org, name]) if !name.contains(':') => (None, Some(format!("{org}/{name}:{host}"))),
+        _ => (None, None),
+    }
 }
 
 /// The provider that is known to listen at `url`: scheme, host and port are the same, and its path is the beginning of
@@ -516,6 +569,18 @@ mod tests {
         for name in ["Groq", "groq/", "", "gro", "unknown"] {
             assert!(find(name).is_none(), "{name:?}");
         }
+    }
+
+    #[test]
+    fn models_of_their_own_address_are_found_there() {
+        let place = |provider: &str, model: &str| place(find(provider).unwrap(), model);
+        let (base, model) = place("baseten", "abcd1234");
+        assert_eq!(base.as_deref(), Some("https://model-abcd1234.api.baseten.co/environments/production/sync/v1"));
+        assert_eq!(model, None);
+        assert_eq!(place("baseten", "deepseek-ai/DeepSeek-V3"), (None, None));
+        assert_eq!(place("huggingface", "novita/org/m"), (None, Some("org/m:novita".to_owned())));
+        assert_eq!(place("huggingface", "org/m:novita"), (None, None));
+        assert_eq!(place("openai", "abcd1234"), (None, None));
     }
 
     #[test]

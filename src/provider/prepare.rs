@@ -2,6 +2,7 @@
 //!
 //! Pure: an [`Envelope`] and the [`Shape`] of a deployment in, bytes out.
 
+use super::inside::{self, member_of};
 use super::{Metadata, ModelQuirks, Provider, StreamUsage};
 use crate::envelope::{Edits, Envelope, Member, Pieces};
 use crate::error::Error;
@@ -130,6 +131,13 @@ pub fn prepare(envelope: &Envelope, shape: &Shape, upstream_model: &str, streams
                 return Err(unsupported(name, shape.provider));
             }
             edits.remove(place);
+        } else if let Some(word) = refused_value(envelope, member, quirks.refused_values, name) {
+            if !drop_params && !rules.allows(name) {
+                return Err(unsupported_value(name, word, shape.provider));
+            }
+            if !rules.allows(name) {
+                edits.remove(place);
+            }
         } else {
             if let Some(to) = rules.name_for(name) {
                 if envelope.find(to).is_some() {
@@ -145,8 +153,19 @@ pub fn prepare(envelope: &Envelope, shape: &Shape, upstream_model: &str, streams
             {
                 edits.replace(member, to.as_bytes());
             }
-            if name == "messages" && !quirks.developer_role {
-                developer_to_system(envelope, member, &mut edits);
+            match name {
+                "messages" => {
+                    inside::messages(
+                        envelope,
+                        member,
+                        &quirks.inside,
+                        upstream_model,
+                        quirks.developer_role,
+                        &mut edits,
+                    );
+                }
+                "tools" => inside::tools(envelope, member, &quirks.inside, &mut edits),
+                _ => (),
             }
         }
     }
@@ -274,6 +293,26 @@ fn unsupported(name: &str, provider: &Provider) -> Error {
     .at_param(name)
 }
 
+/// The word in a member's value that the provider refuses.
+fn refused_value<'q>(envelope: &Envelope, member: &Member, refused: &[(&str, &'q str)], name: &str) -> Option<&'q str> {
+    let text = envelope.text(&member.value);
+    let mut words = refused.iter().filter(|(of, _)| *of == name).map(|(_, word)| *word).peekable();
+    words.peek()?;
+    let word = match member.value.kind {
+        Kind::Object => member_of(text, b"type").map(|kind| &text[kind.span])?,
+        _ => text,
+    };
+    words.find(|refused| is_text(word, refused))
+}
+
+fn unsupported_value(name: &str, word: &str, provider: &Provider) -> Error {
+    Error::invalid(format!(
+        "The provider '{}' does not take the parameter '{name}' with the value '{word}'. Choose another one, or set drop_params to have it dropped.",
+        provider.name
+    ))
+    .at_param(name)
+}
+
 /// Whether a JSON text is this string, written without escapes.
 fn is_text(json: &[u8], text: &str) -> bool {
     json.len() == text.len() + 2 && &json[1..json.len() - 1] == text.as_bytes() && !text.contains(['"', '\\'])
@@ -281,18 +320,6 @@ fn is_text(json: &[u8], text: &str) -> bool {
 
 fn quote(text: &str) -> Vec<u8> {
     serde_json::Value::from(text).to_string().into_bytes()
-}
-
-/// The member of an object's text. What is asked of here was checked as a part of the whole body before.
-fn member_of(object: &[u8], name: &[u8]) -> Option<json::Value> {
-    let mut found = None;
-    json::object(object, usize::MAX, |m| {
-        if &object[m.key] == name {
-            found = Some(m.value);
-        }
-    })
-    .ok()?;
-    found
 }
 
 fn asks_for_usage(stream_options: &[u8]) -> bool {
@@ -319,28 +346,6 @@ fn is_map_of_texts(json_text: &[u8]) -> bool {
     let mut texts = true;
     let object = json::object(json_text, usize::MAX, |m| texts &= m.value.kind == Kind::String);
     object.is_ok() && texts
-}
-
-/// Messages of role `developer` become `system` for providers that know no other.
-fn developer_to_system<'a>(envelope: &'a Envelope, messages: &'a Member, edits: &mut Edits<'a>) {
-    const DEVELOPER: &[u8] = b"\"developer\"";
-    let text = envelope.text(&messages.value);
-    if memchr::memmem::find(text, DEVELOPER).is_none() {
-        return;
-    }
-    let mut roles = Vec::new();
-    // The text was checked when the body was parsed.
-    let _ = json::array(text, usize::MAX, |message| {
-        if let Some(role) = member_of(&text[message.span.clone()], b"role") {
-            roles.push(message.span.start + role.span.start..message.span.start + role.span.end);
-        }
-    });
-    for role in roles {
-        if &text[role.clone()] == DEVELOPER {
-            let start = messages.value.span.start;
-            edits.splice(start + role.start..start + role.end, b"\"system\"".as_slice());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -246,3 +246,32 @@ fn what_a_call_costs_is_told_here_too() {
     // 12 x 0.15 + 5 x 0.6 millionths of a dollar.
     assert_eq!(answer.header("x-litellm-response-cost").as_deref(), Some("0.0000048"));
 }
+
+#[test]
+fn a_tool_with_a_name_too_long_for_the_upstream_is_called_by_its_own_name() {
+    let long = "mcp__house__".to_owned() + &"x".repeat(90);
+    let tools = json!([{"name": long, "input_schema": {"type": "object"}}]);
+    let back = json!([{"role": "user", "content": "Go."},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "call_1", "name": long, "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "done"}]}]);
+    let more = json!({"tools": tools, "messages": back, "tool_choice": {"type": "tool", "name": long}});
+    let up = Upstream::new(Reply::whole());
+    post(&over_openai(&up), PATH, &ask("small", &more)).ok();
+    let sent = up.only_request().json();
+    let short = sent["tools"][0]["function"]["name"].as_str().unwrap().to_owned();
+    assert!(short.len() <= 64 && short.starts_with("mcp__house__"), "{short}");
+    assert_eq!(sent["messages"][1]["tool_calls"][0]["function"]["name"], *short);
+    assert_eq!(sent["tool_choice"]["function"]["name"], *short);
+
+    let named = call(0, &json!({"id": "call_2", "type": "function", "function": {"name": short, "arguments": "{}"}}));
+    let up = Upstream::new(Reply::stream().send(&(named + &ended("tool_calls"))).end_body());
+    let mut streamed = more.clone();
+    streamed["stream"] = true.into();
+    assert_eq!(stream(&over_openai(&up), &ask("small", &streamed)).blocks[0]["name"], *long);
+
+    let whole = json!({"id": "c", "object": "chat.completion", "choices": [{"index": 0, "finish_reason": "tool_calls",
+        "message": {"role": "assistant", "content": null, "tool_calls": [
+            {"id": "call_3", "type": "function", "function": {"name": short, "arguments": "{}"}}]}}]});
+    let up = Upstream::new(Reply::json(200, &whole.to_string()));
+    assert_eq!(post(&over_openai(&up), PATH, &ask("small", &more)).ok().json()["content"][0]["name"], *long);
+}

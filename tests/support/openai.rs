@@ -53,6 +53,7 @@ pub fn check(rules: &Rules, seen: &Seen) -> Result<Value, Refusal> {
     check_members(rules, members)?;
     check_stream_options(members)?;
     check_messages(members)?;
+    check_tools(members)?;
     Ok(body)
 }
 
@@ -139,6 +140,19 @@ fn check_messages(members: &Map<String, Value>) -> Result<(), Refusal> {
         unanswered.extend(calls.iter().filter_map(|call| call["id"].as_str()));
         if !(message["content"].is_string() || message["content"].is_array() || !calls.is_empty()) {
             return Err(refuse(Some(&format!("{at}.content")), "Invalid value for 'content'."));
+        }
+    }
+    Ok(())
+}
+
+/// Functions have names of at most 64 characters.
+fn check_tools(members: &Map<String, Value>) -> Result<(), Refusal> {
+    let tools = members.get("tools").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    for (index, tool) in tools.iter().enumerate() {
+        let name = tool["function"]["name"].as_str().unwrap_or("-");
+        if name.is_empty() || name.len() > 64 {
+            let at = format!("tools[{index}].function.name");
+            return Err(refuse(Some(&at), &format!("Invalid '{at}': expected at most 64 characters.")));
         }
     }
     Ok(())

@@ -16,10 +16,15 @@ pub struct ToolNames {
 impl ToolNames {
     /// Reads all names of a request, in any order and number; those that need it get another, and no two the same.
     pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        Self::within(LONGEST, names)
+    }
+
+    /// The same for an upstream whose names are at most `longest` characters, which are more than 17.
+    pub fn within<'a>(longest: usize, names: impl Iterator<Item = &'a str>) -> Self {
         let (fine, odd): (HashSet<&str>, Vec<&str>) = {
             let (mut fine, mut odd) = (HashSet::new(), Vec::new());
             for name in names {
-                if is_fine(name) {
+                if is_fine(name, longest) {
                     fine.insert(name);
                 } else {
                     odd.push(name);
@@ -33,10 +38,10 @@ impl ToolNames {
                 continue;
             }
             let mut other = plain(name);
-            other.truncate(LONGEST);
+            other.truncate(longest);
             let taken = |table: &ToolNames, other: &str| fine.contains(other) || table.given.contains_key(other);
-            if name.len() > LONGEST || taken(&table, &other) {
-                other.truncate(LONGEST - 17);
+            if name.len() > longest || taken(&table, &other) {
+                other.truncate(longest - 17);
                 other = format!("{other}_{:016x}", hash(name));
             }
             // Equal hashes of different names: the first keeps it, the others go as they are and are refused upstream.
@@ -46,6 +51,11 @@ impl ToolNames {
             }
         }
         table
+    }
+
+    /// Whether no name had to be changed.
+    pub fn is_empty(&self) -> bool {
+        self.sent.is_empty()
     }
 
     /// What the upstream is told.
@@ -67,8 +77,8 @@ pub(super) fn call_id(id: &str) -> Cow<'_, str> {
     Cow::Owned(format!("{}_{:016x}", plain(id), hash(id)))
 }
 
-fn is_fine(name: &str) -> bool {
-    !name.is_empty() && name.len() <= LONGEST && name.bytes().all(may_stand)
+fn is_fine(name: &str, longest: usize) -> bool {
+    !name.is_empty() && name.len() <= longest && name.bytes().all(may_stand)
 }
 
 fn may_stand(byte: u8) -> bool {
@@ -97,7 +107,7 @@ mod tests {
         let sent: HashSet<&str> = given.iter().map(|name| table.sent(name)).collect();
         assert_eq!(sent.len(), given.len());
         for name in given {
-            assert!(is_fine(table.sent(name)), "{name}");
+            assert!(is_fine(table.sent(name), LONGEST), "{name}");
             assert_eq!(table.given(table.sent(name)), name);
         }
         assert_eq!(table.sent("get_weather"), "get_weather");
@@ -107,6 +117,6 @@ mod tests {
     fn ids_are_changed_only_if_they_must_be() {
         assert_eq!(call_id("toolu_1-a"), "toolu_1-a");
         assert_ne!(call_id("a.b"), call_id("a:b"));
-        assert!(is_fine(&call_id("")));
+        assert!(is_fine(&call_id(""), LONGEST));
     }
 }

@@ -12,8 +12,9 @@ use std::borrow::Cow;
 pub fn stop_reason(finish: Option<&str>, calls: bool, refused: bool) -> &'static str {
     match finish {
         _ if refused => "refusal",
-        Some("content_filter") => "refusal",
-        Some("length") => "max_tokens",
+        // Z.ai's and Mistral's own words.
+        Some("content_filter" | "sensitive") => "refusal",
+        Some("length" | "model_length") => "max_tokens",
         _ if calls => "tool_use",
         _ => "end_turn",
     }
@@ -91,5 +92,6 @@ mod tests {
         assert_eq!(stop_reason(Some("stop"), true, false), "tool_use");
         assert_eq!(stop_reason(Some("length"), true, false), "max_tokens");
         assert_eq!(stop_reason(Some("eos"), false, false), "end_turn");
+        assert_eq!(stop_reason(Some("model_length"), false, false), "max_tokens");
     }
 }

@@ -89,7 +89,7 @@ fn messages_from_chat(data: &[u8]) {
 }
 
 fn messages_stream(data: &[u8]) {
-    let back = Back::MessagesFromChat { model: "m".into(), id: "msg_1".into(), estimated_input: 3 };
+    let back = Back::MessagesFromChat { model: "m".into(), id: "msg_1".into(), estimated_input: 3, names: Arc::default() };
     same_however_cut(data, &back, ordered);
 }
 
