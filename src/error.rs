@@ -95,7 +95,8 @@ impl Error {
 
     /// Tells the caller when to come back, in the upstream's words.
     pub fn with_headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
-        self.told.headers = headers;
+        self.told.headers.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
+        self.told.headers.extend(headers);
         self
     }
 
@@ -134,6 +135,14 @@ impl Error {
             Kind::Upstream(status) => status,
             _ => self.status(),
         }
+    }
+
+    /// Whether the provider's account is empty or at its limit.
+    fn is_about_money(&self) -> bool {
+        const CODES: &[&str] = &["insufficient_quota", "billing_hard_limit_reached", "payment_required"];
+        let words = [&self.told.code, &self.told.type_name];
+        self.kind == Kind::Upstream(StatusCode::PAYMENT_REQUIRED)
+            || words.into_iter().flatten().any(|word| CODES.contains(&word.as_str()))
     }
 
     fn type_name(&self) -> &str {
@@ -244,6 +253,10 @@ pub fn from_upstream(origin: &Origin, status: StatusCode, body: &[u8]) -> Error 
     error.told.code = told.code.map(clean);
     error.told.type_name = told.type_name.map(clean);
     error.told.detail_code = told.detail_code.map(clean);
+    if error.is_about_money() {
+        // Clients would try again what only a payment changes.
+        error.told.headers.push((HeaderName::from_static("x-should-retry"), HeaderValue::from_static("false")));
+    }
     error
 }
 
@@ -359,6 +372,20 @@ mod tests {
             let error = told(status, body);
             assert_eq!((error["message"].as_str(), error["code"].as_str()), (Some(message), Some(code)), "{body}");
         }
+    }
+
+    #[test]
+    fn what_only_a_payment_changes_is_not_to_be_tried_again() {
+        let retry = |status: u16, body: &str| {
+            let status = StatusCode::from_u16(status).unwrap();
+            let error = from_upstream(&Origin::default(), status, body.as_bytes());
+            error.headers().iter().find(|(name, _)| name == "x-should-retry").map(|(_, value)| value.clone())
+        };
+        let no = Some(HeaderValue::from_static("false"));
+        assert_eq!(retry(429, r#"{"error":{"message":"quota","type":"insufficient_quota"}}"#), no);
+        assert_eq!(retry(429, r#"{"error":{"message":"quota","code":"billing_hard_limit_reached"}}"#), no);
+        assert_eq!(retry(402, r#"{"error":{"message":"credits","code":402}}"#), no);
+        assert_eq!(retry(429, r#"{"error":{"message":"slow down","code":"rate_limit_exceeded"}}"#), None);
     }
 
     #[test]

@@ -287,15 +287,24 @@ pub fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// The name under which a header of an upstream's refusal is told: when to come back and how much is left as they are,
+/// and the id that its operators ask for.
+fn told(name: &HeaderName) -> Option<HeaderName> {
+    match name.as_str() {
+        "x-should-retry" => Some(name.clone()),
+        n if n.starts_with("retry-after") || n.starts_with("x-ratelimit-") || n.starts_with("anthropic-ratelimit-") => {
+            Some(name.clone())
+        }
+        "x-request-id" => Some(HeaderName::from_static("llm_provider-x-request-id")),
+        "request-id" => Some(HeaderName::from_static("llm_provider-request-id")),
+        _ => None,
+    }
+}
+
 /// What an answer with another status than 200 means.
 async fn refused(deployment: &Deployment, mut response: ClientResponse) -> Error {
     let status = response.status();
-    let told = |name: &HeaderName| {
-        let name = name.as_str();
-        name.starts_with("retry-after") || name.starts_with("x-ratelimit-") || name == "x-should-retry"
-    };
-    let headers = response.headers().iter().filter(|(name, _)| told(name));
-    let headers = headers.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let headers = response.headers().iter().filter_map(|(name, value)| Some((told(name)?, value.clone()))).collect();
     let mut body = BytesMut::new();
     // An error body is short and at hand; one that drips is not waited for.
     let read = async {

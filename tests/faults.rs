@@ -77,6 +77,28 @@ fn a_rate_limit_upstream_is_passed_on_with_its_waiting_time() {
 }
 
 #[test]
+fn a_refusal_upstream_is_told_with_the_id_that_its_operators_ask_for() {
+    let headers = [("Content-Type", "application/json"), ("x-request-id", "req_9"), ("set-cookie", "a=b")];
+    let body = json!({"error": {"message": "quota", "type": "insufficient_quota", "code": "insufficient_quota"}});
+    let gateway = serve(&Upstream::new(Reply::answer(429, &headers, body.to_string().as_bytes())));
+    for body in BOTH {
+        let answer = gateway.chat(body);
+        answer.error(429);
+        assert_eq!(answer.header("llm_provider-x-request-id").as_deref(), Some("req_9"));
+        assert_eq!(answer.header("x-should-retry").as_deref(), Some("false"));
+        assert!(answer.header("set-cookie").is_none() && answer.header("llm_provider-set-cookie").is_none());
+    }
+}
+
+#[test]
+fn a_200_without_choices_is_a_502() {
+    for body in ["{}", r#"{"id":"x","object":"list","data":[]}"#] {
+        let gateway = serve(&Upstream::new(Reply::json(200, body)));
+        assert!(gateway.chat(HELLO).error(502).message.contains("choices"), "{body}");
+    }
+}
+
+#[test]
 fn server_errors_upstream_keep_their_status() {
     for status in [500, 502, 503] {
         let gateway = serve(&Upstream::new(Reply::error(status, "server_error", None, "The server had an error")));

@@ -27,7 +27,11 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         call_type: call_type.to_owned(),
         endpoint: endpoint.to_owned(),
         client_id: said.one(&["x-litellm-call-id", "x-request-id"], &["litellm_call_id"], &["request_id"]),
-        session_id: said.one(&["x-litellm-session-id"], &["litellm_session_id"], &["session_id", "litellm_session_id"]),
+        session_id: said.one(
+            &["x-litellm-session-id", "x-claude-code-session-id"],
+            &["litellm_session_id"],
+            &["session_id", "litellm_session_id"],
+        ),
         trace_id: said.one(&["x-litellm-trace-id"], &["litellm_trace_id"], &["trace_id"]),
         agent_id: said.one(&["x-litellm-agent-id"], &[], &["agent_id"]),
         end_user: said.one(&["x-litellm-customer-id", "x-litellm-end-user-id"], &["user"], &["user_id"]),
@@ -115,6 +119,7 @@ mod tests {
         assert_eq!((said.session_id.as_deref(), said.client_id.as_deref()), (Some("s"), Some("r")));
         assert_eq!(said.tags, ["x", "a", "b", "c"]);
         assert_eq!(row(&[], body).end_user.as_deref(), Some("body"));
+        assert_eq!(row(&[("x-claude-code-session-id", "c")], "{}").session_id.as_deref(), Some("c"));
         let all = row(&[("x-request-id", " mine ")], r#"{"metadata":{"user_id":"meta"}}"#);
         assert_eq!((all.end_user.as_deref(), all.client_id.as_deref()), (Some("meta"), Some("mine")));
     }

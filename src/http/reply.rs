@@ -138,7 +138,7 @@ pub fn upstream_headers(builder: &mut HttpResponseBuilder, upstream: &HeaderMap)
             | "proxy-authenticate"
             | "alt-svc"
             | "strict-transport-security" => continue,
-            name if name.starts_with("x-ratelimit-") => {
+            name if name.starts_with("x-ratelimit-") || name.starts_with("anthropic-ratelimit-") => {
                 builder.insert_header((name, value.clone()));
             }
             _ => (),
