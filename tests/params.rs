@@ -156,7 +156,7 @@ fn a_value_that_the_provider_does_not_take_is_a_400_or_dropped() {
         let body = with(&format!(r#"{member},"tools":[{{"type":"function","function":{{"name":"f"}}}}]"#));
         let up = Upstream::new(Reply::whole());
         let lines = deployment("small", &format!("{provider}/up"), up.base());
-        let error = Gateway::start(&config("", &[lines.clone()])).chat(&body).error(400);
+        let error = Gateway::start(&config("", std::slice::from_ref(&lines))).chat(&body).error(400);
         let name = &member[1..member.find(':').unwrap() - 1];
         assert_eq!(error.param.as_deref(), Some(name), "{error:?}");
         assert!(up.requests().is_empty());
