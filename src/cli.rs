@@ -1,5 +1,6 @@
 //! The command line.
 
+mod import;
 mod keys;
 mod store;
 mod units;
@@ -44,7 +45,7 @@ enum Command {
     Doctor(Doctor),
     /// Convert the configuration of another gateway
     #[command(subcommand)]
-    Import(Import),
+    Import(import::Import),
     /// Write units for systemd, with secrets, configuration, socket and sandbox
     SystemdUnits(units::Units),
     /// Run with a built-in model, without configuration, keys or network
@@ -121,12 +122,6 @@ struct Doctor {
 }
 
 #[derive(Subcommand)]
-enum Import {
-    /// Print a LiteLLM config.yaml as gateway.toml; what is not carried over goes to standard error
-    Litellm { file: PathBuf },
-}
-
-#[derive(Subcommand)]
 enum PriceTable {
     /// Print the table of prices that these files make; what was left out goes to standard error
     Build {
@@ -187,7 +182,7 @@ pub fn run() -> ExitCode {
                 done => done,
             }
         }
-        Command::Import(Import::Litellm { file }) => import(&file),
+        Command::Import(what) => import::run(what),
         Command::Prices(PriceTable::Build { files, date }) => build_prices(&files, &date),
         Command::SystemdUnits(args) => units::write(args),
         Command::Demo(args) => demo::run(args.port, args.state_dir),
@@ -275,16 +270,6 @@ fn control_socket(files: Files, directory: Option<PathBuf>) -> Result<PathBuf, S
     // A file that is broken now must not keep the question from being asked.
     let config = load(&sources, Mode::Offline).or_else(|_| load(&Sources::default(), Mode::Offline))?;
     Ok(control::path(&config.state_dir))
-}
-
-fn import(file: &Path) -> Result<(), String> {
-    let converted = crate::config::litellm::read(file)?;
-    for note in &converted.notes {
-        eprintln!("not carried over: {note}");
-    }
-    let text =
-        toml::to_string_pretty(&converted.file).map_err(|e| format!("the result cannot be written as TOML: {e}"))?;
-    print(text.as_bytes())
 }
 
 fn build_prices(files: &[PathBuf], date: &str) -> Result<(), String> {

@@ -17,6 +17,7 @@
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call: its [`usage`], and by the [`price`] its cost
 //! - [`price`] what a call costs
 //! - [`ledger`] calls on their way to the store, safe from the end of the process
+//! - [`import`] from the database of LiteLLM to the store
 //! - [`store`] what is remembered: keys, people, budgets, the ledger
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told
@@ -37,6 +38,7 @@ pub mod error;
 pub mod exchange;
 pub mod gateway;
 pub mod http;
+pub mod import;
 pub mod ledger;
 pub mod meter;
 pub mod pattern;

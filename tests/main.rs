@@ -12,6 +12,7 @@ mod demo;
 mod doctor;
 mod faults;
 mod idle;
+mod imports;
 mod keys;
 mod ledger;
 mod litellm;

@@ -85,6 +85,17 @@ impl Postgres {
         signal("CONT", &self.processes());
     }
 
+    /// Carries statements out.
+    pub fn sql(&self, text: &str) {
+        std::fs::write(self.dir.path().join("script.sql"), text).unwrap();
+        let host = self.dir.path().display().to_string();
+        let stop = "ON_ERROR_STOP=1";
+        self.tool(
+            "psql",
+            &["-q", "-X", "-v", stop, "-h", &host, "-U", "gateway", "-d", "postgres", "-f", "script.sql"],
+        );
+    }
+
     pub fn url(&self) -> String {
         self.url_of("gateway")
     }

@@ -1,0 +1,156 @@
+//! From LiteLLM's database to ours: `gateway import litellm-db`.
+
+use crate::chat::HELLO;
+use crate::support::postgres::Postgres;
+use crate::support::setup::Ended;
+use crate::support::{Answer, Gateway, Reply, Setup, Upstream, config, model};
+use serde_json::{Value, json};
+use std::path::Path;
+
+/// LiteLLM's key, as its user has it.
+const LAPTOP: &str = "sk-laptop-of-ann-0001";
+
+fn litellm() -> Option<Postgres> {
+    let postgres = Postgres::start()?;
+    postgres.sql(include_str!("fixtures/litellm-database.sql"));
+    Some(postgres)
+}
+
+fn import(state: &Path, toml: &str, postgres: &Postgres, salt: &str, more: &[&str]) -> Ended {
+    let words: Vec<&str> = ["import", "litellm-db", "env:OLD"].iter().chain(more).copied().collect();
+    let mut setup = Setup::command(&words).arg("--state-dir").arg(state.to_str().unwrap());
+    let (file, env) = (setup.dir().join("gateway.toml"), setup.dir().join("env"));
+    std::fs::write(&file, toml).unwrap();
+    let secrets = format!("MASTER_KEY=sk-m\nUPSTREAM_KEY=x\nOLD={}\nLITELLM_SALT_KEY={salt}\n", postgres.url());
+    std::fs::write(&env, secrets).unwrap();
+    for (option, path) in [("--config", file), ("--env-file", env)] {
+        setup = setup.arg(option).arg(path.to_str().unwrap());
+    }
+    setup.run()
+}
+
+fn chat(gateway: &Gateway, key: &str, model: &str) -> Answer {
+    let body = HELLO.replace("small", model);
+    gateway.call("POST", "/v1/chat/completions", &[("x-api-key", key)], body.as_bytes())
+}
+
+#[test]
+fn keys_people_budgets_and_spend_come_over_and_go_on() {
+    let Some(postgres) = litellm() else { return };
+    let up = Upstream::new(Reply::whole());
+    let toml = config("", &[model("small", &up), model("large", &up)]);
+    let state = tempfile::tempdir().unwrap();
+    let run = |salt: &str, more: &[&str]| import(state.path(), &toml, &postgres, salt, more);
+
+    // First what would be done.
+    let plan = run("sk-salt-1234", &[]);
+    assert_eq!(plan.code, Some(0), "{plan:?}");
+    for line in [
+        "        2  budgets\n",
+        "        2  users\n",
+        "        2  members of teams\n",
+        "        3  keys\n",
+        "        1  old keys in their grace period\n",
+        "     1234  LiteLLM_SpendLogs: single calls stay there",
+        "        2  LiteLLM_ProxyModelTable: models in the database are not served yet",
+        "        1  LiteLLM_GuardrailsTable: not known here\n",
+        "key 'odd' as a whole: 'max_budget' must be an amount of dollars",
+        "key 'ancient': its token is no SHA-256",
+        "key 'cron': another key has this alias too",
+        "1 keys of sessions of LiteLLM's admin pages",
+        "the passwords of 1 users",
+        "sealed values: 2, of which 1 can be opened\n",
+        "LiteLLM_ProxyModelTable 'of-another-key': litellm_params.api_key cannot be opened",
+        "LiteLLM_VerificationToken 'laptop': metadata.logging.callback_vars.langfuse_secret_key is carried over sealed",
+        "nothing was written; add --apply to do it\n",
+    ] {
+        assert!(plan.stdout.contains(line), "{line}\nis not in\n{}", plan.stdout);
+    }
+    for hidden in ["sk-provider-key", "sk-in-clear", "AAECAwQ", "unrelated", "AuditLog"] {
+        assert!(!plan.stdout.contains(hidden), "{hidden} is in\n{}", plan.stdout);
+    }
+    assert!(!state.path().join("gateway.db").exists());
+    assert!(run("sk-wrong", &[]).stdout.contains("sealed values: 2, of which 0 can be opened"));
+
+    let done = run("sk-salt-1234", &["--apply"]);
+    assert!(done.code == Some(0) && done.stdout.contains("        3  keys\n"), "{done:?}");
+    let again = run("sk-salt-1234", &["--apply"]);
+    assert!(again.stdout.contains("        0  keys (3 were there already)"), "{again:?}");
+    assert!(again.stdout.contains("        0  sums of days (6 were there already)"), "{again:?}");
+
+    let gateway = Setup::toml(&toml).state(state.path()).start();
+    let get = |path: &str| gateway.get(path).ok().json();
+    // The key that its user has goes on, as does the one before it; what it may do is what it could.
+    chat(&gateway, LAPTOP, "small").ok();
+    chat(&gateway, "sk-laptop-before", "small").ok();
+    chat(&gateway, "sk-laptop-long-ago", "small").error(401);
+    chat(&gateway, LAPTOP, "large").error(403);
+    assert!(chat(&gateway, "sk-cron-0002", "small").error(401).message.contains("blocked"));
+    chat(&gateway, "sk-twin-0003", "large").ok();
+    chat(&gateway, "sk-odd-0004", "small").error(401);
+    chat(&gateway, "sk-session-0005", "small").error(401);
+
+    let info = get(&format!("/key/info?key={LAPTOP}"))["info"].clone();
+    for (name, expected) in [
+        ("key_name", json!("sk-...0001")),
+        ("key_alias", json!("laptop")),
+        ("user_id", json!("ann")),
+        ("team_id", json!("crew")),
+        ("max_budget", json!(20.0)),
+        ("budget_duration", json!("30d")),
+        ("rpm_limit", json!(60)),
+        ("models", json!(["small"])),
+        ("object_permission", json!({"mcp_servers": ["home"], "mcp_tool_permissions": {"home": ["turn_on"]}})),
+    ] {
+        assert_eq!(info[name], expected, "{name}: {info:#}");
+    }
+    assert!(
+        text(&info["expires"]).starts_with("2099-01-01")
+            && text(&info["created_at"]).starts_with("2026-03-04T05:06:07")
+    );
+    assert_eq!(info["metadata"]["owner"], "Ann", "{info:#}");
+    assert!(dollars(&info["spend"]) >= 2.125 && dollars(&info["spend"]) < 2.2, "{info:#}");
+
+    let user = get("/user/info?user_id=ann")["user_info"].clone();
+    assert_eq!((&user["user_role"], &user["max_budget"]), (&json!("internal_user"), &json!(10.0)), "{user:#}");
+    let team = get("/team/info?team_id=crew")["team_info"].clone();
+    assert_eq!((&team["team_alias"], &team["tpm_limit"]), (&json!("Crew"), &json!(9000)), "{team:#}");
+    assert_eq!(team["model_aliases"], json!({"gpt-4": "small"}), "{team:#}");
+    assert_eq!((&team["metadata"]["note"], team["members_with_roles"].as_array().unwrap().len()), (&json!("kept"), 2));
+    let budgets = gateway.post("/budget/info", r#"{"budgets":["monthly"]}"#).ok().json();
+    assert_eq!((&budgets[0]["max_budget"], &budgets[0]["rpm_limit"]), (&json!(25.5), &json!(100)), "{budgets:#}");
+    let guest = get("/customer/info?end_user_id=guest");
+    assert_eq!((&guest["alias"], &guest["blocked"]), (&json!("The guest"), &json!(true)), "{guest:#}");
+    assert_eq!(dollars(&get("/global/spend")["spend"]).floor(), 2.0);
+
+    let days = "start_date=2026-11-01&end_date=2026-11-02";
+    let of = |path: &str| {
+        get(&format!("/{path}daily/activity?{days}{}", if path.starts_with("user") { "" } else { "&tags=house" }))
+    };
+    let all = of("user/");
+    let told = &all["metadata"];
+    assert_eq!((told["total_api_requests"].as_i64(), dollars(&told["total_spend"])), (Some(41), 2.125_001), "{told:#}");
+    assert_eq!(all["results"][1]["breakdown"]["model_groups"]["small"]["metrics"]["failed_requests"], 2, "{all:#}");
+    assert_eq!(of("tag/")["metadata"]["total_api_requests"], 40);
+    let ann = get(&format!("/user/daily/activity?user_id=ann&{days}"));
+    assert_eq!(ann["metadata"]["total_api_requests"], 40);
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}"))
+}
+
+fn dollars(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("no number: {value}"))
+}
+
+#[test]
+fn a_database_that_is_not_litellms_is_named_as_such() {
+    let Some(postgres) = Postgres::start() else { return };
+    let state = tempfile::tempdir().unwrap();
+    let ended = import(state.path(), "master_key = \"sk-m\"\n", &postgres, "x", &["--apply"]);
+    assert!(ended.code == Some(1) && ended.stderr.contains("has no table LiteLLM_VerificationToken"), "{ended:?}");
+    postgres.down();
+    let ended = import(state.path(), "master_key = \"sk-m\"\n", &postgres, "x", &[]);
+    assert!(ended.code == Some(1) && ended.stderr.contains("Postgres"), "{ended:?}");
+}
