@@ -29,7 +29,7 @@ struct Words {
     type_name: Option<String>,
     /// What Anthropic says more exactly than by the type: `error.details.error_code`, which its clients branch on.
     detail_code: Option<String>,
-    /// When another try may succeed, and how much is left: the upstream's headers about that.
+    /// When another try may succeed, and how much is left: the upstream's headers about that. Which deployment it was.
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -93,7 +93,7 @@ impl Error {
         self
     }
 
-    /// Tells the caller when to come back, in the upstream's words.
+    /// Tells the caller when to come back, in the upstream's words, or who was asked.
     pub fn with_headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         self.told.headers.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
         self.told.headers.extend(headers);

@@ -160,6 +160,11 @@ impl Meter {
         );
     }
 
+    /// Where the call was sent last.
+    pub fn deployment(&self) -> Option<&Deployment> {
+        self.deployment.as_deref()
+    }
+
     /// What it has taken so far.
     pub fn attempts(&self) -> Attempts {
         self.attempts

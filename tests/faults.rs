@@ -80,12 +80,19 @@ fn a_rate_limit_upstream_is_passed_on_with_its_waiting_time() {
 fn a_refusal_upstream_is_told_with_the_id_that_its_operators_ask_for() {
     let headers = [("Content-Type", "application/json"), ("x-request-id", "req_9"), ("set-cookie", "a=b")];
     let body = json!({"error": {"message": "quota", "type": "insufficient_quota", "code": "insufficient_quota"}});
-    let gateway = serve(&Upstream::new(Reply::answer(429, &headers, body.to_string().as_bytes())));
+    let up = Upstream::new(Reply::answer(429, &headers, body.to_string().as_bytes()));
+    let gateway = serve(&up);
     for body in BOTH {
         let answer = gateway.chat(body);
         answer.error(429);
         assert_eq!(answer.header("llm_provider-x-request-id").as_deref(), Some("req_9"));
         assert_eq!(answer.header("x-should-retry").as_deref(), Some("false"));
+        let label = |name: &str| answer.header(&format!("x-litellm-{name}"));
+        assert_eq!(
+            (label("model-group").as_deref(), label("model-api-base").as_deref()),
+            (Some("small"), Some(up.base()))
+        );
+        assert!(label("model-id").is_some() && label("attempted-retries").is_some() && label("call-id").is_some());
         assert!(answer.header("set-cookie").is_none() && answer.header("llm_provider-set-cookie").is_none());
     }
 }

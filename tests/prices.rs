@@ -277,6 +277,14 @@ fn tokens_and_costs_can_be_asked_for_without_a_call() {
     let answer: Value = serde_json::from_str(WHOLE).unwrap();
     let told = ask("/spend/calculate", json!({"model": "small", "completion_response": answer}));
     assert_eq!(told["cost"].as_f64(), Some(0.0000048));
+    let mut reported = answer.clone();
+    reported["usage"]["cost"] = json!(0.5);
+    let told = ask("/spend/calculate", json!({"model": "small", "completion_response": reported}));
+    assert_eq!(told["cost"].as_f64(), Some(0.5));
+    let mut batch = answer.clone();
+    batch["service_tier"] = json!("batches");
+    let told = ask("/spend/calculate", json!({"model": "small", "completion_response": batch}));
+    assert_eq!(told["cost"].as_f64(), Some(0.0000024));
     let told = ask("/spend/calculate", json!({"model": "small", "messages": [{"role": "user", "content": "hi"}]}));
     assert!(told["cost"].as_f64().is_some_and(|cost| cost > 0.0 && cost < 0.00001), "{told}");
     assert!(up.requests().is_empty());

@@ -42,7 +42,7 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         }
         Err(error) => {
             meter.fail(&error);
-            Err(error)
+            Err(reply::of_call(error, &meter, call.plan.label()))
         }
     }
 }

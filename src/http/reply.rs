@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::exchange::Face;
 use crate::gateway::Worker;
-use crate::meter::Attempts;
+use crate::meter::{Attempts, Meter};
 use crate::price::usd_text;
 use crate::route::Deployment;
 use crate::wire::messages;
@@ -86,6 +86,19 @@ pub fn deployment_headers(builder: &mut HttpResponseBuilder, deployment: &Deploy
     builder
         .insert_header((MODEL_ID, deployment.labels.id.clone()))
         .insert_header((API_BASE, deployment.labels.api_base.clone()));
+}
+
+/// A failure with what is to be known of its call: the name that was asked for, how often it was tried, and the
+/// deployment that was asked last.
+pub fn of_call(error: Error, meter: &Meter, group: HeaderValue) -> Error {
+    let attempts = meter.attempts();
+    let mut headers =
+        vec![(MODEL_GROUP, group), (RETRIES, count(attempts.retries)), (FALLBACKS, count(attempts.fallbacks))];
+    if let Some(deployment) = meter.deployment() {
+        headers.push((MODEL_ID, deployment.labels.id.clone()));
+        headers.push((API_BASE, deployment.labels.api_base.clone()));
+    }
+    error.with_headers(headers)
 }
 
 fn count(count: u32) -> HeaderValue {

@@ -74,7 +74,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         }
         Some((mut meter, Err(error))) => {
             meter.fail(&error);
-            return Err(error);
+            return Err(reply::of_call(error, &meter, group));
         }
         // Who will answer is not known yet.
         None => {

@@ -8,9 +8,9 @@ use super::reply::{self, plain};
 use crate::auth::access;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Live;
-use crate::price::{Charge, Tokens, usd_number};
+use crate::price::{Charge, Service, Tokens, usd_number};
 use crate::route::Target;
-use crate::usage::Usage;
+use crate::usage::{self, Usage};
 use crate::wire::json;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -93,7 +93,7 @@ pub async fn estimate(request: HttpRequest, payload: Payload) -> HttpResponse {
         let asked: Estimate = read(&request, payload, &live).await?;
         let target = live.routes.target(&access::model(&live, &caller, &asked.model)?)?;
         let tokens = Tokens { prompt: asked.input_tokens, completion: asked.output_tokens, ..Tokens::default() };
-        let charge = charge(&target, &tokens)?;
+        let charge = charge(&target, &tokens, Service::Standard)?;
         let known = target.known();
         let info = known.price.as_ref().map(|price| price.to_model_info(SystemTime::now())).unwrap_or_default();
         let times = |nanos: u64, count: Option<u64>| count.map(|n| usd_number(nanos.saturating_mul(n)));
@@ -142,19 +142,25 @@ pub async fn calculate(request: HttpRequest, payload: Payload) -> HttpResponse {
         let model = asked.model.or_else(|| asked.completion_response.as_ref().and_then(named));
         let model = model.ok_or_else(|| super::call::missing("model"))?;
         let target = live.routes.target(&access::model(&live, &caller, &model)?)?;
-        let tokens = match (&asked.completion_response, &asked.messages) {
+        let (tokens, service) = match (&asked.completion_response, &asked.messages) {
             (Some(answer), _) => {
                 let usage = Usage::read(answer["usage"].to_string().as_bytes()).ok_or_else(|| {
                     Error::invalid("'completion_response' has no usage.").at_param("completion_response.usage")
                 })?;
-                usage.tokens()
+                // As for a call: what the provider says goes before what the tables say.
+                if let Some(nanos) = usage.reported_nanos {
+                    return Ok(HttpResponse::Ok().json(json!({"cost": usd_number(nanos)})));
+                }
+                (usage.tokens(), usage::service(answer["service_tier"].to_string().as_bytes()))
             }
-            (None, Some(messages)) => Tokens { prompt: of_messages(messages), ..Tokens::default() },
+            (None, Some(messages)) => {
+                (Tokens { prompt: of_messages(messages), ..Tokens::default() }, Service::Standard)
+            }
             (None, None) => {
                 return Err(Error::invalid("Give 'messages' or 'completion_response'.").at_param("completion_response"));
             }
         };
-        Ok(HttpResponse::Ok().json(json!({"cost": usd_number(charge(&target, &tokens)?.nanos)})))
+        Ok(HttpResponse::Ok().json(json!({"cost": usd_number(charge(&target, &tokens, service)?.nanos)})))
     };
     let result = result.await;
     plain(&request, started, result)
@@ -162,9 +168,9 @@ pub async fn calculate(request: HttpRequest, payload: Payload) -> HttpResponse {
 
 /// # Errors
 /// 404 where the price of something is not known: it is never taken for free.
-fn charge(target: &Target, tokens: &Tokens) -> Result<Charge> {
+fn charge(target: &Target, tokens: &Tokens, service: Service) -> Result<Charge> {
     let known = target.known();
-    let charge = known.price.as_ref().map(|price| price.charge(tokens, SystemTime::now()));
+    let charge = known.price.as_ref().map(|price| price.charge_as(tokens, SystemTime::now(), service));
     charge.filter(|charge| !charge.unpriced).ok_or_else(|| {
         let deployment = &target.deployment;
         let message = format!(
