@@ -77,6 +77,7 @@ async fn sweep(store: &Store, now: i64, age: Option<Duration>) -> Result<Done, F
         changes_before: Some(now - CHANGES),
         nodes_before: Some(now - NODES),
         graces_before: Some(now),
+        kept_before: Some(now),
         ..Rest::default()
     };
     store.sweep_rest(&rest).await?;

@@ -1,6 +1,7 @@
 //! One store into another: `gateway store copy`.
 
 use super::db::Db;
+use super::kept::Kept;
 use super::keys::{Grace, Key};
 use super::ledger::{LedgerRow, Month, Prompt, Tagged, time_of_id};
 use super::records;
@@ -58,6 +59,7 @@ impl Store {
             self.copy_table::<Customer>(to, |_| ()).await?,
             self.copy_table::<Tag>(to, |_| ()).await?,
             self.copy_table::<AccessGroup>(to, |_| ()).await?,
+            self.copy_table::<Kept>(to, |_| ()).await?,
             self.copy_table::<Key>(to, |_| ()).await?,
             self.copy_table::<Grace>(to, |_| ()).await?,
             self.copy_table::<Buried>(to, |_| ()).await?,

@@ -28,6 +28,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         postgres: include_str!("migrations/0003_ledger.postgres.sql"),
         sqlite: include_str!("migrations/0003_ledger.sqlite.sql"),
     },
+    both(4, "kept", include_str!("migrations/0004_kept.sql")),
 ];
 
 pub(super) const fn both(version: i64, name: &'static str, sql: &'static str) -> Migration {

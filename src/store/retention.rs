@@ -51,7 +51,8 @@ impl Store {
     }
 
     /// Takes days away that are older, windows of budgets that began before, what was deleted before, changes that
-    /// every gateway has seen, gateways that are long gone, and hashes whose period of grace is over at `now`.
+    /// every gateway has seen, gateways that are long gone, hashes whose period of grace is over, and what
+    /// was kept until then.
     ///
     /// # Errors
     /// The database does not answer.
@@ -64,6 +65,7 @@ impl Store {
             ("DELETE FROM changes WHERE at < $1", rest.changes_before),
             ("DELETE FROM nodes WHERE seen_at < $1", rest.nodes_before),
             ("DELETE FROM graces WHERE revoke_at < $1", rest.graces_before),
+            ("DELETE FROM kept WHERE expires_at < $1", rest.kept_before),
         ] {
             if let Some(before) = before {
                 rows += self.db.write(sql, vec![Value::Int(before)]).await?.changed;
@@ -130,4 +132,5 @@ pub struct Rest {
     pub changes_before: Option<i64>,
     pub nodes_before: Option<i64>,
     pub graces_before: Option<i64>,
+    pub kept_before: Option<i64>,
 }

@@ -1,6 +1,7 @@
 //! The contract: what every verb does, on both engines alike.
 
 mod engines;
+mod kept;
 mod ledger;
 mod many;
 mod migrations;
