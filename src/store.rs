@@ -46,7 +46,6 @@ pub use holder::Holder;
 pub use imports::Brought;
 pub use kept::Kept;
 pub use keys::{Grace, Key, KeyFilter};
-pub use keys::{Key, KeyFilter};
 pub use ledger::{LedgerRow, Prompt, date_of, day_of, day_of_date, floor_id};
 pub use logs::{LogFilter, LogOrder};
 pub use migrate::Schema;
