@@ -5,6 +5,7 @@
 
 mod deployment;
 pub mod file;
+pub mod limits;
 pub mod litellm;
 mod people;
 mod references;
@@ -57,6 +58,7 @@ pub struct Config {
     pub health: Health,
     pub store: store::Store,
     pub ledger: Ledger,
+    pub limits: limits::Limits,
     pub deployments: Vec<Arc<Deployment>>,
     pub prices: Prices,
     /// Keys, users, teams and budgets of the file.
@@ -202,6 +204,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
     let declared = Arc::new(people::resolve(&file, &people, &mut errors, &mut warnings));
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
     let store = store::resolve(&file, secrets, mode, &mut errors);
+    let limits = limits::resolve(&file.limits, &mut errors);
     let state_dir = sources.state_dir.clone().or(file.state_dir).unwrap_or_else(default_state_dir);
     let level = file.log.level.unwrap_or_else(|| "info".to_owned());
     errors.extend(crate::telemetry::filter(&level).err());
@@ -229,6 +232,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
                 .retention_interval
                 .map_or(Duration::from_secs(86_400), |interval| interval.0.max(Duration::from_secs(1))),
         },
+        limits,
         deployments,
         prices,
         declared,

@@ -137,7 +137,12 @@ pub async fn keep(gateway: Arc<Gateway>) {
                 migrated = true;
                 seen = Some(number);
                 gateway.keys.forget(&told);
+                if told != Told::Some(Vec::new()) {
+                    gateway.limits.forget();
+                }
                 if gateway.database.found(State::Up, "") {
+                    // What was counted without it is known better now.
+                    gateway.limits.forget();
                     tracing::info!("the store ({}) is in use", gateway.store.engine().name());
                     crate::systemd::status(&crate::serve::status(&gateway));
                 }

@@ -94,6 +94,7 @@ async fn attempts<T>(call: &Call, meter: &mut Meter, one: impl AsyncFn(&mut Sent
         };
         let place = target.deployment.index;
         meter.sent_to(&target);
+        meter.admit(call).await?;
         let begun = Instant::now();
         let outcome = match prepare(call, meter, target) {
             Ok(mut sent) => {

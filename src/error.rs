@@ -50,6 +50,10 @@ pub enum Kind {
     SlowRequest,
     /// The body is larger than allowed.
     TooLarge,
+    /// A limit of ours does not admit it now.
+    RateLimited,
+    /// A budget of ours is spent; the status is the operator's choice.
+    OverBudget(StatusCode),
     /// The upstream answered with this error status.
     Upstream(StatusCode),
     /// The upstream could not be connected to, or went away before it answered.
@@ -118,6 +122,8 @@ impl Error {
             Kind::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Kind::SlowRequest => StatusCode::REQUEST_TIMEOUT,
             Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Kind::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Kind::OverBudget(status) => status,
             // 529 is known to Anthropic's clients only.
             Kind::Upstream(status) if status.as_u16() == 529 => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Upstream(status) => status,
@@ -154,6 +160,8 @@ impl Error {
                 "invalid_request_error"
             }
             Kind::Unauthorized | Kind::Forbidden => "auth_error",
+            Kind::RateLimited => "rate_limit_error",
+            Kind::OverBudget(_) => "budget_exceeded",
             Kind::Upstream(status) => match status.as_u16() {
                 401 => "authentication_error",
                 403 => "permission_error",
@@ -190,6 +198,8 @@ impl Error {
             Kind::MethodNotAllowed => "method_not_allowed",
             Kind::SlowRequest => "slow_request",
             Kind::TooLarge => "too_large",
+            Kind::RateLimited => "rate_limited",
+            Kind::OverBudget(_) => "over_budget",
             Kind::Upstream(_) => "upstream",
             Kind::Unreachable => "unreachable",
             Kind::Timeout => "timeout",

@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Mode, Sources, load};
 use crate::database::{self, Told, Watch};
 use crate::ledger::{Ledger, Pen};
+use crate::limits::Limits;
 use crate::route::Routes;
 use crate::store::Store;
 use crate::upstream::Upstream;
@@ -51,6 +52,8 @@ pub struct Gateway {
     pub database: Watch,
     /// Calls on their way to the store.
     pub ledger: Arc<Ledger>,
+    /// What is counted against limits.
+    pub limits: Arc<Limits>,
     /// Keys that were looked up.
     pub keys: Remembered,
     pub ending: Ending,
@@ -76,6 +79,7 @@ impl Gateway {
         let store = database::open(&config, tokio::runtime::Handle::current())?;
         store.declare(config.declared.clone());
         Ok(Arc::new(Gateway {
+            limits: Limits::new(store.clone()),
             store,
             database: Watch::default(),
             keys: Remembered::default(),

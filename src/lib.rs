@@ -8,6 +8,7 @@
 //!   [`visitors`] who is connected
 //! - [`database`] the store in the daemon: brought up to date, watched
 //! - [`http`] the routes; [`auth`] who calls, and what a key may use
+//! - [`limits`] rates and budgets: what a call may use, and what it holds meanwhile
 //! - [`envelope`] the body as it came, and changes to it
 //! - [`call`] what is asked, checked; [`dispatch`] one deployment after the other, until one answers
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
@@ -40,6 +41,7 @@ pub mod gateway;
 pub mod http;
 pub mod import;
 pub mod ledger;
+pub mod limits;
 pub mod meter;
 pub mod pattern;
 pub mod price;

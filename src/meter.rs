@@ -6,14 +6,17 @@
 mod entry;
 
 use crate::auth::Caller;
+use crate::call::Call;
 use crate::envelope::shorten;
 use crate::error::Error;
 use crate::ledger::Pen;
+use crate::limits::{Asked, Demand, Permit};
 use crate::price::{Charge, Service, usd_text};
 use crate::route::{Deployment, Target, Tariff};
 use crate::store::LedgerRow;
 use crate::usage::{self, Usage};
 use crate::wire::json::{self, Kind};
+use actix_web::http::header::{HeaderName, HeaderValue};
 use entry::Entry;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -87,6 +90,10 @@ pub struct Meter {
     /// Where the call is going to be booked, once it is known where it goes.
     entry: Option<Entry>,
     attempts: Attempts,
+    /// What the call holds of its limits.
+    permit: Permit,
+    /// The upstream was asked, or is about to be.
+    is_sent: bool,
     settled: bool,
 }
 
@@ -115,6 +122,8 @@ impl Meter {
             seen_tokens: 0,
             entry: None,
             attempts: Attempts::default(),
+            permit: Permit::none(),
+            is_sent: false,
             settled: false,
         }
     }
@@ -170,12 +179,47 @@ impl Meter {
         self.attempts
     }
 
+    /// Asks for leave under all limits that the call is under; once, at the price of where it goes first.
+    ///
+    /// # Errors
+    /// What [`crate::limits::Limits::admit`] says: a 429, a spent budget, or a 503.
+    pub async fn admit(&mut self, call: &Call) -> Result<(), Error> {
+        if self.permit.is_asked() {
+            return Ok(());
+        }
+        let gateway = &call.worker.gateway;
+        let said = self.entry.as_ref().map(Entry::row);
+        let asked = Asked {
+            caller: &self.caller,
+            model: call.plan.model(),
+            end_user: said.and_then(|row| row.end_user.as_deref()),
+            tags: said.map_or(&[], |row| &row.tags),
+            demand: Demand::of(&call.envelope),
+            tariff: &self.tariff,
+        };
+        let admitted = gateway.limits.admit(&gateway.database, &call.live.config.limits, &asked).await;
+        self.permit = admitted.inspect_err(|_| {
+            // It is in the log. A script that runs wild must not fill the ledger with calls that were never made.
+            self.entry = None;
+        })?;
+        if let Some(entry) = &mut self.entry {
+            entry.counts_in(&gateway.limits.node, &self.permit);
+        }
+        Ok(())
+    }
+
+    /// What is left of the limits, for the answer.
+    pub fn limit_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        self.permit.headers()
+    }
+
     /// The call is about to be sent upstream. When this returns, its row is sure to come, whatever becomes of the
     /// process.
     ///
     /// # Errors
     /// A 503 where the ledger cannot be written.
     pub fn open(&mut self, serve_unaccounted: bool) -> Result<(), Error> {
+        self.is_sent = true;
         let Some(entry) = &mut self.entry else { return Ok(()) };
         let usage = Usage { prompt_tokens: estimate(self.request_bytes), ..Usage::default() };
         entry.open(&usage, &self.tariff.charge(&usage), serve_unaccounted)
@@ -210,6 +254,10 @@ impl Meter {
 
     pub fn saw(&mut self, output_tokens: u64) {
         self.seen_tokens = output_tokens;
+        let request_bytes = self.request_bytes;
+        let seen =
+            || Usage { prompt_tokens: estimate(request_bytes), completion_tokens: output_tokens, ..Usage::default() };
+        self.permit.count_on(seen, output_tokens);
     }
 
     /// The caller has, or is about to have, the whole answer.
@@ -242,6 +290,10 @@ impl Meter {
         let cost = (!charge.unpriced).then_some(charge.nanos);
         if let (None, Some(deployment)) = (cost, &self.deployment) {
             deployment.say_unpriced(&self.model);
+        }
+        if self.is_sent {
+            let cost = i64::try_from(charge.nanos).unwrap_or(i64::MAX);
+            self.permit.settle(&usage, cost, self.entry.is_some(), self.usage.is_some());
         }
         if let Some(entry) = &mut self.entry {
             let attempts = self.attempts;
@@ -283,7 +335,7 @@ impl Meter {
         }
         // The operator looks for what is wrong with upstreams; what is wrong with a request is its sender's business.
         match error {
-            Some(e) if e.status().is_server_error() || asked => line!(warn, "call failed"),
+            Some(e) if e.status().is_server_error() || self.is_sent => line!(warn, "call failed"),
             Some(_) => line!(info, "call refused"),
             None if outcome == "cancelled" => line!(info, "call cancelled"),
             None => line!(info, "call served"),

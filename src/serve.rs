@@ -103,7 +103,7 @@ where
     actix_web::rt::spawn(database::keep(gateway.clone()));
     actix_web::rt::spawn(database::sweep::keep(gateway.clone()));
     let booked = Arc::new(tokio::sync::Notify::new());
-    let writer = Writer::new(gateway.store.clone(), gateway.ledger.clone());
+    let writer = Writer::new(gateway.store.clone(), gateway.ledger.clone(), gateway.limits.clone());
     let writer = actix_web::rt::spawn(writer.run(booked.clone(), LAST_BOOKING));
     actix_web::rt::spawn(then(gateway.clone(), addresses));
 

@@ -133,13 +133,13 @@ fn a_key_expires_and_its_routes_are_its_own() {
 #[test]
 fn another_text_keeps_the_rest_and_the_old_one_has_its_grace() {
     let gateway = serve();
-    let made = generate(&gateway, &json!({"key_alias": "phone", "tpm_limit": 7}));
+    let made = generate(&gateway, &json!({"key_alias": "phone", "tpm_limit": 7000}));
     let old = text(&made["key"]).to_owned();
     let body = json!({"key": old, "grace_period": "1h", "max_budget": 2.5});
     let next = gateway.post("/key/regenerate", body.to_string()).ok().json();
     assert_eq!(
         (&next["key_alias"], &next["tpm_limit"], &next["max_budget"]),
-        (&json!("phone"), &json!(7), &json!(2.5))
+        (&json!("phone"), &json!(7000), &json!(2.5))
     );
     for key in [&*old, text(&next["key"])] {
         chat(&gateway, key).ok();

@@ -15,6 +15,7 @@ mod idle;
 mod imports;
 mod keys;
 mod ledger;
+mod limits;
 mod litellm;
 mod messages;
 mod models;

@@ -4,6 +4,7 @@
 //! apply and whether names refer to something is decided in [`crate::config`]. The LiteLLM converter produces this
 //! same form, and `gateway import litellm` prints it.
 
+pub mod limits;
 mod people;
 
 pub use people::{Budget, Key, Member, Team, User};
@@ -47,6 +48,8 @@ pub struct File {
     pub store: Store,
     #[serde(skip_serializing_if = "is_default")]
     pub ledger: Ledger,
+    #[serde(skip_serializing_if = "is_default")]
+    pub limits: limits::Limits,
     /// Names and values that `env:NAME` finds before the process environment.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub environment: BTreeMap<String, Written>,

@@ -33,7 +33,11 @@ impl Fault {
             },
             Kind::Unreachable | Kind::Garbled => Fault::Server,
             Kind::Timeout => Fault::Timeout,
-            Kind::Invalid | Kind::Unauthorized | Kind::Forbidden | Kind::NotServed => Fault::Unfit,
+            // A limit of a deployment; those of the caller end a call before it is tried.
+            Kind::RateLimited => Fault::RateLimit,
+            Kind::OverBudget(_) | Kind::Invalid | Kind::Unauthorized | Kind::Forbidden | Kind::NotServed => {
+                Fault::Unfit
+            }
             Kind::NotFound
             | Kind::MethodNotAllowed
             | Kind::SlowRequest

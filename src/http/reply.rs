@@ -115,6 +115,13 @@ pub fn cost(builder: &mut HttpResponseBuilder, nanos: Option<u64>) {
     }
 }
 
+/// What is left of the caller's limits. They go before those of the upstream.
+pub fn limits(builder: &mut HttpResponseBuilder, headers: &[(HeaderName, HeaderValue)]) {
+    for header in headers {
+        builder.insert_header(header.clone());
+    }
+}
+
 /// The id of a call as Anthropic's clients know it.
 pub fn request_id(id: &Uuid) -> String {
     format!("req_{}", id.simple())

@@ -7,6 +7,7 @@ mod group;
 
 use super::pen::Ledger;
 use super::spool;
+use crate::limits::Limits;
 use crate::store::{Fault, Settled, Store};
 use group::Group;
 use std::collections::BTreeMap;
@@ -35,6 +36,8 @@ const REFUSED: &str = "refused.jsonl";
 pub struct Writer {
     store: Store,
     ledger: Arc<Ledger>,
+    /// Hears of what is booked.
+    limits: Arc<Limits>,
     /// By worker: the files of a process that is older come first.
     groups: BTreeMap<String, Group>,
     /// Read and not booked yet.
@@ -42,20 +45,24 @@ pub struct Writer {
     /// The store was there, with its tables.
     is_ready: bool,
     down_since: Option<Instant>,
+    /// Nobody knows how much of the batch was booked when the store failed.
+    is_uncertain: bool,
     said: Option<Instant>,
     /// Interrupted calls were found and told.
     interrupted: usize,
 }
 
 impl Writer {
-    pub fn new(store: Store, ledger: Arc<Ledger>) -> Self {
+    pub fn new(store: Store, ledger: Arc<Ledger>, limits: Arc<Limits>) -> Self {
         Writer {
             store,
             ledger,
+            limits,
             groups: BTreeMap::new(),
             batch: Vec::new(),
             is_ready: false,
             down_since: None,
+            is_uncertain: false,
             said: None,
             interrupted: 0,
         }
@@ -68,6 +75,7 @@ impl Writer {
             let wait = match self.pass().await {
                 Ok(true) => Duration::ZERO,
                 Ok(false) => {
+                    self.limits.has_recovered();
                     let ledger = self.ledger.clone();
                     tokio::select! {
                         () = ledger.news.notified() => GATHER,
@@ -163,7 +171,10 @@ impl Writer {
             self.store.migrate(crate::database::now()).await.map_err(|fault| self.is_down(&fault))?;
             self.is_ready = true;
         }
-        match self.store.book_all_but_refused(&self.batch).await {
+        self.limits.booking_begins();
+        let outcome = self.store.book_all_but_refused(&self.batch).await;
+        self.tell_limits(outcome.as_ref().ok().map(|(_, refused)| refused.as_slice()));
+        match outcome {
             Ok((booked, refused)) => {
                 if !refused.is_empty() {
                     // All of them at once: it is the database that is wrong, and not the calls.
@@ -186,6 +197,20 @@ impl Writer {
                 self.is_down(&fault);
                 Err(())
             }
+        }
+    }
+
+    /// What is booked no longer counts beside the store.
+    fn tell_limits(&mut self, refused: Option<&[(usize, Fault)]>) {
+        let Some(refused) = refused else {
+            self.limits.booking_ends([].iter());
+            self.is_uncertain = true;
+            return;
+        };
+        let is_booked = |place: usize| !refused.iter().any(|(refused, _)| *refused == place);
+        self.limits.booking_ends(self.batch.iter().enumerate().filter(|(n, _)| is_booked(*n)).map(|(_, call)| call));
+        if std::mem::take(&mut self.is_uncertain) {
+            self.limits.forget();
         }
     }
 

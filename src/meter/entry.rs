@@ -4,6 +4,7 @@ use super::Attempts;
 use crate::auth::Caller;
 use crate::error::{Error, Result};
 use crate::ledger::Pen;
+use crate::limits::Permit;
 use crate::price::Charge;
 use crate::route::Target;
 use crate::store::{Holder, LedgerRow, Settled};
@@ -102,6 +103,18 @@ impl Entry {
         row.deployment = Some(deployment.id.clone());
         row.provider = Some(deployment.provider.name.to_owned());
         row.api_base = Some(deployment.api_base.clone());
+    }
+
+    /// What is known of the call.
+    pub fn row(&self) -> &LedgerRow {
+        &self.call.row
+    }
+
+    /// The sums in which it counts, and what it has set aside in them.
+    pub fn counts_in(&mut self, node: &str, permit: &Permit) {
+        self.call.windows = permit.sums().cloned().collect();
+        self.call.row.node = Some(node.to_owned());
+        self.call.row.reserved_nanos = permit.reserved_nanos();
     }
 
     pub fn answered_as(&mut self, id: Option<&str>) {

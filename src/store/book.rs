@@ -17,7 +17,7 @@ use std::sync::PoisonError;
 #[serde(default)]
 pub struct Settled {
     pub row: LedgerRow,
-    /// Windows of budgets that it counts in, beside the entities of the row.
+    /// Budgets that it counts in, over a whole life or within a window. The entities of the row are counted anyway.
     pub windows: Vec<Entity>,
     pub prompt: Option<Prompt>,
     /// Something was reserved for it in the store, which is given back now.

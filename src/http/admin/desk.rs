@@ -198,11 +198,13 @@ impl Desk {
     pub fn changed(&self, hashes: &[String]) {
         let change = |hash: &String| Change { number: 0, kind: "key".to_owned(), id: hash.clone() };
         self.gateway.keys.forget(&Told::Some(hashes.iter().map(change).collect()));
+        self.gateway.limits.forget();
     }
 
     /// The same for everything that is not a key.
     pub fn changed_people(&self) {
         self.gateway.keys.forget(&Told::All);
+        self.gateway.limits.forget();
     }
 }
 

@@ -22,7 +22,8 @@ fn call(id: &str, status: &str, nanos: i64) -> Settled {
 fn writer(home: &Path) -> Writer {
     let ledger = Ledger::new(home, 1 << 20, 7);
     std::fs::create_dir(ledger.directory()).unwrap();
-    Writer::new(Store::sqlite(&home.join("gateway.db")).unwrap(), ledger)
+    let store = Store::sqlite(&home.join("gateway.db")).unwrap();
+    Writer::new(store.clone(), ledger, crate::limits::Limits::new(store))
 }
 
 async fn booked(writer: &Writer) -> Vec<(String, String)> {

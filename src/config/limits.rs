@@ -1,0 +1,98 @@
+//! `[limits]`: limits of the whole gateway, and how all others are enforced.
+
+use super::file::limits::{Counting, Limits as Written, Mode};
+use crate::limits::calendar;
+use crate::limits::terms::{Cap, Terms};
+use actix_web::http::StatusCode;
+use jiff::tz::TimeZone;
+
+/// How limits are enforced, and those that are nobody's own.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Budgets are not exceeded at all, unless a key says otherwise.
+    pub strict: bool,
+    /// What a spent budget is answered with.
+    pub over_budget: StatusCode,
+    /// Where midnight is.
+    pub zone: TimeZone,
+    /// Which tokens count.
+    pub counted: Counted,
+    /// Of all calls together.
+    pub gateway: Terms,
+    /// Calls of a key at the same time, where the key itself does not say.
+    pub key_parallel: Option<u64>,
+}
+
+/// The tokens that a limit of tokens is about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Counted {
+    #[default]
+    Total,
+    Input,
+    Output,
+}
+
+pub(super) fn resolve(written: &Written, errors: &mut Vec<String>) -> Limits {
+    let zone = written.timezone.as_deref().unwrap_or("UTC");
+    let zone = TimeZone::get(zone).unwrap_or_else(|_| {
+        errors.push(format!("limits.timezone: there is no time zone `{zone}`; write one such as `Europe/Berlin`"));
+        TimeZone::UTC
+    });
+    let over_budget = match written.budget_status.unwrap_or(422) {
+        422 => StatusCode::UNPROCESSABLE_ENTITY,
+        429 => StatusCode::TOO_MANY_REQUESTS,
+        400 => StatusCode::BAD_REQUEST,
+        other => {
+            errors.push(format!("limits.budget_status: {other} is none of 422, 429 and 400"));
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+    };
+    let mut caps = Vec::new();
+    if written.max_budget.is_some() || written.soft_budget.is_some() {
+        caps.push(Cap {
+            max_nanos: nanos("limits.max_budget", written.max_budget, errors),
+            soft_nanos: nanos("limits.soft_budget", written.soft_budget, errors),
+            span: length("limits.budget_duration", written.budget_duration.as_deref(), errors),
+        });
+    }
+    for (place, window) in written.budget_limits.iter().enumerate() {
+        let at = |name: &str| format!("limits.budget_limits[{place}].{name}");
+        caps.push(Cap {
+            max_nanos: nanos(&at("max_budget"), Some(window.max_budget), errors),
+            soft_nanos: None,
+            span: length(&at("budget_duration"), window.budget_duration.as_deref(), errors),
+        });
+    }
+    Limits {
+        strict: written.budget_mode == Some(Mode::Strict),
+        over_budget,
+        zone,
+        counted: match written.tokens_counted {
+            None | Some(Counting::Total) => Counted::Total,
+            Some(Counting::Input) => Counted::Input,
+            Some(Counting::Output) => Counted::Output,
+        },
+        gateway: Terms { requests: written.rpm, tokens: written.tpm, parallel: written.max_parallel_requests, caps },
+        key_parallel: written.key_max_parallel_requests,
+    }
+}
+
+/// Dollars as nano-dollars.
+fn nanos(name: &str, usd: Option<f64>, errors: &mut Vec<String>) -> Option<i64> {
+    let usd = usd?;
+    if !(0.0..=1e9).contains(&usd) {
+        errors.push(format!("{name}: {usd} is no amount of dollars from 0 to 1e9"));
+        return None;
+    }
+    Some((usd * 1e9).round() as i64)
+}
+
+fn length(name: &str, span: Option<&str>, errors: &mut Vec<String>) -> Option<String> {
+    let span = span?;
+    if !calendar::is_length(span) {
+        errors.push(format!(
+            "{name}: `{span}` is no length of time; write a number and s, m, h, d, w or mo, such as `30d`"
+        ));
+    }
+    Some(span.to_owned())
+}

@@ -1,0 +1,193 @@
+//! Which limits a call is under, in the order in which they are told.
+
+use super::calendar::{self, Window};
+use super::subject::{Subject, Who};
+use super::terms::{self, Cap, Fields, Terms};
+use crate::auth::Caller;
+use crate::config::limits::Limits as Settings;
+use crate::store::{Budget, Entity, Holder};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// The rates of one owner.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub subject: Arc<Subject>,
+    pub requests: Option<u64>,
+    pub tokens: Option<u64>,
+    pub parallel: Option<u64>,
+}
+
+/// A budget of one owner.
+#[derive(Debug, Clone)]
+pub struct Pot {
+    pub subject: Arc<Subject>,
+    /// Where its spend is counted: within the window, if it has windows.
+    pub entity: Arc<Entity>,
+    pub max_nanos: Option<i64>,
+    pub soft_nanos: Option<i64>,
+    pub window: Option<Window>,
+    /// Not to be exceeded at all.
+    pub strict: bool,
+}
+
+/// All limits of a call.
+#[derive(Debug, Default)]
+pub struct Plan {
+    pub lines: Vec<Line>,
+    pub pots: Vec<Pot>,
+}
+
+/// What a call says that limits depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub caller: &'a Caller,
+    /// The public name that the call is routed by.
+    pub model: &'a str,
+    /// Microseconds.
+    pub now: i64,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.pots.is_empty()
+    }
+
+    /// The limits of whoever shows the key, and of all calls.
+    pub fn of(settings: &Settings, facts: Facts<'_>) -> Plan {
+        let mut plan = Plan::default();
+        if let Caller::Key(holder) = facts.caller {
+            plan.add_holder(settings, holder, facts);
+        }
+        plan.add(settings, facts.now, Subject::new(Who::Gateway, ""), &settings.gateway, settings.strict);
+        plan
+    }
+
+    fn add_holder(&mut self, settings: &Settings, holder: &Holder, facts: Facts<'_>) {
+        let Holder { key, user, team, member, organization, budgets, .. } = holder;
+        let budget = |id: &Option<String>| -> Option<&Budget> { budgets.iter().find(|b| Some(&b.id) == id.as_ref()) };
+        let strict = match key.budget_mode.as_deref() {
+            Some("strict") => true,
+            Some("compatible") => false,
+            _ => settings.strict,
+        };
+        let own_budget = budget(&key.budget_id);
+        let increase = key.temp_budget_expires_at.filter(|end| *end > facts.now);
+        let increase = increase.and(key.temp_budget_increase_nanos).unwrap_or(0);
+        let mut of_key = Fields {
+            requests: key.rpm_limit,
+            tokens: key.tpm_limit,
+            parallel: key.max_parallel_requests,
+            max_nanos: key.max_budget_nanos,
+            soft_nanos: key.soft_budget_nanos,
+            span: key.budget_duration.as_deref(),
+            windows: Some(&key.budget_limits),
+        }
+        .or(own_budget)
+        .terms();
+        of_key.parallel = of_key.parallel.or(settings.key_parallel);
+        if let Some(first) = of_key.caps.first_mut() {
+            first.max_nanos = first.max_nanos.map(|max| max.saturating_add(increase));
+        }
+        self.add(settings, facts.now, Subject::new(Who::Key, &key.id), &of_key, strict);
+
+        let by_model = |own: &Value, in_metadata: &str, metadata: &Value| {
+            number(own, facts.model).or_else(|| number(&metadata[in_metadata], facts.model))
+        };
+        let of_model = own_budget.map(|budget| &budget.model_max_budget);
+        let cap = [Some(&key.model_max_budget), of_model].into_iter().flatten();
+        let key_model = Terms {
+            requests: by_model(&key.model_rpm_limit, "model_rpm_limit", &key.metadata)
+                .or_else(|| number(&key.model_max_budget[facts.model], "rpm_limit")),
+            tokens: by_model(&key.model_tpm_limit, "model_tpm_limit", &key.metadata)
+                .or_else(|| number(&key.model_max_budget[facts.model], "tpm_limit")),
+            parallel: None,
+            caps: cap.filter_map(|models| terms::of_model(models, facts.model)).take(1).collect(),
+        };
+        let subject = || Subject::new(Who::KeyModel, &key.id).with(facts.model);
+        self.add_if(settings, facts.now, subject, &key_model, strict);
+
+        if let Some(user) = user {
+            let mut of_user = terms::of_user(user, budget(&user.budget_id));
+            if team.is_some() || key.team_id.is_some() {
+                // The team's budget replaces the personal one, as in LiteLLM.
+                of_user.caps.clear();
+            }
+            self.add_if(settings, facts.now, || Subject::new(Who::User, &user.id), &of_user, strict);
+        }
+        if let Some(team) = team {
+            let of_team = terms::of_team(team, budget(&team.budget_id));
+            self.add_if(settings, facts.now, || Subject::new(Who::Team, &team.id), &of_team, strict);
+            let team_model = Terms {
+                requests: by_model(&team.model_rpm_limit, "model_rpm_limit", &team.metadata),
+                tokens: by_model(&team.model_tpm_limit, "model_tpm_limit", &team.metadata),
+                ..Terms::default()
+            };
+            let subject = || Subject::new(Who::TeamModel, &team.id).with(facts.model);
+            self.add_if(settings, facts.now, subject, &team_model, strict);
+            if let Some(user_id) = member.as_ref().map(|m| &m.user_id).or(key.user_id.as_ref()) {
+                let own = member.as_ref().and_then(|m| budget(&m.budget_id));
+                let terms = terms::of_member(member.as_ref(), team, own, budget(&team.member_budget_id));
+                let subject = || Subject::new(Who::Member, &team.id).with(user_id);
+                self.add_if(settings, facts.now, subject, &terms, strict);
+            }
+        }
+        if let Some(organization) = organization {
+            let terms = terms::of_organization(organization, budget(&organization.budget_id));
+            let subject = || Subject::new(Who::Organization, &organization.id);
+            self.add_if(settings, facts.now, subject, &terms, strict);
+        }
+    }
+
+    /// The same for owners whose name is only made where they have limits.
+    fn add_if(
+        &mut self,
+        settings: &Settings,
+        now: i64,
+        subject: impl FnOnce() -> Subject,
+        terms: &Terms,
+        strict: bool,
+    ) {
+        if !terms.is_empty() {
+            self.add(settings, now, subject(), terms, strict);
+        }
+    }
+
+    pub fn add(&mut self, settings: &Settings, now: i64, subject: Subject, terms: &Terms, strict: bool) {
+        if terms.is_empty() {
+            return;
+        }
+        let subject = Arc::new(subject);
+        for cap in &terms.caps {
+            self.pots.extend(pot(settings, now, &subject, cap, strict));
+        }
+        let Terms { requests, tokens, parallel, .. } = *terms;
+        if requests.is_some() || tokens.is_some() || parallel.is_some() {
+            self.lines.push(Line { subject, requests, tokens, parallel });
+        }
+    }
+}
+
+/// A span that is none has no windows: the budget holds over the whole life, which refuses sooner and never later.
+fn pot(settings: &Settings, now: i64, subject: &Arc<Subject>, cap: &Cap, strict: bool) -> Option<Pot> {
+    let entity = subject.entity()?;
+    let window = cap.span.as_deref().and_then(|span| Some((span, calendar::window(span, &settings.zone, now)?)));
+    let entity = match window {
+        Some((span, window)) => entity.within(span, window.start),
+        None => entity,
+    };
+    Some(Pot {
+        subject: subject.clone(),
+        entity: Arc::new(entity),
+        max_nanos: cap.max_nanos,
+        soft_nanos: cap.soft_nanos,
+        window: window.map(|(_, window)| window),
+        strict,
+    })
+}
+
+/// A limit by name; a text of digits will do.
+fn number(limits: &Value, name: &str) -> Option<u64> {
+    let value = limits.get(name)?;
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+}

@@ -1,0 +1,75 @@
+//! What is known of one sum of money: read from the store once, and counted on in memory.
+
+/// The sum of an entity, or of one of its windows.
+#[derive(Debug, Default)]
+pub struct Purse {
+    /// What the store had when it was read; none before that.
+    base: Option<i64>,
+    /// What was spent since, or is not in the store yet.
+    since: i64,
+    /// The part of it that the ledger has not booked yet.
+    unbooked: i64,
+    /// What calls of this gateway have set aside.
+    reserved: i64,
+    /// What gateways that are gone have set aside, and not given back.
+    foreign: i64,
+}
+
+impl Purse {
+    pub fn is_read(&self) -> bool {
+        self.base.is_some()
+    }
+
+    /// The store says what was spent. What it has not got yet is added.
+    pub fn read(&mut self, spent: i64, foreign: i64) {
+        self.base = Some(spent);
+        self.since = self.unbooked;
+        self.foreign = foreign.max(0);
+    }
+
+    /// What the store says now may differ; what is under way stays.
+    pub fn forget(&mut self) {
+        self.base = None;
+    }
+
+    pub fn spent(&self) -> i64 {
+        self.base.unwrap_or(0).saturating_add(self.since)
+    }
+
+    pub fn reserved(&self) -> i64 {
+        self.reserved.saturating_add(self.foreign)
+    }
+
+    pub fn reserve(&mut self, nanos: i64) {
+        self.reserved = self.reserved.saturating_add(nanos);
+    }
+
+    pub fn give_back(&mut self, nanos: i64) {
+        self.reserved = self.reserved.saturating_sub(nanos);
+    }
+
+    /// A call has cost so much; true where the ledger is going to book it.
+    pub fn spend(&mut self, nanos: i64, is_booked_later: bool) {
+        self.since = self.since.saturating_add(nanos);
+        if is_booked_later {
+            self.unbooked = self.unbooked.saturating_add(nanos);
+        }
+    }
+
+    /// A call that was counted here is in the store now.
+    pub fn booked(&mut self, nanos: i64) {
+        self.unbooked = self.unbooked.saturating_sub(nanos);
+    }
+
+    /// A call that was not counted here is in the store now.
+    pub fn found(&mut self, nanos: i64) {
+        if self.is_read() {
+            self.since = self.since.saturating_add(nanos);
+        }
+    }
+
+    /// Nothing is lost if it is forgotten as a whole.
+    pub fn is_idle(&self) -> bool {
+        self.reserved == 0 && self.unbooked == 0
+    }
+}

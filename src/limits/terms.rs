@@ -1,0 +1,229 @@
+//! What somebody's limits are, wherever they are written.
+
+use crate::store::{Budget, Customer, Member, Organization, Tag, Team, User};
+use serde_json::Value;
+
+/// The limits of one owner; what is none is no limit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Terms {
+    /// Requests in a minute.
+    pub requests: Option<u64>,
+    /// Tokens in a minute.
+    pub tokens: Option<u64>,
+    /// Calls at the same time.
+    pub parallel: Option<u64>,
+    pub caps: Vec<Cap>,
+}
+
+/// A budget, over the whole life or in each window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cap {
+    /// None where there is a soft budget alone.
+    pub max_nanos: Option<i64>,
+    /// Above it something is said, and nobody refused.
+    pub soft_nanos: Option<i64>,
+    /// The length of its windows.
+    pub span: Option<String>,
+}
+
+impl Terms {
+    pub fn is_empty(&self) -> bool {
+        *self == Terms::default()
+    }
+}
+
+/// The fields that records of all sorts have alike.
+#[derive(Default)]
+pub struct Fields<'a> {
+    pub requests: Option<i64>,
+    pub tokens: Option<i64>,
+    pub parallel: Option<i64>,
+    pub max_nanos: Option<i64>,
+    pub soft_nanos: Option<i64>,
+    pub span: Option<&'a str>,
+    pub windows: Option<&'a Value>,
+}
+
+impl<'a> Fields<'a> {
+    /// What the owner's own fields leave open is said by the budget that it names, as in LiteLLM.
+    pub fn or(self, budget: Option<&'a Budget>) -> Fields<'a> {
+        let Some(budget) = budget else { return self };
+        Fields {
+            requests: self.requests.or(budget.rpm_limit),
+            tokens: self.tokens.or(budget.tpm_limit),
+            parallel: self.parallel.or(budget.max_parallel_requests),
+            max_nanos: self.max_nanos.or(budget.max_budget_nanos),
+            soft_nanos: self.soft_nanos.or(budget.soft_budget_nanos),
+            span: self.span.or(budget.budget_duration.as_deref()),
+            windows: self.windows,
+        }
+    }
+
+    pub fn terms(self) -> Terms {
+        let count = |number: Option<i64>| number.and_then(|n| u64::try_from(n).ok());
+        let mut caps = Vec::new();
+        if self.max_nanos.is_some() || self.soft_nanos.is_some() {
+            let span = self.span.map(str::to_owned);
+            caps.push(Cap { max_nanos: self.max_nanos, soft_nanos: self.soft_nanos, span });
+        }
+        caps.extend(self.windows.into_iter().flat_map(windows));
+        Terms { requests: count(self.requests), tokens: count(self.tokens), parallel: count(self.parallel), caps }
+    }
+}
+
+/// `budget_limits`: a list of `{"budget_duration": "24h", "max_budget": 10}`, all of which hold.
+pub fn windows(list: &Value) -> impl Iterator<Item = Cap> {
+    list.as_array().into_iter().flatten().filter_map(|one| {
+        let span = ["budget_duration", "time_period"].iter().find_map(|name| one[*name].as_str());
+        let max = ["max_budget", "budget_limit"].iter().find_map(|name| usd(&one[*name]))?;
+        Some(Cap { max_nanos: Some(max), soft_nanos: None, span: span.map(str::to_owned) })
+    })
+}
+
+/// A model's part of `model_max_budget`: `{"gpt-4o": {"budget_limit": 0.5, "time_period": "1d"}}`, or a plain number.
+pub fn of_model(models: &Value, model: &str) -> Option<Cap> {
+    let one = models.get(model)?;
+    if let Some(max) = usd(one) {
+        return Some(Cap { max_nanos: Some(max), soft_nanos: None, span: None });
+    }
+    windows(&Value::Array(vec![one.clone()])).next()
+}
+
+/// Dollars, as a number or as LiteLLM's examples have them, a text.
+fn usd(value: &Value) -> Option<i64> {
+    let usd = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    (0.0..=1e9).contains(&usd).then(|| (usd * 1e9).round() as i64)
+}
+
+pub fn of_user(user: &User, budget: Option<&Budget>) -> Terms {
+    Fields {
+        requests: user.rpm_limit,
+        tokens: user.tpm_limit,
+        parallel: user.max_parallel_requests,
+        max_nanos: user.max_budget_nanos,
+        soft_nanos: user.soft_budget_nanos,
+        span: user.budget_duration.as_deref(),
+        windows: Some(&user.budget_limits),
+    }
+    .or(budget)
+    .terms()
+}
+
+pub fn of_team(team: &Team, budget: Option<&Budget>) -> Terms {
+    Fields {
+        requests: team.rpm_limit,
+        tokens: team.tpm_limit,
+        parallel: team.max_parallel_requests,
+        max_nanos: team.max_budget_nanos,
+        soft_nanos: team.soft_budget_nanos,
+        span: team.budget_duration.as_deref(),
+        windows: Some(&team.budget_limits),
+    }
+    .or(budget)
+    .terms()
+}
+
+/// A member's own limits, else those that the team gives each member.
+pub fn of_member(member: Option<&Member>, team: &Team, own: Option<&Budget>, usual: Option<&Budget>) -> Terms {
+    let fields = member.map(|member| Fields {
+        requests: member.rpm_limit,
+        tokens: member.tpm_limit,
+        max_nanos: member.max_budget_nanos,
+        span: member.budget_duration.as_deref(),
+        ..Fields::default()
+    });
+    let fields = fields.unwrap_or_default().or(own);
+    Fields {
+        requests: fields.requests.or(team.member_rpm_limit),
+        tokens: fields.tokens.or(team.member_tpm_limit),
+        max_nanos: fields.max_nanos.or(team.member_max_budget_nanos),
+        span: fields.span.or(team.member_budget_duration.as_deref()),
+        ..fields
+    }
+    .or(usual)
+    .terms()
+}
+
+pub fn of_organization(organization: &Organization, budget: Option<&Budget>) -> Terms {
+    Fields {
+        requests: organization.rpm_limit,
+        tokens: organization.tpm_limit,
+        parallel: organization.max_parallel_requests,
+        max_nanos: organization.max_budget_nanos,
+        soft_nanos: organization.soft_budget_nanos,
+        span: organization.budget_duration.as_deref(),
+        windows: None,
+    }
+    .or(budget)
+    .terms()
+}
+
+pub fn of_customer(customer: &Customer, budget: Option<&Budget>) -> Terms {
+    Fields {
+        requests: customer.rpm_limit,
+        tokens: customer.tpm_limit,
+        parallel: customer.max_parallel_requests,
+        max_nanos: customer.max_budget_nanos,
+        soft_nanos: customer.soft_budget_nanos,
+        span: customer.budget_duration.as_deref(),
+        windows: None,
+    }
+    .or(budget)
+    .terms()
+}
+
+pub fn of_tag(tag: &Tag, budget: Option<&Budget>) -> Terms {
+    Fields {
+        requests: tag.rpm_limit,
+        tokens: tag.tpm_limit,
+        max_nanos: tag.max_budget_nanos,
+        soft_nanos: tag.soft_budget_nanos,
+        span: tag.budget_duration.as_deref(),
+        ..Fields::default()
+    }
+    .or(budget)
+    .terms()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_the_owner_leaves_open_its_budget_says() {
+        let budget = Budget {
+            max_budget_nanos: Some(9),
+            rpm_limit: Some(5),
+            budget_duration: Some("1d".to_owned()),
+            ..Budget::default()
+        };
+        let user = User { max_budget_nanos: Some(7), tpm_limit: Some(3), ..User::default() };
+        let terms = of_user(&user, Some(&budget));
+        assert_eq!((terms.requests, terms.tokens), (Some(5), Some(3)));
+        assert_eq!(terms.caps, [Cap { max_nanos: Some(7), soft_nanos: None, span: Some("1d".to_owned()) }]);
+        assert!(of_user(&User::default(), None).is_empty());
+    }
+
+    #[test]
+    fn a_member_has_its_own_limits_or_the_usual_ones() {
+        let team = Team { member_max_budget_nanos: Some(9), member_rpm_limit: Some(8), ..Team::default() };
+        let member = Member { max_budget_nanos: Some(5), ..Member::default() };
+        let terms = of_member(Some(&member), &team, None, None);
+        assert_eq!((terms.caps[0].max_nanos, terms.requests), (Some(5), Some(8)));
+        assert_eq!(of_member(None, &team, None, None).caps[0].max_nanos, Some(9));
+    }
+
+    #[test]
+    fn budgets_of_models_and_windows_are_read_as_litellm_writes_them() {
+        let models = json!({"a": {"budget_limit": "0.5", "time_period": "1d"}, "b": 2, "c": "no"});
+        let cap = of_model(&models, "a").unwrap();
+        assert_eq!((cap.max_nanos, cap.span.as_deref()), (Some(500_000_000), Some("1d")));
+        assert_eq!(of_model(&models, "b").unwrap().max_nanos, Some(2_000_000_000));
+        assert!(of_model(&models, "c").is_none() && of_model(&models, "d").is_none());
+        let list = json!([{"budget_duration": "24h", "max_budget": 10.0}, {"max_budget": -1}, 7]);
+        let caps: Vec<Cap> = windows(&list).collect();
+        assert_eq!(caps.len(), 1);
+        assert_eq!((caps[0].max_nanos, caps[0].span.as_deref()), (Some(10_000_000_000), Some("24h")));
+    }
+}
