@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::exchange::{self, Back};
 use crate::meter::Meter;
 use crate::route::{Deployment, Target, Tariff, Timeouts};
-use crate::upstream::{self, Endpoint, Request};
+use crate::upstream::{self, Request};
 use crate::usage::Usage;
 use actix_web::http::header::HeaderMap;
 use admission::Admission;
@@ -130,7 +130,7 @@ fn prepare(call: &Call, meter: &Meter, target: Target) -> Result<Sent> {
     let admission = admission::admit(call, &target)?;
     let limits = call.patience.within(target.deployment.timeouts);
     let betas = outbound.betas.into_iter().map(Cow::Borrowed).chain(call.betas.iter().cloned()).collect();
-    let request = Request { endpoint: Endpoint::Call, body: outbound.body, betas, version: call.version.clone() };
+    let request = Request { endpoint: outbound.endpoint, body: outbound.body, betas, version: call.version.clone() };
     Ok(Sent { target, request, back: outbound.back, limits, tariff: meter.tariff(), admission })
 }
 

@@ -11,9 +11,12 @@ mod tests;
 use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
-use crate::provider::{Language, Prepared, anthropic, leave_out, prepare, prepare_native, tool_names};
+use crate::provider::{
+    Endpoint, Facts, Language, Prepared, foreign, hub, leave_out, prepare, prepare_native, tool_names,
+};
 use crate::route::Target;
 use crate::usage::Usage;
+use crate::wire::feed::Framing;
 use crate::wire::messages;
 use actix_web::http::StatusCode;
 use bytes::Bytes;
@@ -47,6 +50,7 @@ pub struct Ask<'a> {
 /// What is sent, and what is to be done with the answer.
 #[derive(Debug)]
 pub struct Outbound {
+    pub endpoint: Endpoint,
     pub body: Pieces,
     /// For the `anthropic-beta` header.
     pub betas: Vec<&'static str>,
@@ -56,14 +60,28 @@ pub struct Outbound {
 /// The way back of an answer: the caller's format from the upstream's.
 #[derive(Debug, Clone)]
 pub enum Back {
-    /// OpenAI chat as it comes.
-    Chat { shows_usage: bool },
-    /// OpenAI chat, of Anthropic's Messages.
-    ChatFromMessages { context: anthropic::Context, created: u64, shows_usage: bool },
+    /// OpenAI chat, as it comes or translated from another language.
+    Chat { from: Option<Box<foreign::Context>>, shows_usage: bool },
     /// Anthropic's Messages as they come.
     Messages,
-    /// Anthropic's Messages, of OpenAI chat.
-    MessagesFromChat { model: String, id: String, estimated_input: u64, names: Arc<anthropic::ToolNames> },
+    /// Anthropic's Messages, of OpenAI chat, which may be translated itself.
+    MessagesFromChat {
+        from: Option<Box<foreign::Context>>,
+        model: String,
+        id: String,
+        estimated_input: u64,
+        names: Arc<hub::ToolNames>,
+    },
+}
+
+impl Back {
+    /// How the pieces of the upstream's stream follow each other.
+    pub fn framing(&self) -> Framing {
+        match self {
+            Back::Chat { from: Some(from), .. } | Back::MessagesFromChat { from: Some(from), .. } => from.framing(),
+            Back::Chat { from: None, .. } | Back::Messages | Back::MessagesFromChat { from: None, .. } => Framing::Sse,
+        }
+    }
 }
 
 /// Makes the upstream's request.
@@ -72,25 +90,10 @@ pub enum Back {
 /// A 400 that names what the upstream cannot take.
 pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
     let deployment = &target.deployment;
-    let language = deployment.provider.quirks.language;
-    let prepared = |envelope: &Envelope| prepare(envelope, &deployment.shape, target.model(), ask.streams);
-    match (ask.face, language) {
-        (Face::Chat, Language::OpenAi) => {
-            let Prepared { body, shows_usage, .. } = prepared(ask.envelope)?;
-            Ok(Outbound { body, betas: Vec::new(), back: Back::Chat { shows_usage } })
-        }
-        (Face::Chat, Language::Anthropic) => {
-            let Prepared { body, shows_usage, drop_params } = prepared(ask.envelope)?;
-            let facts = anthropic::Facts {
-                model: target.model(),
-                drop_params,
-                max_output: target.known().facts.max_output_tokens,
-            };
-            let foreign = anthropic::request(&body.join(), &facts)?;
-            let back = Back::ChatFromMessages { context: foreign.context, created: created(&ask.id), shows_usage };
-            Ok(Outbound { body: Bytes::from(foreign.body).into(), betas: foreign.betas, back })
-        }
-        (Face::Messages, Language::Anthropic) => {
+    let language = target.dialect().language;
+    let endpoint = if ask.streams { Endpoint::Stream } else { Endpoint::Call };
+    match ask.face {
+        Face::Messages if language == Language::Anthropic => {
             let body = prepare_native(ask.envelope, &deployment.shape, target.model());
             let body = match is_anthropics_own(target) {
                 true => None,
@@ -98,28 +101,63 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
                 false => messages::strip_billing_header(&body.join()),
             }
             .map_or(body, |stripped| Bytes::from(stripped).into());
-            Ok(Outbound { body, betas: Vec::new(), back: Back::Messages })
+            Ok(Outbound { endpoint, body, betas: Vec::new(), back: Back::Messages })
         }
-        (Face::Messages, Language::OpenAi) => {
+        Face::Messages => {
             let bytes = ask.envelope.bytes();
             let chat = messages::to_chat(bytes)?;
             let chat = Envelope::parse(Bytes::from(chat), ask.max_nesting)?;
             let facts = &target.known().facts;
             let chat = leave_out(&chat, deployment.provider, target.model(), facts, ask.max_nesting)?.unwrap_or(chat);
-            let (chat, names) = match tool_names::shorten(&chat, ask.max_nesting)? {
-                Some((chat, names)) => (chat, Arc::new(names)),
-                None => (chat, Arc::default()),
+            let shorter = match language {
+                Language::OpenAi => tool_names::shorten(&chat, ask.max_nesting)?,
+                // Translations see to names themselves.
+                _ => None,
             };
-            let Prepared { body, .. } = prepared(&chat)?;
+            let (chat, names) = shorter.map_or_else(|| (chat, Arc::default()), |(chat, names)| (chat, Arc::new(names)));
+            let Spoken { body, betas, from, .. } = spoken(&chat, ask, target, language)?;
             let back = Back::MessagesFromChat {
+                from,
                 model: ask.model.to_owned(),
                 id: format!("msg_{}", ask.id.simple()),
                 estimated_input: messages::estimate_tokens(bytes)?,
                 names,
             };
-            Ok(Outbound { body, betas: Vec::new(), back })
+            Ok(Outbound { endpoint, body, betas, back })
+        }
+        Face::Chat => {
+            let Spoken { body, betas, from, shows_usage } = spoken(ask.envelope, ask, target, language)?;
+            Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage } })
         }
     }
+}
+
+/// A chat completion in the upstream's language.
+struct Spoken {
+    body: Pieces,
+    betas: Vec<&'static str>,
+    from: Option<Box<foreign::Context>>,
+    shows_usage: bool,
+}
+
+fn spoken(chat: &Envelope, ask: &Ask<'_>, target: &Target, language: Language) -> Result<Spoken> {
+    let deployment = &target.deployment;
+    let Prepared { body, shows_usage, drop_params } = prepare(chat, &deployment.shape, target.model(), ask.streams)?;
+    if language == Language::OpenAi {
+        return Ok(Spoken { body, betas: Vec::new(), from: None, shows_usage });
+    }
+    let id = ask.id.simple().to_string();
+    let facts = Facts {
+        provider: deployment.provider.name,
+        model: target.model(),
+        streams: ask.streams,
+        drop_params,
+        max_output: target.known().facts.max_output_tokens,
+        id: &id,
+        created: created(&ask.id),
+    };
+    let foreign::Foreign { body, betas, context } = foreign::request(language, &body.join(), &facts)?;
+    Ok(Spoken { body: Bytes::from(body).into(), betas, from: Some(Box::new(context)), shows_usage })
 }
 
 /// Seconds since 1970: the first 48 bits are milliseconds (RFC 9562, section 5.7).
@@ -185,15 +223,12 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
             (false, false) => Err(no_choices()),
         }
     };
+    let chat = |from: &Option<Box<foreign::Context>>, body: Bytes| match from {
+        Some(context) => chat(foreign::answer(context, &body, origin)?.into()),
+        None => chat(body),
+    };
     match back {
-        Back::Chat { .. } => chat(body),
-        Back::ChatFromMessages { context, created, .. } => {
-            let (_, is_error) = messages::native_usage(&body);
-            if is_error {
-                return Err(from_upstream(origin, StatusCode::OK, &anthropic::error(&body)));
-            }
-            chat(anthropic::answer(&body, context, *created)?.into())
-        }
+        Back::Chat { from, .. } => chat(from, body),
         Back::Messages => match messages::native_usage(&body) {
             (_, true) => Err(from_upstream(origin, StatusCode::OK, &body)),
             (usage, false) => {
@@ -201,8 +236,8 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
                 Ok(Whole { body, usage, id })
             }
         },
-        Back::MessagesFromChat { model, id, names, .. } => {
-            let answer = chat(body)?;
+        Back::MessagesFromChat { from, model, id, names, .. } => {
+            let answer = chat(from, body)?;
             let named = tool_names::restore(names, &answer.body);
             let body = messages::from_chat(named.as_deref().unwrap_or(&answer.body), model, id)?;
             Ok(Whole { body: body.into(), ..answer })

@@ -7,14 +7,21 @@
 
 pub mod anthropic;
 pub mod compatible;
+pub mod foreign;
+pub mod gemini;
+pub mod hub;
 mod inside;
 mod leave_out;
+mod path;
 mod prepare;
 pub mod tool_names;
 
+use crate::pattern;
+use crate::wire::feed::Framing;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 pub use inside::Inside;
 pub use leave_out::leave_out;
+pub use path::{Endpoint, Path};
 pub use prepare::{Prepared, Shape, Wishes, prepare, prepare_native};
 
 /// An upstream API, as a row of a table.
@@ -59,16 +66,34 @@ pub enum Language {
     OpenAi,
     /// Anthropic's Messages.
     Anthropic,
+    /// Google's `generateContent`.
+    Gemini,
 }
 
 impl Language {
-    /// The path of a call, behind the base URL.
-    pub fn route(self) -> &'static str {
+    /// How the pieces of a streamed answer follow each other.
+    pub fn framing(self) -> Framing {
         match self {
-            Language::OpenAi => "chat/completions",
-            Language::Anthropic => "messages",
+            Language::OpenAi | Language::Anthropic | Language::Gemini => Framing::Sse,
         }
     }
+}
+
+/// What a translation must know of a call beyond its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    pub provider: &'static str,
+    /// The upstream's name of the model: what it takes is told by its family and version.
+    pub model: &'a str,
+    pub streams: bool,
+    /// Parameters without a twin are left out instead of refused.
+    pub drop_params: bool,
+    /// The model's output limit, if known.
+    pub max_output: Option<u64>,
+    /// The call's id, for answers that have none of their own.
+    pub id: &'a str,
+    /// Seconds since 1970.
+    pub created: u64,
 }
 
 impl Auth {
@@ -125,6 +150,10 @@ pub enum Metadata {
 #[derive(Debug)]
 pub struct Quirks {
     pub language: Language,
+    /// How it writes the path of a call.
+    pub path: Path,
+    /// Models that are spoken to in another language: the first family whose pattern fits.
+    pub families: &'static [Family],
     /// Members the provider refuses: a 400 that names the member, or dropped under `drop_params`.
     pub unsupported: &'static [&'static str],
     /// `(from, to)`: members the provider knows under another name.
@@ -157,6 +186,34 @@ pub struct Quirks {
     pub models: &'static [ModelQuirks],
 }
 
+/// How some models of a provider are spoken to, in whole.
+#[derive(Debug)]
+pub struct Family {
+    /// Patterns of upstream model names; `*` stands for any text.
+    pub patterns: &'static [&'static str],
+    pub dialect: Dialect,
+}
+
+/// The way in which a model is spoken to.
+#[derive(Debug, Clone, Copy)]
+pub struct Dialect {
+    pub language: Language,
+    pub path: Path,
+    pub auth: Auth,
+    /// Static request headers.
+    pub headers: &'static [(&'static str, &'static str)],
+}
+
+impl Provider {
+    /// How the model of this name is spoken to.
+    pub fn dialect(&self, model: &str) -> Dialect {
+        let Quirks { language, path, headers, families, .. } = self.quirks;
+        let fits = |family: &&Family| family.patterns.iter().any(|p| pattern::capture(p, model).is_some());
+        let family = families.iter().find(fits);
+        family.map_or(Dialect { language, path, auth: self.auth, headers }, |family| family.dialect)
+    }
+}
+
 /// Deviations of some models of a provider.
 #[derive(Debug)]
 pub struct ModelQuirks {
@@ -172,6 +229,8 @@ impl Quirks {
     /// An upstream that takes whatever OpenAI's own API takes.
     pub const NONE: Quirks = Quirks {
         language: Language::OpenAi,
+        path: Path::OWN,
+        families: &[],
         unsupported: &[],
         rename: &[],
         values: &[],
@@ -191,7 +250,6 @@ impl Quirks {
 
 /// Providers that are known and speak a language of their own, which is not served yet.
 pub const FOREIGN: &[&str] = &[
-    "gemini",
     "vertex_ai",
     "vertex_ai_beta",
     "bedrock",

@@ -8,7 +8,7 @@ mod pricing;
 use crate::error::{Error, Kind, Origin, Result};
 use crate::pattern;
 use crate::price::{self, Prices};
-use crate::provider::{Provider, Shape};
+use crate::provider::{Dialect, Endpoint, Path, Provider, Shape};
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderName, HeaderValue};
 pub use pricing::{Known, Pricing, Tariff};
@@ -36,8 +36,9 @@ pub struct Deployment {
     pub model: String,
     /// Shown to operators and in headers.
     pub api_base: String,
-    /// Where calls are sent.
+    /// Where calls are sent, but for the model's part of the path.
     pub calls: Uri,
+    pub place: Place,
     pub transport: Transport,
     pub timeouts: Timeouts,
     /// Tried in turn; empty where the upstream wants none.
@@ -68,6 +69,35 @@ impl Deployment {
                 self.model
             );
         }
+    }
+}
+
+/// From where on the path of a call is the provider's.
+#[derive(Debug, Default)]
+pub struct Place {
+    /// A URL without a slash at its end.
+    pub base: String,
+    /// Another path than the provider usually has.
+    pub path: Option<Path>,
+    /// What the query of every call holds, such as `api-version=2024-10-21`; or nothing.
+    pub query: String,
+}
+
+impl Place {
+    /// The URL of a call.
+    pub fn url(&self, dialect: Dialect, endpoint: Endpoint, model: &str) -> String {
+        let path = self.path.unwrap_or(dialect.path).write(dialect.language, endpoint, model);
+        let sign = match (self.query.is_empty(), path.contains('?')) {
+            (true, _) => "",
+            (_, true) => "&",
+            (_, false) => "?",
+        };
+        format!("{}/{path}{sign}{}", self.base, self.query)
+    }
+
+    /// Whether there is a URL for each model.
+    pub fn names_model(&self, dialect: Dialect) -> bool {
+        self.path.unwrap_or(dialect.path).names_model(dialect.language)
     }
 }
 
@@ -120,6 +150,16 @@ impl Target {
     /// The price of a call that begins now.
     pub fn tariff(&self) -> Tariff {
         Tariff::new(self.known())
+    }
+
+    /// How the model is spoken to.
+    pub fn dialect(&self) -> Dialect {
+        self.deployment.provider.dialect(self.model())
+    }
+
+    /// Whether the caller's words decide about the upstream's name of the model.
+    pub fn is_named(&self) -> bool {
+        self.named.is_some()
     }
 
     /// The upstream's name for the model.

@@ -8,7 +8,8 @@ pub mod tls;
 
 use crate::envelope::Pieces;
 use crate::error::{Error, Kind, Result, from_upstream};
-use crate::provider::{Language, anthropic};
+pub use crate::provider::Endpoint;
+use crate::provider::{Language, anthropic, foreign};
 use crate::route::{Deployment, Target, Transport};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
@@ -40,15 +41,6 @@ const MAX_CLIENTS: usize = 256;
 
 /// By the places of a deployment and of its key.
 type Requests = HashMap<(usize, usize, Endpoint), FrozenClientRequest>;
-
-/// What an upstream is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Endpoint {
-    /// An answer.
-    Call,
-    /// The number of tokens that a call would have (Anthropic's `count_tokens`).
-    Count,
-}
 
 /// A request beyond what is the same for all calls of a deployment.
 #[derive(Debug)]
@@ -94,9 +86,9 @@ impl Upstream {
             0 | 1 => 0,
             many => deployment.next_key.fetch_add(1, Ordering::Relaxed) % many,
         };
-        let ready = self.ready(generation, deployment, turn, request.endpoint)?;
-        let betas = betas(deployment, turn, request.betas);
-        let is_anthropic = deployment.provider.quirks.language == Language::Anthropic;
+        let ready = self.ready(generation, target, turn, request.endpoint)?;
+        let is_anthropic = target.dialect().language == Language::Anthropic;
+        let betas = if is_anthropic { betas(deployment, turn, request.betas) } else { None };
         let version = request.version.filter(|_| is_anthropic);
         let sending = if betas.is_none() && version.is_none() {
             ready.send_body(Sent(request.body))
@@ -115,7 +107,7 @@ impl Upstream {
         if has_no_body(response.status()) {
             self.forget(&deployment.transport);
         }
-        Err(refused(deployment, response).await)
+        Err(refused(target, response).await)
     }
 
     /// Lets go of all connections of this kind, idle ones at once and busy ones when their call ends: one of them may
@@ -125,13 +117,12 @@ impl Upstream {
         self.ready.borrow_mut().1.clear();
     }
 
-    fn ready(
-        &self,
-        generation: u64,
-        deployment: &Deployment,
-        turn: usize,
-        endpoint: Endpoint,
-    ) -> Result<FrozenClientRequest> {
+    fn ready(&self, generation: u64, target: &Target, turn: usize, endpoint: Endpoint) -> Result<FrozenClientRequest> {
+        let deployment = &*target.deployment;
+        // There may be as many of these as callers can think of names.
+        if target.is_named() && deployment.place.names_model(target.dialect()) {
+            return self.build(target, turn, endpoint);
+        }
         let place = (deployment.index, turn, endpoint);
         let mut ready = self.ready.borrow_mut();
         if ready.0 != generation {
@@ -142,18 +133,16 @@ impl Upstream {
         if let Some(request) = ready.1.get(&place) {
             return Ok(request.clone());
         }
-        let request = self.build(deployment, turn, endpoint)?;
+        let request = self.build(target, turn, endpoint)?;
         ready.1.insert(place, request.clone());
         Ok(request)
     }
 
-    fn build(&self, deployment: &Deployment, turn: usize, endpoint: Endpoint) -> Result<FrozenClientRequest> {
+    fn build(&self, target: &Target, turn: usize, endpoint: Endpoint) -> Result<FrozenClientRequest> {
+        let deployment = &*target.deployment;
+        let dialect = target.dialect();
         let client = self.client(&deployment.transport).map_err(|e| Error::new(Kind::Internal, e))?;
-        let mut request = match endpoint {
-            Endpoint::Call => client.post(deployment.calls.clone()),
-            Endpoint::Count => client.post(format!("{}/count_tokens", deployment.calls)),
-        }
-        .no_decompress();
+        let mut request = client.post(deployment.place.url(dialect, endpoint, target.model())).no_decompress();
         let headers = request.headers_mut();
         if let Some(host) = deployment.calls.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
             headers.insert(header::HOST, host);
@@ -173,8 +162,11 @@ impl Upstream {
                     ),
                 )
             };
-            let (name, value) = deployment.provider.auth.header(key.expose_secret()).ok_or_else(unusable)?;
+            let (name, value) = dialect.auth.header(key.expose_secret()).ok_or_else(unusable)?;
             headers.insert(name, value);
+        }
+        for (name, value) in dialect.headers {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
         for (name, value) in &deployment.headers {
             headers.insert(name.clone(), value.clone());
@@ -200,9 +192,6 @@ impl Upstream {
 
 /// The `anthropic-beta` header: what the operator sets, what the key needs, and what the call needs.
 fn betas(deployment: &Deployment, turn: usize, of_call: Vec<Cow<'static, str>>) -> Option<HeaderValue> {
-    if deployment.provider.quirks.language != Language::Anthropic {
-        return None;
-    }
     let is_oauth = deployment.keys.get(turn).is_some_and(|key| anthropic::is_oauth(key.expose_secret()));
     if of_call.is_empty() && !is_oauth {
         return None;
@@ -302,9 +291,11 @@ fn told(name: &HeaderName) -> Option<HeaderName> {
 }
 
 /// What an answer with another status than 200 means.
-async fn refused(deployment: &Deployment, mut response: ClientResponse) -> Error {
+async fn refused(target: &Target, mut response: ClientResponse) -> Error {
+    let deployment = &*target.deployment;
     let status = response.status();
-    let headers = response.headers().iter().filter_map(|(name, value)| Some((told(name)?, value.clone()))).collect();
+    let headers = response.headers().iter();
+    let mut headers: Vec<_> = headers.filter_map(|(name, value)| Some((told(name)?, value.clone()))).collect();
     let mut body = BytesMut::new();
     // An error body is short and at hand; one that drips is not waited for.
     let read = async {
@@ -325,11 +316,13 @@ async fn refused(deployment: &Deployment, mut response: ClientResponse) -> Error
         );
         return Error::new(Kind::Garbled, message);
     }
-    let body = match deployment.provider.quirks.language {
-        Language::OpenAi => Cow::Borrowed(&body[..]),
-        Language::Anthropic => anthropic::error(&body),
-    };
-    from_upstream(&deployment.origin, status, &body).with_headers(headers)
+    let refusal = foreign::error(target.dialect().language, status, &body);
+    if let Some(seconds) = refusal.retry_after
+        && !headers.iter().any(|(name, _)| name.as_str().starts_with("retry-after"))
+    {
+        headers.push((header::RETRY_AFTER, seconds.into()));
+    }
+    from_upstream(&deployment.origin, refusal.status, &refusal.body).with_headers(headers)
 }
 
 fn unsent(deployment: &Deployment, error: &SendRequestError) -> Error {

@@ -1,6 +1,8 @@
 //! Wire formats: bytes to frames and members. Pure, push style, no I/O.
 
 pub mod completions;
+pub mod eventstream;
+pub mod feed;
 pub mod hub;
 pub mod json;
 pub mod messages;

@@ -23,6 +23,7 @@ mod nix;
 mod params;
 mod people;
 mod prices;
+mod providers;
 mod requests;
 mod routing;
 mod sdk;

@@ -12,6 +12,7 @@ pub mod openai;
 pub mod postgres;
 pub mod reply;
 pub mod setup;
+pub mod strict;
 pub mod tls;
 pub mod upstream;
 
@@ -19,4 +20,4 @@ pub use client::{Answer, Client, ErrorBody};
 pub use gateway::{Gateway, MASTER_KEY};
 pub use reply::{Gate, Reply, Step};
 pub use setup::{Setup, config, deployment, model};
-pub use upstream::{UPSTREAM_KEY, Upstream};
+pub use upstream::{Seen, UPSTREAM_KEY, Upstream};

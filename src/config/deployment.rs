@@ -4,8 +4,8 @@ use super::{Mode, file, look_up};
 use crate::error::{Error, Kind, Origin};
 use crate::pattern;
 use crate::price::Prices;
-use crate::provider::{self, KeyNeed, Language, Provider, Quirks, Shape, Wishes, anthropic, compatible};
-use crate::route::{Deployment, Known, Labels, Pricing, Timeouts, Transport};
+use crate::provider::{self, Endpoint, KeyNeed, Language, Provider, Quirks, Shape, Wishes, anthropic, compatible};
+use crate::route::{Deployment, Known, Labels, Place, Pricing, Timeouts, Transport};
 use crate::secret::{Secrets, Written};
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -156,7 +156,7 @@ fn one(
     };
     // What a provider that is not served makes of its address is not known here.
     let base = match unserved {
-        Some(_) => base.map(|base| if parse_base(&base, "").is_ok() { base } else { "http://localhost".to_owned() }),
+        Some(_) => base.map(|base| if parse_base(&base, None).is_ok() { base } else { "http://localhost".to_owned() }),
         None => base,
     };
     let base = base.unwrap_or_else(|name| {
@@ -172,7 +172,13 @@ fn one(
         }
         "http://localhost".to_owned()
     });
-    let (socket, calls) = match parse_base(&base, provider.quirks.language.route()) {
+    let dialect = provider.dialect(&upstream);
+    let parsed = parse_base(&base, dialect.path.pasted(dialect.language).as_deref());
+    let (socket, place, calls) = match parsed.and_then(|(socket, base)| {
+        let place = Place { base, ..Place::default() };
+        let calls = place.url(dialect, Endpoint::Call, &upstream).parse::<Uri>();
+        Ok((socket, place, calls.map_err(|_| "it is not a URL".to_owned())?))
+    }) {
         Ok(parsed) => parsed,
         Err(e) => {
             errors.push(format!("api_base: {e}"));
@@ -191,7 +197,7 @@ fn one(
         unserved = Some(why.with_type("authentication_error"));
     }
 
-    let headers = headers(context, model, provider, &mut errors);
+    let headers = headers(context, model, &mut errors);
     let mut bodies =
         |section: &str, map: &std::collections::BTreeMap<String, file::Json>| -> Vec<(String, Box<[u8]>)> {
             for name in map.keys().filter(|name| RESERVED.contains(&name.as_str()) || name.contains(['"', '\\'])) {
@@ -274,6 +280,7 @@ fn one(
         model: upstream,
         api_base,
         calls,
+        place,
         keys,
         next_key: AtomicUsize::new(0),
         in_flight: AtomicUsize::new(0),
@@ -417,8 +424,8 @@ fn fill_names(base: &str, secrets: &Secrets) -> Result<String, String> {
     Ok(out)
 }
 
-/// The socket, if any, and the URL of `route` behind a base.
-fn parse_base(base: &str, route: &str) -> Result<(Option<PathBuf>, Uri), String> {
+/// The socket, if any, and the URL of a base without a slash at its end, and without the `route` that users paste.
+fn parse_base(base: &str, route: Option<&str>) -> Result<(Option<PathBuf>, String), String> {
     let (socket, url) = match base.strip_prefix("unix:") {
         Some(rest) => {
             let (path, prefix) = rest.split_once(':').unwrap_or((rest, ""));
@@ -443,9 +450,8 @@ fn parse_base(base: &str, route: &str) -> Result<(Option<PathBuf>, Uri), String>
         return Err("it must have a host, and neither a user nor a query".to_owned());
     }
     let trimmed = url.trim_end_matches('/');
-    // Users paste the whole route.
-    let whole = if trimmed.ends_with(&format!("/{route}")) { trimmed.to_owned() } else { format!("{trimmed}/{route}") };
-    Ok((socket, whole.parse().map_err(|_| "it is not a URL".to_owned())?))
+    let pasted = route.and_then(|route| trimmed.strip_suffix(route)?.strip_suffix('/'));
+    Ok((socket, pasted.unwrap_or(trimmed).to_owned()))
 }
 
 /// The base as it may be shown.
@@ -507,16 +513,8 @@ fn key_cure(model: &file::Model, provider: &Provider) -> String {
     }
 }
 
-fn headers(
-    context: &Context<'_>,
-    model: &file::Model,
-    provider: &Provider,
-    errors: &mut Vec<String>,
-) -> Vec<(HeaderName, HeaderValue)> {
+fn headers(context: &Context<'_>, model: &file::Model, errors: &mut Vec<String>) -> Vec<(HeaderName, HeaderValue)> {
     let mut headers = Vec::new();
-    for (name, value) in provider.quirks.headers {
-        headers.push((HeaderName::from_static(name), HeaderValue::from_static(value)));
-    }
     if let Some(organization) = model.organization.as_deref().and_then(|o| plain(o, context.secrets))
         && let Ok(value) = HeaderValue::from_str(&organization)
     {
@@ -587,12 +585,12 @@ mod tests {
 
     #[test]
     fn bases_become_routes() {
-        let route = |base: &str| parse_base(base, "chat/completions").map(|(socket, uri)| (socket, uri.to_string()));
-        assert_eq!(route("http://h:1/v1/").unwrap(), (None, "http://h:1/v1/chat/completions".to_owned()));
-        assert_eq!(route("https://h/v1/chat/completions").unwrap().1, "https://h/v1/chat/completions");
+        let route = |base: &str| parse_base(base, Some("chat/completions"));
+        assert_eq!(route("http://h:1/v1/").unwrap(), (None, "http://h:1/v1".to_owned()));
+        assert_eq!(route("https://h/v1/chat/completions").unwrap().1, "https://h/v1");
         assert_eq!(
             route("unix:/run/m.sock:/v1").unwrap(),
-            (Some("/run/m.sock".into()), "http://localhost/v1/chat/completions".to_owned())
+            (Some("/run/m.sock".into()), "http://localhost/v1".to_owned())
         );
         for bad in ["h:1", "ftp://h", "http://u:p@h/v1", "http://h/v1?x=1", "unix:run", ""] {
             assert!(route(bad).is_err(), "{bad}");

@@ -76,7 +76,7 @@ async fn begin(call: &Call, sent: &mut Sent) -> Result<Begun> {
     let deployment = &sent.target.deployment;
     let request = std::mem::replace(&mut sent.request, Request::call(Default::default()));
     let mut response = call.worker.upstream.send(call.live.generation, &sent.target, request).await?;
-    if !is_event_stream(response.headers()) {
+    if !is_stream(response.headers(), &sent.back) {
         return Err(no_stream(response, &sent.back, call.live.config.server.answer_limit, deployment).await);
     }
     let mut relay = Relay::new(sent.back.clone(), deployment.origin.clone(), sent.tariff.clone());
@@ -113,9 +113,9 @@ fn late_stream(target: &Target, timeouts: Timeouts) -> Error {
     )
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+fn is_stream(headers: &HeaderMap, back: &Back) -> bool {
     // Some servers name no type; their events are checked one by one anyway.
-    headers.get(CONTENT_TYPE).is_none_or(|t| t.as_bytes().to_ascii_lowercase().starts_with(b"text/event-stream"))
+    headers.get(CONTENT_TYPE).is_none_or(|kind| back.framing().fits(kind.as_bytes()))
 }
 
 /// An answer of another type than a stream: an error in disguise, or a server that cannot stream.

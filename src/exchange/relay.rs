@@ -2,10 +2,11 @@
 
 use super::Back;
 use crate::error::{Error, Kind, Origin};
-use crate::provider::{anthropic, tool_names};
+use crate::provider::{foreign, hub, tool_names};
 use crate::route::Tariff;
 use crate::tap::{Step, Tap};
 use crate::usage::Usage;
+use crate::wire::feed::{Broken, Feed};
 use crate::wire::messages::{self, Watch};
 use crate::wire::sse::{self, Content, Events};
 use bytes::{Bytes, BytesMut};
@@ -24,25 +25,73 @@ pub struct Relay {
 
 #[derive(Debug)]
 enum Way {
-    Chat(Tap),
-    ChatFromMessages { events: Events, stream: Box<anthropic::Stream>, tap: Tap, garbled: bool },
+    Chat {
+        foreign: Option<Box<Translator>>,
+        tap: Tap,
+    },
     Messages(Watch),
-    MessagesFromChat { tap: Tap, stream: Box<messages::Stream>, names: Arc<anthropic::ToolNames> },
+    MessagesFromChat {
+        foreign: Option<Box<Translator>>,
+        tap: Tap,
+        stream: Box<messages::Stream>,
+        names: Arc<hub::ToolNames>,
+    },
+}
+
+/// What stands between an upstream of another language and the tap.
+#[derive(Debug)]
+struct Translator {
+    feed: Feed,
+    stream: foreign::Stream,
+    /// Nothing counts behind garbage, whether it came in the same piece or in a later one.
+    garbled: bool,
+}
+
+impl Translator {
+    fn new(context: foreign::Context) -> Self {
+        Translator {
+            feed: Feed::new(context.framing(), MAX_EVENT),
+            stream: foreign::Stream::new(context),
+            garbled: false,
+        }
+    }
+
+    /// The chunks that these bytes mean.
+    fn push(&mut self, chunk: Bytes) -> Bytes {
+        self.feed.push(chunk);
+        while !self.garbled {
+            match self.feed.take() {
+                Ok(Some(piece)) => self.stream.piece(&piece),
+                Ok(None) => break,
+                Err(Broken) => self.garbled = true,
+            }
+        }
+        self.stream.take()
+    }
+
+    fn end(&mut self) -> Bytes {
+        match self.feed.finish() {
+            _ if self.garbled => (),
+            Ok(Some(rest)) => self.stream.piece(&rest),
+            Ok(None) => (),
+            Err(Broken) => self.garbled = true,
+        }
+        self.stream.end();
+        self.stream.take()
+    }
 }
 
 impl Relay {
     /// `tariff` prices the usage that the caller is shown.
     pub fn new(back: Back, origin: Arc<Origin>, tariff: Tariff) -> Self {
+        let translator = |from: Option<Box<foreign::Context>>| from.map(|context| Box::new(Translator::new(*context)));
         let way = match back {
-            Back::Chat { shows_usage } => Way::Chat(Tap::new(origin.clone(), shows_usage, tariff)),
-            Back::ChatFromMessages { context, created, shows_usage } => Way::ChatFromMessages {
-                events: Events::new(MAX_EVENT),
-                stream: Box::new(anthropic::Stream::new(context, created)),
-                tap: Tap::new(origin.clone(), shows_usage, tariff),
-                garbled: false,
-            },
+            Back::Chat { from, shows_usage } => {
+                Way::Chat { foreign: translator(from), tap: Tap::new(origin.clone(), shows_usage, tariff) }
+            }
             Back::Messages => Way::Messages(Watch::new(origin.clone())),
-            Back::MessagesFromChat { model, id, estimated_input, names } => Way::MessagesFromChat {
+            Back::MessagesFromChat { from, model, id, estimated_input, names } => Way::MessagesFromChat {
+                foreign: translator(from),
                 tap: Tap::new(origin.clone(), true, Tariff::default()),
                 stream: Box::new(messages::Stream::new(&model, &id, estimated_input)),
                 names,
@@ -54,20 +103,10 @@ impl Relay {
     /// Takes the next bytes; [`Relay::step`] must have said [`Step::More`] before.
     pub fn push(&mut self, chunk: Bytes) {
         match &mut self.way {
-            Way::Chat(tap) | Way::MessagesFromChat { tap, .. } => tap.push(chunk),
             Way::Messages(watch) => watch.push(chunk),
-            Way::ChatFromMessages { events, stream, tap, garbled } => {
-                events.push(chunk);
-                let mut out = BytesMut::new();
-                // Nothing counts behind garbage, whether it came in the same piece or in a later one.
-                while !*garbled {
-                    match events.take() {
-                        Ok(Some(event)) => *garbled |= !translate(&event, stream, &mut out),
-                        Ok(None) => break,
-                        Err(sse::TooLarge) => *garbled = true,
-                    }
-                }
-                tap.push(out.freeze());
+            Way::Chat { foreign: None, tap } | Way::MessagesFromChat { foreign: None, tap, .. } => tap.push(chunk),
+            Way::Chat { foreign: Some(foreign), tap } | Way::MessagesFromChat { foreign: Some(foreign), tap, .. } => {
+                tap.push(foreign.push(chunk));
             }
         }
     }
@@ -75,14 +114,10 @@ impl Relay {
     /// The upstream has ended the stream; nothing is pushed any more.
     pub fn end(&mut self) {
         self.ended = true;
-        if let Way::ChatFromMessages { events, stream, tap, garbled } = &mut self.way {
-            let rest = events.finish();
-            let mut out = BytesMut::new();
-            if !*garbled && !rest.trim_ascii().is_empty() {
-                *garbled |= !translate(&rest, stream, &mut out);
-            }
-            stream.end(&mut out);
-            tap.push(out.freeze());
+        if let Way::Chat { foreign: Some(foreign), tap } | Way::MessagesFromChat { foreign: Some(foreign), tap, .. } =
+            &mut self.way
+        {
+            tap.push(foreign.end());
         }
     }
 
@@ -90,22 +125,15 @@ impl Relay {
     pub fn step(&mut self) -> Step {
         let ended = self.ended;
         match &mut self.way {
-            Way::Chat(tap) => or_end(tap.step(), ended, || tap.end()),
-            Way::Messages(watch) => or_end(watch.step(), ended, || watch.end()),
-            Way::ChatFromMessages { tap, garbled, .. } => match tap.step() {
-                Step::More if *garbled => Step::Fail(Error::new(
-                    Kind::Garbled,
-                    format!("The answer of '{}' makes no sense: it is no event stream.", self.origin.provider),
-                )),
-                step => or_end(step, ended, || tap.end()),
-            },
-            Way::MessagesFromChat { tap, stream, names } => {
+            Way::Chat { foreign, tap } => or_end(tap.step(), foreign.as_deref(), ended, &self.origin, || tap.end()),
+            Way::Messages(watch) => or_end(watch.step(), None, ended, &self.origin, || watch.end()),
+            Way::MessagesFromChat { foreign, tap, stream, names } => {
                 let mut out = BytesMut::new();
                 loop {
                     if let Some(error) = stream.failure() {
                         return Step::Fail(error);
                     }
-                    match or_end(tap.step(), ended, || tap.end()) {
+                    match or_end(tap.step(), foreign.as_deref(), ended, &self.origin, || tap.end()) {
                         Step::Forward(event) => chunk(event, stream, names, &mut out),
                         Step::Finish(event) => {
                             chunk(event, stream, names, &mut out);
@@ -127,9 +155,8 @@ impl Relay {
     /// The usage, as far as it is known.
     pub fn usage(&self) -> Option<Usage> {
         match &self.way {
-            Way::Chat(tap) | Way::MessagesFromChat { tap, .. } => tap.usage,
-            Way::ChatFromMessages { tap, stream, .. } => tap.usage.or_else(|| {
-                let usage = stream.usage_so_far()?;
+            Way::Chat { foreign, tap } | Way::MessagesFromChat { foreign, tap, .. } => tap.usage.or_else(|| {
+                let usage = foreign.as_ref()?.stream.usage_so_far()?;
                 Some(Usage { completion_tokens: usage.completion_tokens.max(tap.seen_tokens()), ..usage })
             }),
             Way::Messages(watch) => watch.usage,
@@ -139,9 +166,7 @@ impl Relay {
     /// The upstream's id of the answer, once it is known.
     pub fn answer_id(&self) -> Option<&str> {
         match &self.way {
-            Way::Chat(tap) | Way::ChatFromMessages { tap, .. } | Way::MessagesFromChat { tap, .. } => {
-                tap.answer_id.as_deref()
-            }
+            Way::Chat { tap, .. } | Way::MessagesFromChat { tap, .. } => tap.answer_id.as_deref(),
             Way::Messages(watch) => watch.answer_id.as_deref(),
         }
     }
@@ -149,31 +174,26 @@ impl Relay {
     /// Output tokens so far, as far as they can be told without usage.
     pub fn seen_tokens(&self) -> u64 {
         match &self.way {
-            Way::Chat(tap) | Way::ChatFromMessages { tap, .. } | Way::MessagesFromChat { tap, .. } => tap.seen_tokens(),
+            Way::Chat { tap, .. } | Way::MessagesFromChat { tap, .. } => tap.seen_tokens(),
             Way::Messages(watch) => watch.seen_tokens(),
         }
     }
 }
 
-fn or_end(step: Step, ended: bool, end: impl FnOnce() -> Step) -> Step {
+/// Where more is needed and there is none: what is wrong with the stream, or its end.
+fn or_end(step: Step, foreign: Option<&Translator>, ended: bool, origin: &Origin, end: impl FnOnce() -> Step) -> Step {
     match step {
+        Step::More if foreign.is_some_and(|foreign| foreign.garbled) => Step::Fail(Error::new(
+            Kind::Garbled,
+            format!("The answer of '{}' makes no sense: it is no event stream.", origin.provider),
+        )),
         Step::More if ended => end(),
         step => step,
     }
 }
 
-/// Gives the translation an event; false where it is none.
-fn translate(event: &[u8], stream: &mut anthropic::Stream, out: &mut BytesMut) -> bool {
-    match sse::content(event) {
-        Content::Data(data) => stream.event(&data, out),
-        Content::Nothing => (),
-        Content::Garbage => return false,
-    }
-    true
-}
-
 /// Gives the translation the chunks that a step of the tap holds: one, or a last one and its `[DONE]`.
-fn chunk(events: Bytes, stream: &mut messages::Stream, names: &anthropic::ToolNames, out: &mut BytesMut) {
+fn chunk(events: Bytes, stream: &mut messages::Stream, names: &hub::ToolNames, out: &mut BytesMut) {
     let mut parts = Events::new(MAX_EVENT);
     parts.push(events);
     while let Ok(Some(event)) = parts.take() {
@@ -187,11 +207,12 @@ fn chunk(events: Bytes, stream: &mut messages::Stream, names: &anthropic::ToolNa
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::anthropic;
 
     /// What a caller gets of a stream in pieces of this size, and whether it failed.
     fn told(stream: &[u8], size: usize) -> (BytesMut, bool) {
-        let context = anthropic::Context::default();
-        let back = Back::ChatFromMessages { context, created: 1, shows_usage: false };
+        let context = foreign::Context::Anthropic { context: anthropic::Context::default(), created: 1 };
+        let back = Back::Chat { from: Some(Box::new(context)), shows_usage: false };
         let mut relay = Relay::new(back, Arc::default(), Tariff::default());
         let (mut out, mut pieces) = (BytesMut::new(), stream.chunks(size));
         loop {

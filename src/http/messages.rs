@@ -97,7 +97,7 @@ async fn count(request: &HttpRequest, payload: Payload, id: &Uuid) -> Result<Htt
     builder.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
     reply::call_id(&mut builder, id);
     reply::anthropic_id(&mut builder, Face::Messages, id);
-    if target.deployment.provider.quirks.language != Language::Anthropic {
+    if target.dialect().language != Language::Anthropic {
         let estimate = messages::estimate_tokens(envelope.bytes())?;
         return Ok(builder.json(json!({"input_tokens": estimate})));
     }

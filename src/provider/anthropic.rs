@@ -8,10 +8,10 @@ mod answer;
 mod betas;
 mod content;
 mod errors;
+mod ids;
 mod images;
 mod messages;
 mod model;
-mod names;
 mod request;
 mod schema;
 mod stream;
@@ -24,9 +24,13 @@ mod tests;
 
 pub use answer::answer;
 pub use errors::error;
-pub use names::ToolNames;
 pub use request::request;
 pub use stream::Stream;
+
+use super::hub::{JSON_TOOL, NameRule, ToolNames};
+
+/// `^[a-zA-Z0-9_-]{1,128}$`
+const NAMES: NameRule = NameRule { longest: 128, letter_first: false };
 
 /// What is known of the call beyond its body.
 #[derive(Debug, Clone, Copy)]
@@ -71,6 +75,3 @@ pub const BEARER: &str = "Bearer ";
 pub fn is_oauth(key: &str) -> bool {
     key.strip_prefix(BEARER).unwrap_or(key).starts_with("sk-ant-oat")
 }
-
-/// The forced tool that stands in for `response_format` on models without structured output; LiteLLM's name for it.
-pub const JSON_TOOL: &str = "json_tool_call";

@@ -80,6 +80,11 @@ const ANTHROPIC: Quirks = Quirks {
     ..Quirks::NONE
 };
 
+/// A language of its own: what of OpenAI's parameters its models take is the translation's to know.
+const OWN_LANGUAGE: Quirks = Quirks { metadata: Metadata::Theirs, stream_usage: StreamUsage::Unasked, ..Quirks::NONE };
+
+const GEMINI: Quirks = Quirks { language: Language::Gemini, base_path: "/v1beta", ..OWN_LANGUAGE };
+
 const NEW_LIMIT: &[(&str, &str)] = &[("max_tokens", "max_completion_tokens")];
 
 /// What a model that reasons does not let the caller choose.
@@ -158,6 +163,8 @@ pub static PROVIDERS: &[Provider] = &[
 
     // Its own language.
     Provider { auth: Auth::Anthropic, ..hosted("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"], ANTHROPIC) },
+
+    Provider { auth: Auth::Header("x-goog-api-key"), ..hosted("gemini", "https://generativelanguage.googleapis.com/v1beta", &["GEMINI_API_KEY", "GOOGLE_API_KEY"], &["GEMINI_API_BASE"], GEMINI) },
 
     // Hosted.
     hosted("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"], &["MISTRAL_API_BASE"], MISTRAL),
@@ -534,8 +541,9 @@ mod tests {
 
     #[test]
     fn only_openai_and_the_escape_hatches_know_the_developer_role() {
-        let knowing: Vec<_> = PROVIDERS.iter().filter(|p| p.quirks.developer_role).map(|p| p.name).collect();
-        assert_eq!(knowing, ["openai", "text-completion-openai", "openai_like", "litellm_proxy", "anthropic"]);
+        let spoken = PROVIDERS.iter().filter(|p| p.quirks.language == Language::OpenAi);
+        let knowing: Vec<_> = spoken.filter(|p| p.quirks.developer_role).map(|p| p.name).collect();
+        assert_eq!(knowing, ["openai", "text-completion-openai", "openai_like", "litellm_proxy"]);
     }
 
     #[test]

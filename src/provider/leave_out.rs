@@ -5,7 +5,7 @@
 //! output limit and efforts. They are hints; strict upstreams answer them with a 400. A caller who writes OpenAI's format
 //! says what he means, and his body is not looked through for them.
 
-use super::Provider;
+use super::{Language, Provider};
 use crate::envelope::{Edits, Envelope};
 use crate::error::{Error, Result};
 use crate::pattern;
@@ -56,7 +56,9 @@ pub fn leave_out(
     facts: &Facts,
     max_nesting: usize,
 ) -> Result<Option<Envelope>> {
-    let among = |list: &[&str]| list.contains(&provider.name);
+    // A translation knows for itself what has a twin, and cuts what its models do not know.
+    let translated = provider.dialect(model).language != Language::OpenAi;
+    let among = |list: &[&str]| translated || list.contains(&provider.name);
     let mut gone: Vec<&str> = Vec::new();
     if !among(CACHES) {
         gone.push("cache_control");
@@ -91,7 +93,7 @@ pub fn leave_out(
             edits.remove(place);
         }
     };
-    if among(NO_TOP_K) {
+    if !translated && among(NO_TOP_K) {
         without("top_k");
     }
     // Of a model that does not reason, or of which nothing is known, reasoning is not asked for.

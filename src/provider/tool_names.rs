@@ -1,7 +1,7 @@
 //! Names of tools that are too long for OpenAI's format: it takes 64 characters, and Anthropic's clients, whose MCP tools
 //! carry the name of their server, send up to 128. The upstream is told a shorter one, the caller hears the one he gave.
 
-use super::anthropic::ToolNames;
+use super::hub::{NameRule, ToolNames};
 use crate::envelope::{Edits, Envelope};
 use crate::error::Result;
 use crate::wire::json::{self, Kind};
@@ -9,6 +9,8 @@ use serde_json::Value;
 use std::ops::Range;
 
 const LONGEST: usize = 64;
+/// The characters of names are the caller's business: only what is too long is written otherwise.
+const RULE: NameRule = NameRule { longest: LONGEST, letter_first: false };
 
 /// The chat with names that fit, and which ones they were; `None` where all of them fit.
 ///
@@ -20,7 +22,7 @@ pub fn shorten(chat: &Envelope, max_nesting: usize) -> Result<Option<(Envelope, 
     if places.iter().all(|place| place.len() <= LONGEST) {
         return Ok(None);
     }
-    let names = ToolNames::within(LONGEST, places.iter().map(text));
+    let names = ToolNames::new(RULE, places.iter().map(text));
     let mut edits = Edits::default();
     for place in &places {
         let (given, sent) = (text(place), names.sent(text(place)));

@@ -44,6 +44,9 @@ impl Seen {
     }
 }
 
+/// What an upstream of another format has against a request, in its own form.
+pub type Strict = fn(&Seen) -> Result<(), Reply>;
+
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 
 /// What all threads of one upstream share.
@@ -52,6 +55,8 @@ struct Shared {
     rules: Mutex<Rules>,
     /// Set where the upstream speaks Anthropic's format.
     anthropic: Mutex<Option<anthropic::Rules>>,
+    /// Set where it speaks another one: what it has against a request.
+    strict: Mutex<Option<Strict>>,
     requests: Feed<Seen>,
     departures: Feed<Instant>,
     hang_ups: Feed<Instant>,
@@ -124,6 +129,7 @@ impl Upstream {
             script: Box::new(script),
             rules: Mutex::new(rules),
             anthropic: Mutex::new(None),
+            strict: Mutex::new(None),
             requests: Feed::new(),
             departures: Feed::new(),
             hang_ups: Feed::new(),
@@ -154,6 +160,17 @@ impl Upstream {
         };
         *self.shared.anthropic.lock().unwrap() = Some(rules);
         self
+    }
+
+    /// Another API in place of OpenAI's.
+    pub fn strict(self, check: Strict) -> Self {
+        *self.shared.strict.lock().unwrap() = Some(check);
+        self
+    }
+
+    /// The base URL without a path.
+    pub fn origin(&self) -> &str {
+        self.base.strip_suffix("/v1").unwrap()
     }
 
     /// Changes what this Anthropic insists on.
@@ -319,6 +336,9 @@ fn chunk(data: &[u8]) -> Vec<u8> {
 
 /// What the upstream has against a request, in its own form.
 fn refusal(shared: &Shared, seen: &Seen) -> Option<Reply> {
+    if let Some(check) = *shared.strict.lock().unwrap() {
+        return check(seen).err();
+    }
     if let Some(rules) = shared.anthropic.lock().unwrap().clone() {
         let (status, kind, message) = anthropic::check(&rules, seen).err()?;
         return Some(anthropic::reply::error(status, kind, &message));

@@ -2,6 +2,7 @@
 
 use super::betas::{self, Betas};
 use crate::error::Error;
+use crate::provider::hub::{data_url, decode, is_link};
 use serde_json::{Map, Value, json};
 
 const IMAGES: &[&str] = &["image/jpeg", "image/png", "image/gif", "image/webp"];
@@ -76,64 +77,6 @@ fn titled(mut block: Value, title: Option<&str>) -> Value {
     block
 }
 
-fn is_link(url: &str) -> bool {
-    ["http://", "https://"]
-        .iter()
-        .any(|scheme| url.get(..scheme.len()).is_some_and(|start| start.eq_ignore_ascii_case(scheme)))
-}
-
-/// The media type and base64 text of `data:TYPE;parameters;base64,TEXT` (RFC 2397).
-fn data_url(url: &str) -> Option<(&str, &str)> {
-    let rest = url.get(..5).filter(|scheme| scheme.eq_ignore_ascii_case("data:")).and(url.get(5..))?;
-    let (head, data) = rest.split_once(',')?;
-    let mut words = head.split(';');
-    let media_type = words.next().unwrap_or_default().trim();
-    words.any(|word| word.trim().eq_ignore_ascii_case("base64")).then_some((media_type, data))
-}
-
-/// Base64 of either alphabet, padded or not (RFC 4648); `None` for anything else.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut count) = (0u32, 0);
-    for byte in text.trim_end_matches('=').bytes().filter(|byte| !byte.is_ascii_whitespace()) {
-        let digit = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' | b'-' => 62,
-            b'/' | b'_' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(digit)) & 0xff_ffff;
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count & 0xff) as u8);
-        }
-    }
-    Some(bytes)
-}
-
 fn bad(place: &str, what: &str) -> Error {
     Error::invalid(format!("'{place}' cannot be sent to Anthropic: {what}.")).at_param(place)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn base64_is_decoded() {
-        assert_eq!(decode("aGVsbG8="), Some(b"hello".to_vec()));
-        assert_eq!(decode("aGVs\nbG8"), Some(b"hello".to_vec()));
-        assert_eq!(decode("_-8="), Some(vec![0xff, 0xef]));
-        assert_eq!(decode("a*"), None);
-    }
-
-    #[test]
-    fn data_urls_are_taken_apart() {
-        assert_eq!(data_url("data:image/png;base64,AAAA"), Some(("image/png", "AAAA")));
-        assert_eq!(data_url("DATA:text/plain;charset=utf-8;Base64,QQ=="), Some(("text/plain", "QQ==")));
-        assert_eq!(data_url("data:text/plain,hello"), None);
-    }
 }

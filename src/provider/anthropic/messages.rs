@@ -3,9 +3,10 @@
 //! All results of calls stand first in the user turn that follows the calls; thinking stands first in its assistant
 //! turn. Source: the Messages API reference, "tool use" and "extended thinking" pages.
 
+use super::ToolNames;
 use super::betas::Betas;
 use super::content::{self, Speaker, blocks};
-use super::names::{ToolNames, call_id};
+use super::ids::call_id;
 use crate::error::Error;
 use serde::Serialize;
 use serde_json::value::RawValue;

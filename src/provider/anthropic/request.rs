@@ -3,11 +3,11 @@
 use super::betas::{self, Betas};
 use super::messages::{self, Prompt, Turn};
 use super::model::Traits;
-use super::names::ToolNames;
 use super::thinking::Plan;
 use super::tools::{self, Choice};
-use super::{Context, Facts, Foreign, JSON_TOOL, content, schema};
+use super::{Context, Facts, Foreign, JSON_TOOL, NAMES, ToolNames, content, schema};
 use crate::error::Error;
+use crate::provider::hub;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -48,7 +48,7 @@ pub fn request(hub: &[u8], facts: &Facts<'_>) -> Result<Foreign, Error> {
         return Err(Error::invalid("The request body must be a JSON object."));
     };
     hub.retain(|_, value| !value.is_null());
-    let names = ToolNames::new(tools::all_names(&hub).into_iter());
+    let names = ToolNames::new(NAMES, tools::all_names(&hub).into_iter());
     let traits = Traits::of(facts.model);
     let making = Making {
         hub,
@@ -242,7 +242,7 @@ impl Making {
             }
         };
         let Some(schema) = schema else {
-            instructions.push(schema::instruction(None));
+            instructions.push(hub::instruction(None));
             return Ok(output);
         };
         if let Some(strict) = schema::strict(&schema).filter(|_| self.traits.structured) {
@@ -254,7 +254,7 @@ impl Making {
         match choice {
             // A call is demanded anyway, and its input has a schema of its own.
             Some(Choice::Named(_) | Choice::Any) => (),
-            _ if !may_force => instructions.push(schema::instruction(Some(&schema))),
+            _ if !may_force => instructions.push(hub::instruction(Some(&schema))),
             _ => {
                 let alone = tools.is_empty() || *choice == Some(Choice::None);
                 tools.push(tools::json_tool(&schema));

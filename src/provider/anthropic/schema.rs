@@ -137,15 +137,6 @@ pub(super) fn strict(schema: &Value) -> Option<Value> {
     Some(made.into())
 }
 
-/// What is asked of a model that cannot be held to a schema.
-pub(super) fn instruction(schema: Option<&Value>) -> String {
-    let plain = "Answer with a single JSON object and nothing else: no text around it, no code fence.";
-    match schema {
-        Some(schema) => format!("{plain} It must be valid against this JSON Schema:\n{schema}"),
-        None => plain.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,10 @@
 //! Tools and the choice among them.
 
-use super::JSON_TOOL;
 use super::betas::Betas;
 use super::content::{cache_mark, set_mark};
 use super::model::Traits;
-use super::names::ToolNames;
 use super::schema;
+use super::{JSON_TOOL, ToolNames};
 use crate::error::Error;
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;

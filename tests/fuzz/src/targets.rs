@@ -1,11 +1,13 @@
 //! What must hold for any bytes, beside that nothing panics and nothing runs for ever.
 
+use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use gateway::envelope::Envelope;
 use gateway::error::Origin;
 use gateway::exchange::{Back, Relay};
 use gateway::price::Prices;
 use gateway::provider::anthropic::{self, Context, Facts};
+use gateway::provider::{self, Language, foreign};
 use gateway::route::Tariff;
 use gateway::tap::Step;
 use gateway::wire::messages;
@@ -20,6 +22,7 @@ pub const ALL: &[(&str, Target)] = &[
     ("anthropic_request", anthropic_request),
     ("anthropic_answer", anthropic_answer),
     ("anthropic_stream", anthropic_stream),
+    ("gemini", |data| language(Language::Gemini, "gemini", "gemini-3-pro", data)),
     ("messages_to_chat", messages_to_chat),
     ("messages_from_chat", messages_from_chat),
     ("messages_stream", messages_stream),
@@ -63,8 +66,46 @@ fn anthropic_answer(data: &[u8]) {
 
 /// However the bytes are cut, the caller gets the same.
 fn anthropic_stream(data: &[u8]) {
-    let back = Back::ChatFromMessages { context: Context::default(), created: 1, shows_usage: data.len() % 2 == 0 };
+    let context = foreign::Context::Anthropic { context: Context::default(), created: 1 };
+    let back = Back::Chat { from: Some(Box::new(context)), shows_usage: data.len() % 2 == 0 };
     same_however_cut(data, &back, chunks);
+}
+
+/// The three ways of a language of its own: the first byte chooses one.
+fn language(language: Language, provider: &'static str, model: &str, data: &[u8]) {
+    let Some((way, data)) = data.split_first() else { return };
+    let facts = provider::Facts {
+        provider,
+        model,
+        streams: way & 4 != 0,
+        drop_params: way & 8 != 0,
+        max_output: None,
+        id: "id",
+        created: 1,
+    };
+    let asked = br#"{"messages":[{"role":"user","content":"x"}]}"#;
+    let context = foreign::request(language, asked, &facts).expect("a plain request").context;
+    match way % 3 {
+        0 => {
+            if Envelope::parse(Bytes::copy_from_slice(data), MAX_DEPTH).is_ok()
+                && let Ok(made) = foreign::request(language, data, &facts)
+            {
+                let body: Value = serde_json::from_slice(&made.body).expect("the upstream's body is JSON");
+                assert!(body.is_object());
+            }
+        }
+        1 => {
+            let _ = foreign::error(language, StatusCode::BAD_REQUEST, data);
+            if let Ok(chat) = foreign::answer(&context, data, &Origin::default()) {
+                let chat: Value = serde_json::from_slice(&chat).expect("an answer is JSON");
+                assert!(chat["choices"][0]["finish_reason"].is_string(), "{chat}");
+            }
+        }
+        _ => {
+            let back = Back::Chat { from: Some(Box::new(context)), shows_usage: way & 4 != 0 };
+            same_however_cut(data, &back, chunks);
+        }
+    }
 }
 
 fn messages_to_chat(data: &[u8]) {
@@ -89,7 +130,13 @@ fn messages_from_chat(data: &[u8]) {
 }
 
 fn messages_stream(data: &[u8]) {
-    let back = Back::MessagesFromChat { model: "m".into(), id: "msg_1".into(), estimated_input: 3, names: Arc::default() };
+    let back = Back::MessagesFromChat {
+        from: None,
+        model: "m".into(),
+        id: "msg_1".into(),
+        estimated_input: 3,
+        names: Arc::default(),
+    };
     same_however_cut(data, &back, ordered);
 }
 

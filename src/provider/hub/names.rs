@@ -1,10 +1,14 @@
-//! Names and ids that Anthropic does not take, made acceptable: `^[a-zA-Z0-9_-]{1,128}$` for tools,
-//! `^[a-zA-Z0-9_-]+$` for ids of calls.
+//! Names of tools that an upstream does not take, made acceptable: letters, digits, `_` and `-` are taken by all.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
-const LONGEST: usize = 128;
+/// What an upstream demands of names beyond their characters.
+#[derive(Debug, Clone, Copy)]
+pub struct NameRule {
+    pub longest: usize,
+    /// The first character is a letter or `_`.
+    pub letter_first: bool,
+}
 
 /// Tool names that had to be changed, both ways.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,16 +19,11 @@ pub struct ToolNames {
 
 impl ToolNames {
     /// Reads all names of a request, in any order and number; those that need it get another, and no two the same.
-    pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        Self::within(LONGEST, names)
-    }
-
-    /// The same for an upstream whose names are at most `longest` characters, which are more than 17.
-    pub fn within<'a>(longest: usize, names: impl Iterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(rule: NameRule, names: impl Iterator<Item = &'a str>) -> Self {
         let (fine, odd): (HashSet<&str>, Vec<&str>) = {
             let (mut fine, mut odd) = (HashSet::new(), Vec::new());
             for name in names {
-                if is_fine(name, longest) {
+                if rule.allows(name) {
                     fine.insert(name);
                 } else {
                     odd.push(name);
@@ -38,10 +37,13 @@ impl ToolNames {
                 continue;
             }
             let mut other = plain(name);
-            other.truncate(longest);
+            if rule.letter_first && other.starts_with(|c: char| !c.is_ascii_alphabetic() && c != '_') {
+                other.insert(0, '_');
+            }
+            other.truncate(rule.longest);
             let taken = |table: &ToolNames, other: &str| fine.contains(other) || table.given.contains_key(other);
-            if name.len() > longest || taken(&table, &other) {
-                other.truncate(longest - 17);
+            if name.len() > rule.longest || taken(&table, &other) {
+                other.truncate(rule.longest - 17);
                 other = format!("{other}_{:016x}", hash(name));
             }
             // Equal hashes of different names: the first keeps it, the others go as they are and are refused upstream.
@@ -69,29 +71,27 @@ impl ToolNames {
     }
 }
 
-/// An id for a call that the upstream accepts: the same for the call and its result, in every request.
-pub(super) fn call_id(id: &str) -> Cow<'_, str> {
-    if !id.is_empty() && id.bytes().all(may_stand) {
-        return Cow::Borrowed(id);
+impl NameRule {
+    fn allows(self, name: &str) -> bool {
+        let first = |name: &str| name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        !name.is_empty()
+            && name.len() <= self.longest
+            && name.bytes().all(may_stand)
+            && (!self.letter_first || first(name))
     }
-    Cow::Owned(format!("{}_{:016x}", plain(id), hash(id)))
 }
 
-fn is_fine(name: &str, longest: usize) -> bool {
-    !name.is_empty() && name.len() <= longest && name.bytes().all(may_stand)
-}
-
-fn may_stand(byte: u8) -> bool {
+pub(in crate::provider) fn may_stand(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')
 }
 
 /// The text with `_` for every character that may not stand in a name.
-fn plain(name: &str) -> String {
+pub(in crate::provider) fn plain(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
 }
 
 /// FNV-1a: the same in every process, unlike the standard library's.
-fn hash(text: &str) -> u64 {
+pub fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -99,24 +99,21 @@ fn hash(text: &str) -> u64 {
 mod tests {
     use super::*;
 
+    const RULE: NameRule = NameRule { longest: 128, letter_first: false };
+
     #[test]
     fn names_come_back() {
         let long = "x".repeat(200);
-        let given = ["get_weather", "get.weather", "get weather", "größe", &long];
-        let table = ToolNames::new(given.into_iter());
-        let sent: HashSet<&str> = given.iter().map(|name| table.sent(name)).collect();
-        assert_eq!(sent.len(), given.len());
-        for name in given {
-            assert!(is_fine(table.sent(name), LONGEST), "{name}");
-            assert_eq!(table.given(table.sent(name)), name);
+        let given = ["get_weather", "get.weather", "get weather", "größe", "1st", &long];
+        for rule in [RULE, NameRule { longest: 64, letter_first: true }] {
+            let table = ToolNames::new(rule, given.into_iter());
+            let sent: HashSet<&str> = given.iter().map(|name| table.sent(name)).collect();
+            assert_eq!(sent.len(), given.len());
+            for name in given {
+                assert!(rule.allows(table.sent(name)), "{name}");
+                assert_eq!(table.given(table.sent(name)), name);
+            }
+            assert_eq!(table.sent("get_weather"), "get_weather");
         }
-        assert_eq!(table.sent("get_weather"), "get_weather");
-    }
-
-    #[test]
-    fn ids_are_changed_only_if_they_must_be() {
-        assert_eq!(call_id("toolu_1-a"), "toolu_1-a");
-        assert_ne!(call_id("a.b"), call_id("a:b"));
-        assert!(is_fine(&call_id(""), LONGEST));
     }
 }
