@@ -7,6 +7,7 @@ mod deployment;
 pub mod file;
 pub mod limits;
 pub mod litellm;
+pub mod mcp;
 mod people;
 mod references;
 pub mod store;
@@ -60,6 +61,7 @@ pub struct Config {
     pub ledger: Ledger,
     pub limits: limits::Limits,
     pub deployments: Vec<Arc<Deployment>>,
+    pub mcp: mcp::Mcp,
     pub prices: Prices,
     /// Keys, users, teams and budgets of the file.
     pub declared: Arc<crate::store::Declared>,
@@ -84,6 +86,8 @@ pub struct Server {
     pub cors_origins: Vec<String>,
     /// Empty, or `/prefix` without a slash at its end.
     pub root_path: String,
+    /// Where callers find the gateway; without a slash at its end.
+    pub public_url: Option<String>,
     pub max_nesting: usize,
 }
 
@@ -168,14 +172,6 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
             warnings.push(format!("{name} is set: {what} not served yet"));
         }
     }
-    for (field, written, what) in [
-        ("mcp_servers", !file.mcp_servers.is_empty(), "servers of tools are not served yet; none is started or called"),
-        ("home_assistant", file.home_assistant.is_some(), "the tools of Home Assistant are not served yet"),
-    ] {
-        if written {
-            warnings.push(format!("{field}: {what}"));
-        }
-    }
 
     let prices = prices(&file, sources, secrets, mode, &mut errors, &mut warnings);
     let mut deployments = Vec::new();
@@ -205,7 +201,8 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
     let store = store::resolve(&file, secrets, mode, &mut errors);
     let limits = limits::resolve(&file.limits, &mut errors);
-    let state_dir = sources.state_dir.clone().or(file.state_dir).unwrap_or_else(default_state_dir);
+    let state_dir = sources.state_dir.clone().or(file.state_dir.clone()).unwrap_or_else(default_state_dir);
+    let mcp = mcp::resolve(&file, secrets, mode, &state_dir, &mut errors, &mut warnings);
     let level = file.log.level.unwrap_or_else(|| "info".to_owned());
     errors.extend(crate::telemetry::filter(&level).err());
     if !errors.is_empty() {
@@ -234,6 +231,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         },
         limits,
         deployments,
+        mcp,
         prices,
         declared,
         warnings,
@@ -346,6 +344,16 @@ fn server(
     if !root_path.is_empty() && (!root_path.starts_with('/') || root_path.contains(['{', '}', '?', '#'])) {
         errors.push("server.root_path: it must begin with `/` and be a plain path, such as `/llm`".to_owned());
     }
+    let public_url = written
+        .public_url
+        .clone()
+        .or_else(|| secrets.get("PROXY_BASE_URL").map(|url| secrecy::ExposeSecret::expose_secret(&url).to_owned()));
+    let public_url = public_url.map(|url| url.trim_end_matches('/').to_owned()).filter(|url| !url.is_empty());
+    if let Some(url) = &public_url
+        && let Err(e) = mcp::address(url)
+    {
+        errors.push(format!("server.public_url: {e}"));
+    }
     let max_nesting = written.max_nesting.unwrap_or(128);
     if !(8..=512).contains(&max_nesting) {
         errors.push(format!("server.max_nesting: {max_nesting} is outside 8..512"));
@@ -381,6 +389,7 @@ fn server(
             .clone()
             .unwrap_or_else(|| if is_litellm && !loopback_only { vec!["*".to_owned()] } else { Vec::new() }),
         root_path,
+        public_url,
         max_nesting,
     }
 }

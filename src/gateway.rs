@@ -7,6 +7,7 @@ use crate::config::{Config, Mode, Sources, load};
 use crate::database::{self, Told, Watch};
 use crate::ledger::{Ledger, Pen};
 use crate::limits::Limits;
+use crate::mcp::Mcp;
 use crate::route::Routes;
 use crate::store::Store;
 use crate::upstream::Upstream;
@@ -46,6 +47,8 @@ pub struct Gateway {
     /// One reload at a time.
     reloading: tokio::sync::Mutex<()>,
     pub tls: Arc<TlsConfigs>,
+    /// Servers of tools.
+    pub mcp: Mcp,
     /// What is remembered; nothing is asked of it before the gateway is ready.
     pub store: Store,
     /// Whether the store answers.
@@ -78,8 +81,10 @@ impl Gateway {
     pub fn new(sources: Sources, config: Config) -> Result<Arc<Self>, String> {
         let store = database::open(&config, tokio::runtime::Handle::current())?;
         store.declare(config.declared.clone());
+        let tls: Arc<TlsConfigs> = Arc::default();
         Ok(Arc::new(Gateway {
             limits: Limits::new(store.clone()),
+            mcp: Mcp::new(tls.clone()),
             store,
             database: Watch::default(),
             keys: Remembered::default(),
@@ -88,7 +93,7 @@ impl Gateway {
             sources: ArcSwap::from_pointee(sources),
             generation: AtomicU64::new(0),
             reloading: tokio::sync::Mutex::default(),
-            tls: Arc::default(),
+            tls,
             ending: Ending::new(),
             visitors: Arc::default(),
             started: Instant::now(),
@@ -156,6 +161,7 @@ impl Gateway {
         }
         self.tls.clear();
         let declared = live.config.declared.clone();
+        self.mcp.keep(&live);
         self.live.store(Arc::new(live));
         self.store.declare(declared);
         // What is remembered of a key that is no longer declared, or declared otherwise, counts no more.

@@ -6,6 +6,7 @@ mod call;
 mod chat;
 mod entry;
 mod health;
+mod mcp;
 mod messages;
 mod models;
 mod reply;
@@ -76,6 +77,20 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/organization/daily/activity/aggregated"),
     ("GET", "/routes"),
     ("GET", "/"),
+    ("POST", "/mcp"),
+    ("POST", "/mcp/"),
+    ("POST", "/mcp/{servers}"),
+    ("POST", "/{servers}/mcp"),
+    ("GET", "/sse"),
+    ("GET", "/mcp/sse"),
+    ("POST", "/mcp/sse/messages"),
+    ("GET", "/mcp-rest/tools/list"),
+    ("POST", "/mcp-rest/tools/call"),
+    ("GET", "/v1/mcp/server"),
+    ("GET", "/v1/mcp/server/health"),
+    ("GET", "/v1/mcp/server/{id}"),
+    ("GET", "/v1/mcp/tools"),
+    ("GET", "/v1/mcp/access_groups"),
 ];
 
 /// All routes.
@@ -145,6 +160,27 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     serve("/routes", || get().to(models::routes));
     serve("/", || get().to(models::welcome));
     admin::routes(&mut serve);
+    serve("/mcp-rest/tools/list", || get().to(mcp::rest::list));
+    serve("/mcp-rest/tools/call", || post().to(mcp::rest::call));
+    serve("/v1/mcp/server", || get().to(mcp::servers::list));
+    serve("/v1/mcp/server/health", || get().to(mcp::servers::health));
+    serve("/v1/mcp/server/{id}", || get().to(mcp::servers::one));
+    serve("/v1/mcp/tools", || get().to(mcp::servers::tools));
+    serve("/v1/mcp/access_groups", || get().to(mcp::servers::access_groups));
+    for path in ["/sse", "/mcp/sse"] {
+        serve(path, || get().to(mcp::sse));
+    }
+    serve("/mcp/sse/messages", || post().to(mcp::sse_message));
+    for path in ["/mcp", "/mcp/", "/mcp/{servers}", "/{servers}/mcp"] {
+        let path = format!("{root}{path}");
+        config.service(
+            web::resource(path)
+                .route(post().to(mcp::post))
+                .route(get().to(mcp::get))
+                .route(web::delete().to(mcp::delete))
+                .default_service(web::to(reply::wrong_method)),
+        );
+    }
 }
 
 /// Whoever may read may ask for the head alone.

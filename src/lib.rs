@@ -16,6 +16,7 @@
 //! - [`exchange`] the upstream's body from the caller's, and the caller's answer from the upstream's
 //! - [`upstream`] the only connections to them
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call: its [`usage`], and by the [`price`] its cost
+//! - [`mcp`] servers of tools, and the gateway as one
 //! - [`price`] what a call costs
 //! - [`ledger`] calls on their way to the store, safe from the end of the process
 //! - [`import`] from the database of LiteLLM to the store
@@ -42,6 +43,7 @@ pub mod http;
 pub mod import;
 pub mod ledger;
 pub mod limits;
+pub mod mcp;
 pub mod meter;
 pub mod pattern;
 pub mod price;

@@ -18,6 +18,7 @@ use crate::usage::{self, Usage};
 use crate::wire::json::{self, Kind};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use entry::Entry;
+pub use entry::begin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -100,6 +100,7 @@ where
     systemd::ready(&status(&gateway));
     tracing::info!("ready on {}: {}", addresses.join(", "), status(&gateway));
     warm_up(&gateway);
+    gateway.mcp.warm_up(&gateway.live());
     actix_web::rt::spawn(database::keep(gateway.clone()));
     actix_web::rt::spawn(database::sweep::keep(gateway.clone()));
     let booked = Arc::new(tokio::sync::Notify::new());
@@ -148,6 +149,7 @@ where
         // Left behind it would only be in the way of the next one.
         let _ = std::fs::remove_file(&control_path);
     }
+    gateway.mcp.close().await;
     // All calls are over, and so are their records: what is left of a second's work is booked now.
     gateway.ledger.sync();
     booked.notify_one();

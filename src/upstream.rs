@@ -3,7 +3,7 @@
 //! What does not change between calls (URL, host, key header) is worked out once per deployment and key. Connections
 //! are kept and reused; redirects are never followed.
 
-mod connect;
+pub(crate) mod connect;
 pub mod tls;
 
 use crate::envelope::Pieces;

@@ -29,7 +29,7 @@ fn priced(database: &str, up: &Upstream) -> String {
 }
 
 /// Rows, the newest first, once there are so many.
-fn rows(gateway: &Gateway, count: usize) -> Vec<Value> {
+pub fn rows(gateway: &Gateway, count: usize) -> Vec<Value> {
     let end = Instant::now() + PATIENCE;
     loop {
         let answer = gateway.get("/spend/logs?limit=1000");

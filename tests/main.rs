@@ -17,6 +17,7 @@ mod keys;
 mod ledger;
 mod limits;
 mod litellm;
+mod mcp;
 mod messages;
 mod models;
 mod nix;

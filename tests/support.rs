@@ -8,6 +8,7 @@ pub mod feed;
 pub mod gateway;
 pub mod http;
 pub mod link;
+pub mod mcp;
 pub mod openai;
 pub mod postgres;
 pub mod reply;

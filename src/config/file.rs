@@ -5,8 +5,10 @@
 //! same form, and `gateway import litellm` prints it.
 
 pub mod limits;
+mod mcp;
 mod people;
 
+pub use mcp::{AuthType, HomeAssistant, McpServer, Prompt, Tools, Transport, Words};
 pub use people::{Budget, Key, Member, Team, User};
 
 use crate::secret::Written;
@@ -62,12 +64,14 @@ pub struct File {
     pub teams: BTreeMap<String, Team>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub budgets: BTreeMap<String, Budget>,
-    /// Servers of tools. Not served yet.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub mcp_servers: BTreeMap<String, Json>,
-    /// The house as a server of tools. Not served yet.
+    /// Servers of tools. `[mcp.NAME]` is the same.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", alias = "mcp")]
+    pub mcp_servers: BTreeMap<String, McpServer>,
+    /// The house as a server of tools.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub home_assistant: Option<Json>,
+    pub home_assistant: Option<HomeAssistant>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub tools: Tools,
     /// Upstream models; the same name twice is one group served in turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<Model>,
@@ -110,6 +114,9 @@ pub struct Server {
     /// A path prefix under which every route is served too, such as `/llm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub root_path: Option<String>,
+    /// Where callers find this gateway, such as `https://llm.home.example`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_url: Option<String>,
     /// Members nested deeper than this are refused. Default 128.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_nesting: Option<usize>,

@@ -5,6 +5,7 @@
 
 mod include;
 pub mod keys;
+mod mcp;
 mod models;
 #[cfg(test)]
 mod tests;
@@ -81,7 +82,7 @@ fn from_tree(tree: &Map<String, Value>, name: &str, mut notes: Vec<Note>) -> Res
     litellm_settings(&mut file, tree, &mut report);
     general_settings(&mut file, tree, &mut report);
     router_settings(&mut file, tree, &mut report);
-    mcp_servers(tree, &mut report);
+    file.mcp_servers = mcp::read(tree, &mut report);
     if !report.errors.is_empty() {
         let lines: Vec<String> = report.errors.iter().map(|error| format!("{name}: {error}")).collect();
         return Err(lines.join("\n"));
@@ -150,19 +151,6 @@ fn router_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Repo
         file.defaults.timeout = Some(timeout);
     }
     file.defaults.stream_timeout = report.seconds("router_settings.stream_timeout", settings.get("stream_timeout"));
-}
-
-/// Nothing is carried yet, but typos are worth knowing before it is.
-fn mcp_servers(tree: &Map<String, Value>, report: &mut Report) {
-    let Some(servers) = report.map("mcp_servers", tree.get("mcp_servers")) else {
-        return;
-    };
-    for (name, server) in servers {
-        let path = format!("mcp_servers.{}", shown(name));
-        if let Some(server) = report.map(&path, Some(server)) {
-            survey_unknown(keys::MCP, &path, server, report);
-        }
-    }
 }
 
 /// Notes for every key of a section that is not carried.

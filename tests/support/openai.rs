@@ -13,6 +13,8 @@ pub struct Rules {
     pub path: String,
     /// Top-level members accepted beside OpenAI's own.
     pub extras: Vec<String>,
+    /// Nothing is checked: the script speaks another protocol.
+    pub is_free: bool,
 }
 
 /// A refusal: status, `param`, message.

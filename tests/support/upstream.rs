@@ -124,6 +124,7 @@ impl Upstream {
             host,
             path: "/v1/chat/completions".to_owned(),
             extras: Vec::new(),
+            is_free: false,
         };
         let shared = Shared {
             script: Box::new(script),
@@ -344,6 +345,9 @@ fn refusal(shared: &Shared, seen: &Seen) -> Option<Reply> {
         return Some(anthropic::reply::error(status, kind, &message));
     }
     let rules = shared.rules.lock().unwrap().clone();
+    if rules.is_free {
+        return None;
+    }
     let (status, param, message) = openai::check(&rules, seen).err()?;
     let error = json!({"message": message, "type": "invalid_request_error", "param": param, "code": null});
     Some(Reply::json(status, &json!({ "error": error }).to_string()))

@@ -255,7 +255,6 @@ fn the_homelab_is_told_what_was_left_behind() {
     let seen = notes(&all);
     for expected in [
         "credential_list: shared credentials are not served yet: give `api_key` and `api_base` in each entry",
-        "mcp_servers: MCP servers are not served yet",
         "model_list[].litellm_params.rpm (2 models): routing and limits by rpm are not served yet",
         "model_list[].litellm_params.temprature (1 model): unknown; did you mean `temperature`? Sent upstream as it stands",
         "model_list[].litellm_params.max_paralel_requests (1 model): unknown; did you mean `max_parallel_requests`? Sent upstream as it stands",
