@@ -7,7 +7,7 @@ mod units;
 
 use crate::config::units::count;
 use crate::config::{Mode, Sources, load};
-use crate::{control, demo, doctor, serve};
+use crate::{control, demo, doctor, serve, systemd};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -110,6 +110,9 @@ struct Reload {
     /// Done, too, if no gateway runs
     #[arg(long)]
     if_running: bool,
+    /// Where a setting waits for a restart, have systemd restart this unit
+    #[arg(long, value_name = "UNIT")]
+    or_restart: Option<String>,
 }
 
 #[derive(Args)]
@@ -223,6 +226,23 @@ fn sources(files: Files) -> Option<Sources> {
     Some(Sources { config: Some(config), env_file: files.env_file, ..Sources::default() })
 }
 
+/// The same for commands that look after a gateway: where nothing is named, the one that the units of this machine run,
+/// with its secrets and its state.
+fn of_machine(files: Files, state_dir: Option<PathBuf>) -> Sources {
+    let there = |path: &str| Some(PathBuf::from(path)).filter(|path| path.exists());
+    let found = sources(files).unwrap_or_default();
+    let config = found.config.or_else(|| there(systemd::RENDERED));
+    let is_ours =
+        config.as_ref().is_some_and(|path| ["/etc/gateway", "/run/gateway"].iter().any(|dir| path.starts_with(dir)));
+    let ours = |path| if is_ours { there(path) } else { None };
+    Sources {
+        config,
+        env_file: found.env_file.or_else(|| ours(systemd::COLLECTED)),
+        state_dir: state_dir.or_else(|| ours(systemd::STATE)),
+        ..Sources::default()
+    }
+}
+
 fn no_config() -> ExitCode {
     eprintln!(
         "gateway: there is no configuration: name one with --config FILE, write ./gateway.toml, or try `gateway demo`"
@@ -258,7 +278,10 @@ fn reload(args: Reload) -> Result<(), String> {
         return Err(reply.message);
     }
     println!("{}", reply.message);
-    Ok(())
+    match args.or_restart {
+        Some(unit) if reply.wants_restart => systemd::restart(&unit),
+        _ => Ok(()),
+    }
 }
 
 /// Where the running gateway listens for orders: in the directory that is named, else where its configuration says.

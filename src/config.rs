@@ -9,7 +9,9 @@ pub mod limits;
 pub mod litellm;
 pub mod mcp;
 mod people;
+pub mod proxies;
 mod references;
+pub mod stamp;
 pub mod store;
 pub mod units;
 mod written;
@@ -89,6 +91,8 @@ pub struct Server {
     /// Where callers find the gateway; without a slash at its end.
     pub public_url: Option<String>,
     pub max_nesting: usize,
+    /// Who may say where a caller comes from.
+    pub trusted_proxies: proxies::Proxies,
 }
 
 impl Server {
@@ -372,6 +376,12 @@ fn server(
             "server.cors_origins: `{origin}` is neither `*` nor an origin such as `https://app.example`"
         ));
     }
+    let trusted_proxies = proxies::Proxies::read(written.trusted_proxies.as_deref().unwrap_or_default());
+    for text in trusted_proxies.as_ref().err().into_iter().flatten() {
+        errors.push(format!(
+            "server.trusted_proxies: `{text}` is neither `unix` nor an address or network such as `10.0.0.0/8`"
+        ));
+    }
     let early_commit = written.early_commit.map_or(Duration::from_secs(15), |d| d.0);
     Server {
         listen,
@@ -391,6 +401,7 @@ fn server(
         root_path,
         public_url,
         max_nesting,
+        trusted_proxies: trusted_proxies.unwrap_or_default(),
     }
 }
 

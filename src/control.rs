@@ -23,13 +23,16 @@ const ATTEMPTS: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What the running gateway says.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Reply {
     pub ok: bool,
     /// What was done, or why not.
     pub message: String,
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// A restart would put in force what is not.
+    #[serde(default)]
+    pub wants_restart: bool,
 }
 
 /// Where the socket is: systemd's runtime directory, else the state directory.
@@ -69,13 +72,11 @@ pub async fn serve(gateway: Arc<Gateway>, mut stream: UnixStream, owner: u32) {
         let (read, mut write) = stream.split();
         tokio::io::BufReader::new(read.take(MAX_COMMAND)).read_line(&mut command).await?;
         let reply = match command.trim() {
-            _ if !allowed => Reply {
-                ok: false,
-                message: "only the gateway's own user and root may do this".to_owned(),
-                warnings: Vec::new(),
-            },
+            _ if !allowed => {
+                Reply { message: "only the gateway's own user and root may do this".to_owned(), ..Reply::default() }
+            }
             "reload" => reload(&gateway).await,
-            _ => Reply { ok: false, message: "no such command".to_owned(), warnings: Vec::new() },
+            _ => Reply { message: "no such command".to_owned(), ..Reply::default() },
         };
         let mut line = serde_json::to_vec(&reply)?;
         line.push(b'\n');
@@ -89,7 +90,14 @@ pub async fn serve(gateway: Arc<Gateway>, mut stream: UnixStream, owner: u32) {
 /// Reloads, and tells the log and the service manager.
 pub async fn reload(gateway: &Gateway) -> Reply {
     crate::systemd::reloading();
-    let reply = match gateway.reload().await {
+    let reply = take_up(gateway).await;
+    crate::systemd::ready(&crate::serve::status(gateway));
+    reply
+}
+
+/// Reloads, and tells the log alone: for a gateway that is not ready yet.
+pub async fn take_up(gateway: &Gateway) -> Reply {
+    match gateway.reload().await {
         Ok(done) => {
             for warning in &done.warnings {
                 tracing::warn!("configuration: {warning}");
@@ -99,19 +107,17 @@ pub async fn reload(gateway: &Gateway) -> Reply {
                 message.push_str(&format!("; a restart is needed for {}", done.needs_restart.join(", ")));
             }
             tracing::info!("{message}");
-            Reply { ok: true, message, warnings: done.warnings }
+            let wants_restart = done.may_restart && !done.needs_restart.is_empty();
+            Reply { ok: true, message, warnings: done.warnings, wants_restart }
         }
         Err(problems) => {
             tracing::error!("the new configuration is refused, the old one stays in force: {problems}");
             Reply {
-                ok: false,
                 message: format!("the new configuration is refused, the old one stays in force:\n{problems}"),
-                warnings: Vec::new(),
+                ..Reply::default()
             }
         }
-    };
-    crate::systemd::ready(&crate::serve::status(gateway));
-    reply
+    }
 }
 
 /// The user that a file belongs to.

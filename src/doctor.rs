@@ -8,6 +8,7 @@ mod network;
 mod units;
 
 use crate::config::{Config, Mode, Sources, load};
+use crate::systemd::{COLLECTED, RENDERED, STATE};
 use crate::upstream::tls::TlsConfigs;
 use std::collections::VecDeque;
 use std::fmt;
@@ -85,17 +86,13 @@ const AT_ONCE: usize = 16;
 /// After that the report is printed, with what is known by then.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Where systemd's units keep what they make.
-const RENDERED: &str = "/run/gateway/gateway.toml";
-const COLLECTED: &str = "/run/gateway-secrets/env";
-
 /// Looks at everything; the report, and whether all is well.
 pub fn examine(sources: Sources) -> (String, bool) {
     let service = units::is_installed();
     let sources = Sources {
         config: sources.config.or_else(|| there(RENDERED)),
         env_file: sources.env_file.or_else(|| there(COLLECTED)),
-        state_dir: sources.state_dir.or_else(|| service.then(|| PathBuf::from("/var/lib/gateway"))),
+        state_dir: sources.state_dir.or_else(|| service.then(|| PathBuf::from(STATE))),
         ..sources
     };
     let mut findings = local::findings(&sources);

@@ -70,6 +70,8 @@ pub struct Reloaded {
     pub warnings: Vec<String>,
     /// Settings that differ and wait for a restart.
     pub needs_restart: Vec<&'static str>,
+    /// Whether a gateway that is started with them would get up as far as can be known here.
+    pub may_restart: bool,
     pub models: usize,
 }
 
@@ -151,7 +153,15 @@ impl Gateway {
             // Whether callers without a key may be served depends on the addresses, which are checked at the start.
             needs_restart.push("master_key (it is gone; the old one stays in force until then)");
         }
-        let reloaded = Reloaded { warnings: config.warnings.clone(), needs_restart, models: config.deployments.len() };
+        // Without a key the addresses decide at the start, and they may say no.
+        let loses_key = config.master_key.is_none()
+            && (old.config.master_key.is_some() || old.config.allow_anonymous && !config.allow_anonymous);
+        let reloaded = Reloaded {
+            warnings: config.warnings.clone(),
+            needs_restart,
+            may_restart: !loses_key,
+            models: config.deployments.len(),
+        };
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let keeps_key = config.master_key.is_none();
         let mut live = Live::new(generation, config);

@@ -1,5 +1,6 @@
 //! The route table, and nothing else.
 
+mod address;
 pub mod admin;
 pub mod body;
 mod call;

@@ -3,6 +3,7 @@
 mod door;
 
 use crate::clock::Clock;
+use crate::config::stamp::Stamp;
 use crate::config::units::count;
 use crate::config::{Config, Listen, Mode, Sources, load};
 use crate::database::{self, State};
@@ -41,6 +42,7 @@ where
     F: FnOnce(Arc<Gateway>, Vec<String>) -> R + 'static,
     R: Future<Output = ()> + 'static,
 {
+    let read = Stamp::of(&sources);
     let config = load(&sources, Mode::Live)?;
     telemetry::start(&config.log)?;
     for warning in &config.warnings {
@@ -57,7 +59,7 @@ where
     check_idle(&config, &listeners)?;
     let result = actix_web::rt::System::new().block_on(async {
         let gateway = Gateway::new(sources, config)?;
-        daemon(gateway, listeners, then).await
+        daemon(gateway, read, listeners, then).await
     });
     for path in own {
         let _ = std::fs::remove_file(path);
@@ -75,7 +77,12 @@ pub fn status(gateway: &Gateway) -> String {
     }
 }
 
-async fn daemon<F, R>(gateway: Arc<Gateway>, listeners: Vec<(String, Listener)>, then: F) -> Result<(), String>
+async fn daemon<F, R>(
+    gateway: Arc<Gateway>,
+    read: Stamp,
+    listeners: Vec<(String, Listener)>,
+    then: F,
+) -> Result<(), String>
 where
     F: FnOnce(Arc<Gateway>, Vec<String>) -> R + 'static,
     R: Future<Output = ()> + 'static,
@@ -97,6 +104,10 @@ where
         .ok();
     let owner = control::owner(&control_path);
 
+    if Stamp::of(&gateway.sources()) != read {
+        // Whoever wrote the new one asked for a reload, and found nobody. From here on somebody can be asked.
+        control::take_up(&gateway).await;
+    }
     systemd::ready(&status(&gateway));
     tracing::info!("ready on {}: {}", addresses.join(", "), status(&gateway));
     warm_up(&gateway);

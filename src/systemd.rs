@@ -6,9 +6,16 @@ use sd_notify::NotifyState;
 use socket2::{Domain, Socket, Type};
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
+
+/// Where the units of a machine keep the configuration that they render, the secrets that they collect, and state.
+pub const RENDERED: &str = "/run/gateway/gateway.toml";
+pub const COLLECTED: &str = "/run/gateway-secrets/env";
+pub const STATE: &str = "/var/lib/gateway";
 
 /// A socket that accepts connections.
 #[derive(Debug)]
@@ -111,6 +118,23 @@ pub fn alive() {
 /// How long the service manager waits between two [`alive`]s before it kills the process.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+/// Has the manager restart a unit that runs, and does not wait for it.
+///
+/// # Errors
+/// A text for the operator: why it cannot be asked.
+pub fn restart(unit: &str) -> Result<(), String> {
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0);
+    let manager: &[&str] = if is_root { &[] } else { &["--user"] };
+    let fail = |why: String| format!("{unit} is not restarted: {why}; do it by systemctl restart {unit}");
+    let asked = Command::new("systemctl").args(manager).args(["--no-block", "try-restart", "--", unit]).output();
+    let asked = asked.map_err(|e| fail(format!("systemctl: {e}")))?;
+    if !asked.status.success() {
+        return Err(fail(String::from_utf8_lossy(&asked.stderr).trim().to_owned()));
+    }
+    println!("{unit} is restarted for that");
+    Ok(())
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -9,6 +9,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub fn reload(gateway: &Gateway) -> crate::support::setup::Ended {
@@ -262,6 +263,55 @@ fn what_needs_a_restart_is_said_on_reload() {
     assert_eq!(ended.code, Some(0), "{ended:?}");
     let said = format!("{}{}{}", ended.stdout, ended.stderr, gateway.logs());
     assert!(said.contains("workers") && said.contains("restart"), "{said}");
+}
+
+#[test]
+fn a_file_that_is_replaced_while_the_gateway_starts_is_read_again() {
+    let up = Upstream::new(Reply::whole());
+    let setup = Setup::toml(&config("", &[model("small", &up)]));
+    let credentials = tempfile::tempdir().unwrap();
+    let pipe = credentials.path().join("env");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let (file, new) = (setup.dir().join("gateway.toml"), setup.dir().join("gateway.new"));
+    std::fs::write(&new, config("", &[model("other", &up)])).unwrap();
+    std::thread::spawn(move || {
+        // Whoever opens the other end has read the configuration, and waits for the secrets.
+        while let Ok(mut end) = std::fs::OpenOptions::new().write(true).open(&pipe) {
+            let _ = std::fs::rename(&new, &file);
+            let _ = end.write_all(b"A=1\n");
+        }
+    });
+    let gateway = setup.variable("CREDENTIALS_DIRECTORY", credentials.path().to_str().unwrap()).start();
+    gateway.wait_log("the second look", |line| line.contains("reloaded"));
+    gateway.chat(HELLO.replace("small", "other")).ok();
+}
+
+#[test]
+fn what_a_restart_is_for_is_asked_of_systemd() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = Gateway::start(&config("workers = 2", &[model("small", &up)]));
+    let tools = tempfile::tempdir().unwrap();
+    let (tool, asked) = (tools.path().join("systemctl"), tools.path().join("asked"));
+    let script = format!("#!/bin/sh\nfor word; do :; done\necho \"$word\" >>{}\n", asked.display());
+    // By a child, so that no other test's fork holds the file open for writing while it is started.
+    let write = ["-c", "printf %s \"$1\" >\"$0\" && chmod 755 \"$0\""];
+    assert!(Command::new("/bin/sh").args(write).arg(&tool).arg(&script).status().unwrap().success());
+    let reload = || {
+        let mut command = Command::new(crate::support::setup::PROGRAM);
+        command.args(["reload", "--if-running", "--or-restart", "gateway.service", "--state-dir"]).arg(gateway.dir());
+        command.env("PATH", format!("{}:/usr/bin:/bin", tools.path().display())).output().unwrap()
+    };
+    let asked_for = || std::fs::read_to_string(&asked).unwrap_or_default();
+    assert!(reload().status.success());
+    assert_eq!(asked_for(), "", "nothing has changed");
+    gateway.rewrite(&config("workers = 3", &[model("small", &up)]));
+    let ended = reload();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!(asked_for(), "gateway.service\n");
+    // Without a key it might not get up again.
+    gateway.rewrite(&config("workers = 4", &[model("small", &up)]).replace("master_key", "# master_key"));
+    assert!(reload().status.success());
+    assert_eq!(asked_for(), "gateway.service\n");
 }
 
 #[test]

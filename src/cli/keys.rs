@@ -1,11 +1,11 @@
 //! `gateway key`: keys from the shell, in the store itself, whether a gateway runs or not. One that runs hears of it
 //! within a second.
 
-use super::{Files, sources};
+use super::{Files, of_machine};
 use crate::auth::remembered::hex;
 use crate::auth::{digest, hint};
 use crate::config::store::FILE;
-use crate::config::{Config, Mode, Sources, load};
+use crate::config::{Config, Mode, load};
 use crate::database;
 use crate::http::admin::times;
 use crate::http::admin::{hash_of, new_text};
@@ -92,8 +92,7 @@ const BY: &str = "shell";
 /// A text for the operator: no store, no such key, a value that cannot be.
 pub fn run(args: Keys) -> Result<String, String> {
     let files = Files { config: args.config, env_file: args.env_file };
-    let sources = Sources { state_dir: args.state_dir, ..sources(files).unwrap_or_default() };
-    let config = load(&sources, Mode::Live)?;
+    let config = load(&of_machine(files, args.state_dir), Mode::Live)?;
     may_write(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -1,8 +1,8 @@
 //! `gateway migrate` and `gateway store copy`: the database itself, whether a gateway runs or not.
 
-use super::{Files, sources};
+use super::{Files, of_machine};
 use crate::config::store::FILE;
-use crate::config::{Mode, Sources, load};
+use crate::config::{Mode, load};
 use crate::database;
 use crate::secret::{Secrets, Written};
 use crate::store::{Store, read_url};
@@ -55,8 +55,7 @@ pub struct Copy {
 /// # Errors
 /// A text for the operator: there is no database, or its schema is of another major version.
 pub fn migrate(args: Migrate) -> Result<String, String> {
-    let sources = Sources { state_dir: args.state_dir, ..sources(args.files).unwrap_or_default() };
-    let config = load(&sources, Mode::Live)?;
+    let config = load(&of_machine(args.files, args.state_dir), Mode::Live)?;
     super::keys::may_write(&config)?;
     on_runtime(async {
         let store = database::open(&config, tokio::runtime::Handle::current())?;
@@ -92,8 +91,7 @@ pub fn run(act: Act) -> Result<String, String> {
 }
 
 fn back_up(args: Backup) -> Result<String, String> {
-    let sources = Sources { state_dir: args.state_dir, ..sources(args.files).unwrap_or_default() };
-    let config = load(&sources, Mode::Live)?;
+    let config = load(&of_machine(args.files, args.state_dir), Mode::Live)?;
     let source = config.state_dir.join(FILE);
     if config.store.postgres.is_none() && !source.exists() {
         return Err(format!("{}: there is no store in this file", source.display()));

@@ -117,6 +117,9 @@ pub struct Server {
     /// Where callers find this gateway, such as `https://llm.home.example`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+    /// Proxies whose `X-Forwarded-For` counts: `unix`, addresses, networks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trusted_proxies: Option<Vec<String>>,
     /// Members nested deeper than this are refused. Default 128.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_nesting: Option<usize>,

@@ -138,6 +138,13 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
     let interval = "maximum_spend_logs_retention_interval";
     file.ledger.retention_interval =
         report.age(&path(interval), settings.get(interval)).map(|age| Duration(age.0.min(MOST_INTERVAL)));
+    if report.flag(&path("use_x_forwarded_for"), settings.get("use_x_forwarded_for")) == Some(true) {
+        file.server.trusted_proxies = Some(["unix", "0.0.0.0/0", "::/0"].map(str::to_owned).to_vec());
+        report.note(
+            path("use_x_forwarded_for"),
+            "as in LiteLLM, whoever calls may say from where; name your proxies in server.trusted_proxies instead",
+        );
+    }
     file.health.concurrency = report.count(&path("health_check_concurrency"), settings.get("health_check_concurrency"));
 }
 

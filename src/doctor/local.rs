@@ -4,6 +4,7 @@ use super::{Finding, State};
 use crate::config::units::count;
 use crate::config::{Mode, Sources, declared, load};
 use crate::secret::Secrets;
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -113,6 +114,9 @@ fn clock_at(now: Duration) -> Finding {
     }
 }
 
+/// Less than this is no room for the ledger.
+const ROOM: usize = 1 << 20;
+
 /// Whether the gateway can write there.
 pub fn state_dir(directory: &Path) -> Finding {
     let (about, name) = ("state directory", directory.display());
@@ -127,14 +131,15 @@ pub fn state_dir(directory: &Path) -> Finding {
         }
     };
     let probe = directory.join(format!(".doctor-{}", std::process::id()));
-    let written = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe);
-    // Only what this call has made.
-    if written.is_ok() {
+    let written = std::fs::OpenOptions::new().write(true).create_new(true).open(&probe).and_then(|mut file| {
+        // An empty file is made on a full disk, too.
+        let filled = file.write_all(&[0; ROOM]).and_then(|()| file.sync_all());
         let _ = std::fs::remove_file(&probe);
-    }
+        filled
+    });
     let owner = metadata.uid();
     match written {
-        Ok(_) => Finding::good(about, format!("{name} can be written (owner {owner})")),
+        Ok(()) => Finding::good(about, format!("{name} can be written (owner {owner})")),
         Err(e) => Finding::bad(
             about,
             format!("{name}: {e}"),

@@ -68,6 +68,11 @@ fn judge_answer(about: String, answer: std::io::Result<String>) -> Finding {
     let ours = |answer: &str| answer.contains("\"litellm_version\"");
     match answer {
         Ok(answer) if answer.starts_with("HTTP/1.1 200") && ours(&answer) => Finding::good(about, "ready"),
+        Ok(answer) if ours(&answer) && answer.contains("\"status\":\"unhealthy\"") => Finding::bad(
+            about,
+            "it serves without its database: known keys go on, and the record of calls waits in the spool",
+            "journalctl -b -u gateway says why (`the store ... is down`); docs/troubleshooting.md has the cures",
+        ),
         Ok(answer) if ours(&answer) => {
             Finding::bad(about, "it is stopping", "wait a moment, then `systemctl status gateway`")
         }
@@ -305,6 +310,8 @@ mod tests {
         let ready = "HTTP/1.1 200 OK\r\n\r\n{\"litellm_version\":\"1\"}";
         assert_eq!(judge(Ok(ready)).state, State::Good);
         assert_eq!(judge(Ok(&ready.replace("200", "503"))).state, State::Bad);
+        let lost = "HTTP/1.1 503 Service Unavailable\r\n\r\n{\"status\":\"unhealthy\",\"litellm_version\":\"1\"}";
+        assert!(judge(Ok(lost)).to_string().contains("without its database"));
         assert_eq!(judge(Ok("HTTP/1.1 200 OK\r\n\r\nhello")).state, State::Bad);
         assert_eq!(judge(Ok("")).state, State::Bad);
         assert_eq!(judge(Err(ErrorKind::PermissionDenied.into())).state, State::Skipped);

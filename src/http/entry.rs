@@ -36,7 +36,7 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         agent_id: said.one(&["x-litellm-agent-id"], &[], &["agent_id"]),
         end_user: said.one(&["x-litellm-customer-id", "x-litellm-end-user-id"], &["user"], &["user_id"]),
         tags: said.tags(),
-        ip: request.peer_addr().map(|address| address.ip().to_string()),
+        ip: super::address::of(request).map(|ip| ip.to_string()),
         user_agent: said.one(&["user-agent"], &[], &[]),
         metadata: match said.metadata {
             // That there was more is said in its place.

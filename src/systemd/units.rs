@@ -148,6 +148,11 @@ fn identity(plan: &Plan) -> &'static str {
     if plan.user { "" } else { "User=gateway\nGroup=gateway\n" }
 }
 
+/// Before a command that has to reach beyond the sandbox.
+fn as_root(plan: &Plan) -> &'static str {
+    if plan.user { "" } else { "+" }
+}
+
 fn socket(plan: &Plan) -> String {
     let runtime = plan.runtime();
     let idle = match plan.idle_timeout {
@@ -159,6 +164,7 @@ fn socket(plan: &Plan) -> String {
     format!(
         "[Unit]
 Description=Addresses of the gateway
+StartLimitIntervalSec=0
 
 [Socket]
 ListenStream=127.0.0.1:4000
@@ -240,10 +246,12 @@ RuntimeDirectoryPreserve=true
 ExecStart={gateway} check --config {settings}/gateway.toml --env-file {runtime}/gateway-secrets/env
 ExecStart=install -m 0440 -T {settings}/gateway.toml {runtime}/gateway/gateway.toml.new
 ExecStart=mv -fT {runtime}/gateway/gateway.toml.new {runtime}/gateway/gateway.toml
-ExecStartPost={gateway} reload --if-running --state-dir {runtime}/gateway
+# A setting that a reload cannot change has systemd restart the gateway.
+ExecStartPost={tell}{gateway} reload --if-running --or-restart gateway.service --state-dir {runtime}/gateway
 TimeoutStartSec=2min
 {hardening}",
         identity = identity(plan),
+        tell = as_root(plan),
         hardening = hardened(plan, &[]),
     )
 }
@@ -253,14 +261,14 @@ fn secrets(plan: &Plan) -> String {
     let script = word(&plan.directory.join(SCRIPT));
     let path = plan.program.parent().map(|p| p.display().to_string()).unwrap_or_default();
     let path = path.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
-    let (source, group, tell, network) = if plan.user {
+    let tell = as_root(plan);
+    let (source, group, network) = if plan.user {
         // Credentials of a user's manager came late; here the file is the user's own anyway.
-        (format!("Environment=CREDENTIALS_DIRECTORY={settings}\n"), "", "", "")
+        (format!("Environment=CREDENTIALS_DIRECTORY={settings}\n"), "", "")
     } else {
         (
             format!("LoadCredential=environment:{settings}/secrets.env\n"),
             "Group=gateway\n",
-            "+",
             "Wants=network-online.target\nAfter=network-online.target\n",
         )
     };
@@ -290,7 +298,7 @@ Environment=\"PATH={path}:/usr/local/bin:/usr/bin:/bin\" XDG_CONFIG_HOME=/tmp
 #   ExecStart=/bin/sh {script} {runtime}/gateway-secrets --op GATEWAY_MASTER_KEY op://VAULT/ITEM/FIELD
 {source}ExecStart=/bin/sh {script} {runtime}/gateway-secrets --env-file {credential}
 # What was rotated is in force as soon as it is here.
-ExecStartPost={tell}{gateway} reload --if-running --state-dir {runtime}/gateway
+ExecStartPost={tell}{gateway} reload --if-running --or-restart gateway.service --state-dir {runtime}/gateway
 UnsetEnvironment=RUNTIME_DIRECTORY
 TimeoutStartSec=2min
 {hardening}",

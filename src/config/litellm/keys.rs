@@ -338,7 +338,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "allowed_routes", NotYet(ADDRESSES)),
     (GENERAL, "public_routes", NotYet(ADDRESSES)),
     (GENERAL, "admin_only_routes", NotYet(ADDRESSES)),
-    (GENERAL, "use_x_forwarded_for", NotYet(ADDRESSES)),
+    (GENERAL, "use_x_forwarded_for", Carried),
     (GENERAL, "enable_jwt_auth", NotYet(SSO)),
     (GENERAL, "litellm_jwtauth", NotYet(SSO)),
     (GENERAL, "enable_oauth2_auth", NotYet(SSO)),
