@@ -6,8 +6,17 @@ let
   written = import ../written.nix;
 
   guard = import ./guard.nix { inherit lib; };
-  writtenOut = guard cfg.settings;
-  writtenInUnits = guard (lib.mapAttrs (_: server: { inherit (server) environment; }) cfg.mcpServers);
+  writtenOut = guard.places cfg.settings;
+  writtenInUnits =
+    map (place: "mcpServers.${place}") (
+      guard.places (lib.mapAttrs (_: server: { inherit (server) environment; }) cfg.mcpServers)
+    )
+    ++ lib.concatLists (
+      lib.mapAttrsToList (
+        name: server: optional (guard.words server.command != [ ]) "mcpServers.${name}.command"
+      ) cfg.mcpServers
+    )
+    ++ optional (guard.words cfg.secrets.command != [ ]) "secrets.command";
 
   # Files that hold secrets, by the option that names them.
   files =
@@ -40,23 +49,36 @@ let
   notNames = lib.filter (name: builtins.match "[A-Za-z_][A-Za-z0-9_]*" name == null) variables;
   twice = lib.intersectLists (lib.attrNames cfg.secrets.files) (lib.attrNames references);
 
-  # The variable that the master key is read from.
-  masterKey =
-    if cfg.settings.master_key != null && lib.hasPrefix "env:" cfg.settings.master_key then
-      lib.removePrefix "env:" cfg.settings.master_key
-    else
-      null;
+  # Variables that the settings refer to, and that nothing brings. Home Assistant's token has an assertion of its own.
+  lost = lib.filter (
+    reference:
+    !cfg.secrets.mayHave reference.name
+    && !((cfg.settings.environment or { }) ? ${reference.name})
+    && !(config.systemd.services.gateway-config.environment ? ${reference.name})
+    && reference.place != "home_assistant.token"
+  ) (import ./references.nix { inherit lib; } cfg.settings);
 
   keysWithFile = lib.filterAttrs (_: key: key.file != null) cfg.keys;
-  isReference = text: lib.hasPrefix "env:" text || lib.hasPrefix "os.environ/" text;
-  keysWritten = lib.attrNames (lib.filterAttrs (_: key: !isReference key.key) cfg.keys);
-  keysApart = lib.attrNames (lib.filterAttrs (_: key: !lib.hasPrefix "env:" key.key) keysWithFile);
+  keysApart = lib.attrNames (
+    lib.filterAttrs (_: key: key.key == null || !lib.hasPrefix "env:" key.key) keysWithFile
+  );
 
   isLoopback = lib.hasPrefix "127." cfg.host || lib.elem cfg.host [ "localhost" "::1" "[::1]" ];
   # For this machine alone, as the program sees it: unix sockets, and addresses of the loopback.
   isLocal = address: builtins.match "[/@].*|127[.][0-9.]+:[0-9]+|\\[::1]:[0-9]+" address != null;
   # What is beyond this machine: another address, or Nginx, which answers for everybody.
   isOpen = !isLoopback || cfg.nginx.enable || !lib.all isLocal cfg.listen;
+  # Two of them cannot be opened at the same time: the same twice, or every address and one of them at the same port.
+  addresses = config.systemd.sockets.gateway.listenStreams;
+  portOf =
+    address:
+    let
+      parts = builtins.match "(.*:)?([0-9]+)" address;
+    in
+    if parts == null then null else lib.last parts;
+  isEvery = address: builtins.match "(0[.]0[.]0[.]0:|\\[::]:)?[0-9]+" address != null;
+  clash = a: b: a == b || (portOf a != null && portOf a == portOf b && (isEvery a || isEvery b));
+  clashing = lib.unique (lib.filter (a: lib.length (lib.filter (clash a) addresses) > 1) addresses);
   ipv4 = "[0-9]+([.][0-9]+){3}";
   ipv6 = "\\[?[0-9A-Fa-f]*:[0-9A-Fa-f:.]*(%[A-Za-z0-9_.-]+)?]?";
   isAddress = builtins.match "localhost|${ipv4}|${ipv6}" cfg.host != null;
@@ -89,13 +111,18 @@ in
         ".host: \"${cfg.host}\" is no address, and systemd looks no name up; write the address, such as "
         + "\"192.168.1.2\", or \"::\" for all of them."
       ))
+      (claim (clashing == [ ]) (
+        ".listen: ${concatStringsSep ", " clashing} cannot be opened beside each other; leave one of them out. "
+        + "host:port and /run/gateway.sock are always there."
+      ))
       (claim (!isOpen || cfg.settings.master_key != null || cfg.settings.allow_anonymous == true) (
         ": it can be reached from outside of this machine, and there is no key to ask for; give GATEWAY_MASTER_KEY a "
         + "source (services.gateway.secrets or environmentFile), or set settings.allow_anonymous = true."
       ))
-      (claim (masterKey == null || cfg.secrets.mayHave masterKey) (
-        ".settings.master_key: nothing brings ${toString masterKey}; add it to services.gateway.secrets.files or "
-        + "secrets.onePassword.references, or set environmentFile."
+      (claim (lost == [ ]) (
+        ".settings: nothing brings ${concatStringsSep ", " (map (r: "${r.name} (${r.place})") lost)}; add it to "
+        + "services.gateway.secrets.files or secrets.onePassword.references, or set environmentFile; for a key of "
+        + "services.gateway.keys set its file."
       ))
       (claim (!cfg.nginx.enable || cfg.nginx.virtualHost != null) (
         ".nginx: no name to serve is set; set nginx.virtualHost, such as \"llm.home.example\"."
@@ -124,9 +151,9 @@ in
       (claim (!(cfg.database.createLocally && cfg.database.url != null)) (
         ".database: createLocally and url exclude each other; leave one of them out."
       ))
-      (claim (!cfg.backup.enable || cfg.database.createLocally) (
-        ".backup: it dumps the local database, and there is none; set database.createLocally = true, or leave "
-        + "backup.enable out and back up the other server there. /var/lib/gateway is in backup.paths in any case."
+      (claim (!cfg.backup.enable || cfg.database.createLocally || cfg.settings.database_url == null) (
+        ".backup: the database is on another server; leave backup.enable out and back it up there. /var/lib/gateway is "
+        + "in backup.paths in any case."
       ))
       (claim (references == { } || cfg.secrets.onePassword.tokenFile != null) (
         ".secrets.onePassword: there are references, but no token to ask with; set tokenFile to a file with the token "
@@ -142,16 +169,14 @@ in
       (claim (twice == [ ]) (
         ".secrets: ${concatStringsSep ", " twice} has two sources; leave it out of files or of onePassword.references."
       ))
-      (claim (keysWritten == [ ]) (
-        ".keys: the key of ${concatStringsSep ", " keysWritten} is written out, and settings lie in the Nix store, "
-        + "which everybody on this machine can read; leave key out, and set file."
-      ))
       (claim (keysApart == [ ]) (
-        ".keys: ${concatStringsSep ", " keysApart} has a file and a key that is no reference to it; leave key out."
+        ".keys: ${concatStringsSep ", " keysApart} has a file, and a hash or a key that is no reference to it; leave one of "
+        + "them out."
       ))
       (claim (writtenInUnits == [ ]) (
-        ".mcpServers: there seems to be a secret at ${concatStringsSep ", " writtenInUnits}, and units lie in the Nix "
-        + "store, which everybody on this machine can read; put it into a file, and set environmentFile."
+        ": there seems to be a secret in ${concatStringsSep ", " writtenInUnits}, and units lie in the Nix store, which "
+        + "everybody on this machine can read; put it into a file, and have the program read it (mcpServers: set "
+        + "environmentFile)."
       ))
       (claim (badServers == [ ]) (
         ".mcpServers: ${concatStringsSep ", " badServers} cannot be the name of a unit and a user; use at most 18 "

@@ -1,4 +1,4 @@
-# A dump of the database that Restic, or any other program, can pick up.
+# A dump of the database that Restic, or any other program, can pick up: of Postgres on this machine, or of SQLite.
 {
   config,
   lib,
@@ -12,19 +12,60 @@ let
   hardening = import ../hardening.nix;
   quote = import ../quote.nix;
   directory = toString cfg.backup.directory;
-  dump = "${directory}/gateway.dump";
+  isPostgres = cfg.database.createLocally;
+  dump = "${directory}/gateway.${if isPostgres then "dump" else "db"}";
+  # Under another name until it is whole.
+  new = "${dump}.new";
+  embedded = "/var/lib/gateway/gateway.db";
+  commands =
+    if isPostgres then
+      [
+        [
+          "${postgresql}/bin/pg_dump"
+          "--host=/run/postgresql"
+          "--port=${toString config.services.postgresql.settings.port}"
+          "--format=custom"
+          "--file=${new}"
+          "gateway"
+        ]
+        [
+          "${postgresql}/bin/pg_restore"
+          "--list"
+          "--file=/dev/null"
+          new
+        ]
+      ]
+    else
+      [
+        [
+          (lib.getExe' pkgs.coreutils "rm")
+          "-f"
+          new
+        ]
+        # A copy of one moment, while the gateway goes on writing. No setting and no secret is needed for it.
+        [
+          (lib.getExe cfg.package)
+          "store"
+          "backup"
+          "--config"
+          "/dev/null"
+          "--state-dir"
+          "/var/lib/gateway"
+          new
+        ]
+      ];
 in
 {
   options.services.gateway.backup = {
     enable = mkOption {
       type = types.bool;
       default = false;
-      description = "Dump the local database regularly.";
+      description = "Dump the database regularly: Postgres on this machine, or SQLite where there is no Postgres.";
     };
     directory = mkOption {
       type = types.path;
       default = "/var/backup/gateway";
-      description = "Where the dump lies, as `gateway.dump` in the form of `pg_restore`.";
+      description = "Where the dump lies: `gateway.dump` in the form of `pg_restore`, or `gateway.db` of SQLite.";
     };
     startAt = mkOption {
       type = types.str;
@@ -63,37 +104,28 @@ in
         {
           gateway-backup = {
             description = "Dump of the gateway's database";
-            wants = [ "postgresql.target" ];
-            after = [ "postgresql.target" ];
+            wants = lib.optional isPostgres "postgresql.target";
+            after = lib.optional isPostgres "postgresql.target";
+            # Nobody has called yet.
+            unitConfig = lib.optionalAttrs (!isPostgres) { ConditionPathExists = embedded; };
             serviceConfig = hardening // {
               Type = "oneshot";
               User = "gateway";
               Group = "gateway";
-              ReadWritePaths = quote.word directory;
+              # SQLite takes its locks in files beside the database.
+              ReadWritePaths = [ (quote.word directory) ] ++ lib.optional (!isPostgres) "/var/lib/gateway";
               RestrictAddressFamilies = [ "AF_UNIX" ];
-              # Under another name until it is whole.
-              ExecStart = [
-                (quote.execLine [
-                  "${postgresql}/bin/pg_dump"
-                  "--host=/run/postgresql"
-                  "--port=${toString config.services.postgresql.settings.port}"
-                  "--format=custom"
-                  "--file=${dump}.new"
-                  "gateway"
-                ])
-                (quote.execLine [
-                  "${postgresql}/bin/pg_restore"
-                  "--list"
-                  "--file=/dev/null"
-                  "${dump}.new"
-                ])
-                (quote.execLine [
-                  (lib.getExe' pkgs.coreutils "mv")
-                  "-fT"
-                  "${dump}.new"
-                  dump
-                ])
-              ];
+              ExecStart = map quote.execLine (
+                commands
+                ++ [
+                  [
+                    (lib.getExe' pkgs.coreutils "mv")
+                    "-fT"
+                    new
+                    dump
+                  ]
+                ]
+              );
               TimeoutStartSec = "1h";
               IOSchedulingClass = "idle";
               Nice = 10;

@@ -7,6 +7,15 @@ let
   port = config.services.postgresql.settings.port;
   other = lib.optionalString (port != 5432) "&port=${toString port}";
   local = "postgresql:///gateway?user=gateway&host=/run/postgresql${other}";
+  # The program takes this variable for its database by itself; here the rest of the module has to know.
+  brought = cfg.secrets.files ? DATABASE_URL || cfg.secrets.onePassword.references ? DATABASE_URL;
+  elsewhere =
+    if cfg.database.url != null then
+      cfg.database.url
+    else if brought && !cfg.database.createLocally then
+      "env:DATABASE_URL"
+    else
+      null;
 in
 {
   options.services.gateway.database = {
@@ -14,8 +23,8 @@ in
       type = types.bool;
       default = false;
       description = ''
-        Run Postgres on this machine with a database and a user `gateway`, reached over its socket without a password.
-        *What is stored in it is not there yet*: the program answers with a warning.
+        Run Postgres on this machine with a database and a user `gateway`, reached over its socket without a password:
+        keys, people and the ledger are kept there. If not, and without `url`, they are in `/var/lib/gateway/gateway.db`.
       '';
     };
     url = mkOption {
@@ -27,8 +36,8 @@ in
   };
 
   config = mkIf cfg.enable {
-    services.gateway.settings.database_url = mkIf (cfg.database.createLocally || cfg.database.url != null) (
-      lib.mkDefault (if cfg.database.url != null then cfg.database.url else local)
+    services.gateway.settings.database_url = mkIf (cfg.database.createLocally || elsewhere != null) (
+      lib.mkDefault (if elsewhere != null then elsewhere else local)
     );
 
     services.postgresql = mkIf cfg.database.createLocally {

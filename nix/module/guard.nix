@@ -1,4 +1,6 @@
-# Places in the settings where a secret seems to be written out. What is in the settings is in the store, for everybody.
+# Places where a secret seems to be written out. What is in settings and units is in the store, for everybody.
+#
+# `places` looks at settings, `words` at a command line.
 { lib }:
 let
   # Names whose values are secrets, whatever they look like.
@@ -10,14 +12,20 @@ let
   url = "[a-z+]+://([^/@]*:[^/@]+@.*|.*[?&](password|key|api_key|token)=.+)";
   value = "${key}|${url}";
   reference = text: lib.hasPrefix "env:" text || lib.hasPrefix "os.environ/" text;
+  looksSecret = text: builtins.match value text != null;
+  variable = ".*_(KEY|TOKEN|SECRET|PASSWORD)";
   isSecret =
-    called: text:
+    place: called: text:
     !reference text
     && text != ""
     && (
-      builtins.match value text != null
+      looksSecret text
       || (builtins.match name (lib.toLower called) != null && !builtins.elem called harmless)
-      || builtins.match ".*_(KEY|TOKEN|SECRET|PASSWORD)" called != null
+      || builtins.match variable called != null
+      # Of a caller.
+      || (called == "key" && lib.hasPrefix "keys." place)
+      # Those of a cloud, whole; a path to them is none.
+      || (builtins.match ".*credentials" (lib.toLower called) != null && !lib.hasPrefix "/" text)
     );
   # `called` is the name of the attribute; the items of a list go by the list's.
   find =
@@ -26,9 +34,16 @@ let
       lib.concatLists (lib.mapAttrsToList (n: find (if place == "" then n else "${place}.${n}") n) v)
     else if lib.isList v then
       lib.concatLists (lib.imap0 (i: find "${place}[${toString i}]" called) v)
-    else if lib.isString v && isSecret called v then
+    else if lib.isString v && isSecret place called v then
       [ place ]
     else
       [ ];
+
+  # `NAME_KEY=value`, `--token=value`; a path or a reference is no secret.
+  given = word: builtins.match "(${variable}|--?${name})=([^/].*)" word;
+  isWord = word: looksSecret word || (given word != null && !reference (lib.last (given word)));
 in
-find "" ""
+{
+  places = find "" "";
+  words = lib.filter isWord;
+}

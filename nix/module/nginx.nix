@@ -50,6 +50,9 @@ in
   };
 
   config = mkIf (cfg.enable && cfg.nginx.enable && cfg.nginx.virtualHost != null) {
+    # Nginx alone may open it.
+    services.gateway.settings.server.trusted_proxies = mkDefault [ "unix" ];
+
     services.nginx = {
       enable = true;
       virtualHosts.${cfg.nginx.virtualHost} = {

@@ -110,7 +110,7 @@ in
     (lib.mkIf cfg.enable {
       services.gateway.secrets.files = lib.mkMerge (
         lib.mapAttrsToList (
-          name: key: lib.mkIf (key.file != null) { ${lib.removePrefix "env:" key.key} = key.file; }
+          name: key: lib.mkIf (key.file != null && key.key != null) { ${lib.removePrefix "env:" key.key} = key.file; }
         ) cfg.keys
       );
       systemd = lib.mkIf cfg.secrets.present (mkSecretService {
@@ -129,8 +129,8 @@ in
           "gateway.service"
         ];
         path = [ cfg.package ] ++ cfg.secrets.path;
-        # What was rotated is in force as soon as it is here.
-        tell = [ "${lib.getExe cfg.package} reload --if-running --state-dir /run/gateway" ];
+        # What was rotated is in force as soon as it is here; a database's password needs another process.
+        tell = [ "${lib.getExe cfg.package} reload --if-running --or-restart gateway.service --state-dir /run/gateway" ];
       });
     })
   ];

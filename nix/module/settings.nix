@@ -65,6 +65,9 @@ in
             drain = setting time "How long open calls may go on after a stop was asked for. 30 s if nothing is said.";
             early_commit = setting time "Silence after which a stream gets its 200 and comments.";
             root_path = setting types.str "A prefix, such as `/llm`, under which every route is served too.";
+            trusted_proxies = setting (types.listOf types.str) ''
+              Proxies whose `X-Forwarded-For` is believed. With `nginx.enable`: `[ "unix" ]`, which is Nginx.
+            '';
             cors_origins = setting (types.listOf types.str) "Web origins that may call from a browser.";
           };
           log.level = setting types.str "`error`, `warn`, `info`, `debug`, `trace`, or a filter.";
@@ -109,21 +112,36 @@ in
     keys = mkOption {
       default = { };
       description = ''
-        Keys of persons and apps. *Not served yet*: the program answers with a warning, and the master key is the only
-        one.
+        Keys of persons and apps: `[keys.NAME]` of `gateway.toml`, with what LiteLLM's `/key/generate` takes. They are
+        there from the start, cannot be changed by the API, and end when they are taken out. Users, teams and budgets:
+        `settings.users`, `settings.teams`, `settings.budgets`.
       '';
-      example = lib.literalExpression ''{ phone = { models = [ "fast" ]; file = "/run/secrets/phone-key"; }; }'';
+      example = lib.literalExpression ''
+        {
+          phone = { models = [ "fast" ]; max_budget = 5; budget_duration = "30d"; file = "/run/secrets/phone-key"; };
+          laptop.hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
+        }
+      '';
       type = types.attrsOf (
         types.submodule (
-          { name, ... }:
+          { name, config, ... }:
           {
             freeformType = toml.type;
             options = {
               key = mkOption {
-                type = types.str;
-                default = "env:GATEWAY_KEY_${lib.toUpper (lib.replaceStrings [ "-" ] [ "_" ] name)}";
+                type = types.nullOr types.str;
+                default =
+                  if config.hash != null then
+                    null
+                  else
+                    "env:GATEWAY_KEY_${lib.toUpper (lib.replaceStrings [ "-" ] [ "_" ] name)}";
                 defaultText = lib.literalExpression ''"env:GATEWAY_KEY_<NAME>"'';
-                description = "The key, as a reference.";
+                description = "The key, as a reference to one of the secrets.";
+              };
+              hash = mkOption {
+                type = types.nullOr types.str;
+                default = null;
+                description = "In the place of the key its SHA-256 in hex, which is no secret.";
               };
               file = mkOption {
                 type = types.nullOr types.path;

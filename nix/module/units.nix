@@ -61,6 +61,8 @@ in
         "/run/gateway.sock"
       ]
       ++ cfg.listen;
+      # It is opened anew as often as somebody wants.
+      unitConfig.StartLimitIntervalSec = 0;
       socketConfig = {
         FileDescriptorName = "gateway";
         # Of a network that is not up yet.
@@ -80,34 +82,46 @@ in
       };
     };
 
-    # A switch passes over a socket that has changed: another port, or the group of an Nginx that is new, would be in
-    # force after the next boot only. This unit changes with it, is restarted for that, and opens the addresses anew.
-    systemd.services.gateway-addresses = {
-      description = "Changes of the gateway's addresses";
+    # What a switch of NixOS passes over. It is not left running, so each switch starts it again with its targets.
+    # - A socket that has changed: another port, or the group of an Nginx that is new, would be in force after the next
+    #   boot only.
+    # - A unit that has failed: what was mended would wait for the timer.
+    systemd.services.gateway-switch = {
+      description = "What a switch leaves to do for the gateway";
       wantedBy = [ "multi-user.target" ];
       after = [ "gateway.socket" ];
-      stopIfChanged = false;
       serviceConfig = hardening // {
         Type = "oneshot";
-        RemainAfterExit = true;
-        RuntimeDirectory = "gateway-addresses";
+        RuntimeDirectory = "gateway-switch";
         RuntimeDirectoryMode = "0700";
         RuntimeDirectoryPreserve = true;
         RestrictAddressFamilies = [ "AF_UNIX" ];
-        ExecStart = quote.execLine [
-          pkgs.runtimeShell
-          "-euc"
-          # Only where there were others before: not at boot, and not when another part of this unit has changed.
-          ''
-            known=$RUNTIME_DIRECTORY/known
-            if [ -e "$known" ] && [ "$(cat "$known")" != "$1" ]; then systemctl try-restart gateway.socket; fi
-            printf %s "$1" >"$known"
-          ''
-          "addresses"
-          (builtins.hashString "sha256" (
-            builtins.toJSON { inherit (config.systemd.sockets.gateway) listenStreams socketConfig; }
-          ))
-        ];
+        # Open calls finish before a socket is opened anew; the fetch of secrets has its own limit.
+        TimeoutStartSec = "10min";
+        ExecStart = quote.execLine (
+          [
+            pkgs.runtimeShell
+            "-euc"
+            # Only where there were other addresses before: not at boot, and not with another change.
+            ''
+              known=$RUNTIME_DIRECTORY/known
+              if [ -e "$known" ] && [ "$(cat "$known")" != "$1" ]; then systemctl try-restart gateway.socket; fi
+              printf %s "$1" >"$known"
+              shift
+              for unit; do
+                shift
+                if systemctl is-failed --quiet "$unit"; then set -- "$@" "$unit"; fi
+              done
+              [ $# = 0 ] || systemctl start "$@"
+            ''
+            "switch"
+            (builtins.hashString "sha256" (
+              builtins.toJSON { inherit (config.systemd.sockets.gateway) listenStreams socketConfig; }
+            ))
+          ]
+          ++ optional cfg.secrets.present "gateway-secrets.service"
+          ++ [ "gateway-config.service" ]
+        );
       };
     };
 
@@ -134,7 +148,8 @@ in
           "${install} -m 0440 -T ${cfg.configFile} ${rendered}.new"
           "${mv} -fT ${rendered}.new ${rendered}"
         ];
-        ExecStartPost = "${gateway} reload --if-running --state-dir /run/gateway";
+        # Without the sandbox: a setting that a reload cannot change has systemd restart the gateway.
+        ExecStartPost = "+${gateway} reload --if-running --or-restart gateway.service --state-dir /run/gateway";
         TimeoutStartSec = "2min";
       };
     };

@@ -31,11 +31,7 @@ in
         nginx.acme = false;
         database.createLocally = true;
         backup.enable = true;
-        # For a test alone: this secret is in the store.
-        secrets.command = [
-          "${pkgs.coreutils}/bin/printf"
-          "GATEWAY_MASTER_KEY=sk-house\\n"
-        ];
+        secrets.files.GATEWAY_MASTER_KEY = "/var/master-key";
         models = [
           {
             name = "small";
@@ -46,25 +42,28 @@ in
       };
     };
   testScript = ''
+    machine.succeed("printf sk-house > /var/master-key")
     machine.wait_for_unit("nginx.service")
     machine.wait_for_unit("postgresql.target")
     machine.wait_for_open_port(8000)
     url = "https://llm.home.example/v1/chat/completions"
-    machine.fail(f"curl -fsS {url} -d '{{\"model\":\"small\",\"messages\":[]}}'")
+    machine.fail(f"curl -fsS {url} -d '{{\"model\":\"small\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}'")
     key = "-H 'authorization: Bearer sk-house'"
-    machine.succeed(f"curl -fsS {key} {url} -d '{{\"model\":\"small\",\"messages\":[]}}'")
+    machine.succeed(f"curl -fsS {key} {url} -d '{{\"model\":\"small\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}]}}'")
     # 20 MB pass, and a stream is not held back.
     machine.succeed(
-        "(printf '{\"model\":\"small\",\"messages\":[],\"x\":\"'; head -c 20000000 /dev/zero | tr '\\0' a; "
+        "(printf '{\"model\":\"small\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}],\"x\":\"'; head -c 20000000 /dev/zero | tr '\\0' a; "
         "printf '\"}') > /tmp/large"
     )
     machine.succeed(f"curl -fsS {key} {url} --data-binary @/tmp/large")
     first = machine.succeed(
-        f"curl -fsSN {key} {url} -d '{{\"model\":\"small\",\"messages\":[],\"stream\":true}}' "
+        f"curl -fsSN {key} {url} -d '{{\"model\":\"small\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}],\"stream\":true}}' "
         "-o /dev/null -w '%{time_starttransfer}'"
     )
     assert float(first) < 2, first
     machine.succeed("sudo -u gateway psql -h /run/postgresql gateway -c 'select 1'")
+    rows = "sudo -u gateway psql -h /run/postgresql gateway -Atc 'select count(*) from ledger'"
+    machine.wait_until_succeeds(f"test $({rows}) -ge 2")
     machine.succeed("systemctl start gateway-backup.service && test -s /var/backup/gateway/gateway.dump")
   '';
 }

@@ -27,7 +27,7 @@
     machine.fail("systemctl is-active gateway.service")
     machine.succeed("curl -fsS http://127.0.0.1:4000/health/liveliness")
     machine.succeed("systemctl is-active gateway.service")
-    ask = "curl -fsS http://127.0.0.1:4000/v1/chat/completions -d '{\"model\":\"small\",\"messages\":[]}'"
+    ask = "curl -fsS http://127.0.0.1:4000/v1/chat/completions -d '{\"model\":\"small\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}'"
     assert "chat.completion" in machine.succeed(ask)
     machine.succeed("curl -fsS --unix-socket /run/gateway.sock http://gateway/health/liveliness")
     machine.succeed("systemctl reload gateway.service")

@@ -35,7 +35,7 @@
     machine.wait_for_open_port(8000)
     machine.succeed("curl -fsS http://127.0.0.1:4000/health/liveliness")
 
-    stream = f"curl -fsSN {url} -d '{{\"model\":\"small\",\"messages\":[],\"stream\":true}}'"
+    stream = f"curl -fsSN {url} -d '{{\"model\":\"small\",\"messages\":[{{\"role\":\"user\",\"content\":\"hi\"}}],\"stream\":true}}'"
     hammer = (
         "for i in $(seq 400); do curl -fsS -o /dev/null http://127.0.0.1:4000/health/liveliness "
         "|| echo lost >> /tmp/lost; done; touch /tmp/done"

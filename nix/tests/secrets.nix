@@ -37,7 +37,7 @@ in
   testScript = ''
     ask = (
         "curl -fsS http://127.0.0.1:4000/v1/chat/completions -H 'authorization: Bearer sk-house' "
-        "-d '{\"model\":\"small\",\"messages\":[]}'"
+        "-d '{\"model\":\"small\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}'"
     )
     machine.wait_for_unit("gateway.socket")
     machine.wait_for_open_port(8000)

@@ -55,8 +55,16 @@
         references = {
           GATEWAY_MASTER_KEY = "op://Homelab/Gateway/credential";
           GROQ_API_KEY = "op://Homelab/Groq $1 100%/credential";
+          GATEWAY_KEY_PHONE = "op://Homelab/Phone/credential";
         };
       };
+      keys.phone = {
+        models = [ "fast" ];
+        max_budget = 5;
+        budget_duration = "30d";
+        user_id = "ann";
+      };
+      settings.users.ann.user_email = "ann@home.example";
       settings.server.body_limit = "48MiB";
       settings.defaults.timeout = "20m";
       # As a list that another program writes may come.
@@ -88,6 +96,8 @@
       enable = true;
       idleTimeout = "15m";
       host = "localhost";
+      backup.enable = true;
+      backup.directory = "/var/backup/it's gateway";
       listen = [ "/run/apps/gateway.sock" ];
       secrets.files.GATEWAY_MASTER_KEY = "/run/opnix/master-key";
       secrets.files.OPENAI_API_KEY = "/run/opnix/100% openai";
@@ -101,7 +111,7 @@
     };
   };
 
-  # Tools, Home Assistant and keys: declared, and not served yet.
+  # Tools and Home Assistant: declared, and not served yet. Keys by a file each, and by a hash.
   tools = {
     services.gateway = {
       enable = true;
@@ -112,6 +122,7 @@
         models = [ "local" ];
         file = "/etc/gateway/phone";
       };
+      keys.laptop.hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
       mcpServers = {
         search.url = "https://search.home.example/mcp";
         files = {

@@ -121,6 +121,33 @@ fn one_case_is_written_out_for_other_tests() {
     assert_eq!(tree(dir.path()), tree(&golden().join("house")));
 }
 
+/// They are not run here: that they could be is the least.
+#[test]
+fn the_scripts_of_the_virtual_machines_are_python() {
+    let stand_ins = "{ coreutils = \"/c\"; socat = \"/s\"; openssl = \"/o\"; runCommand = _: _: _: \"/made\";
+        writeShellScriptBin = name: _: \"/${name}\"; writers.writePython3Bin = name: _: text: \"/${name}\"; }";
+    let scripts = format!(
+        "let arguments = {{ gateway = \"/g\"; module = {{ }}; pkgs = {stand_ins}; }}; in
+         builtins.mapAttrs (name: _: (import (./nix/tests + \"/${{name}}\") arguments).testScript)
+           (removeAttrs (builtins.readDir ./nix/tests) [ \"upstream.nix\" ])"
+    );
+    let Some(scripts) = value(&scripts) else { return };
+    let scripts = scripts.as_object().unwrap();
+    assert!(scripts.len() >= 5, "{scripts:?}");
+    for (name, script) in scripts {
+        let compiled = Command::new("python3")
+            .args(["-c", "import sys; compile(sys.argv[1], sys.argv[2], 'exec')", script.as_str().unwrap(), name])
+            .output();
+        let Ok(compiled) = compiled else {
+            stderr()
+                .write_all(b"\nSKIPPED, because there is no python3: the scripts of the virtual machines\n")
+                .unwrap();
+            return;
+        };
+        assert!(compiled.status.success(), "{name}: {}", String::from_utf8_lossy(&compiled.stderr));
+    }
+}
+
 #[test]
 fn lengths_and_sizes_are_read_as_the_program_reads_them() {
     let Some(read) = value(

@@ -44,6 +44,33 @@ in
     listen = [ "[::1]:4000" ];
   };
   a-key-of-a-caller-written-out = with' { keys.phone.key = "hunter2"; };
+  a-key-of-a-caller-in-the-settings = with' { settings.keys."my.phone".key = "hunter2"; };
+  a-key-of-a-caller-from-nowhere = with' { keys.phone.models = [ "fast" ]; };
+  references-from-nowhere = with' {
+    database.url = "env:DATABASE_URL";
+    secrets.files.GOOD = "/etc/gateway/good";
+    settings.environment.HERE = "env:GOOD";
+    models = [
+      {
+        name = "a";
+        model = "openai_like/a";
+        api_base = "os.environ/SOMEWHERE";
+        api_key = [ "env:GOOD" "env:HERE" "env:LOST" ];
+        vertex_credentials = "{\"type\": \"service_account\"}";
+      }
+    ];
+  };
+  a-secret-on-a-command-line = with' {
+    secrets.command = [ "/usr/bin/printf" "GATEWAY_MASTER_KEY=house" ];
+    mcpServers.files.command = [ "/usr/bin/mcp-files" "--api-token=abc" ];
+    mcpServers.fine.command = [ "/usr/bin/mcp-files" "--token-file=/run/x" "--token=/run/x" "--key=env:X" "sort=key" ];
+  };
+  an-address-twice = with' { listen = [ "127.0.0.1:4000" "127.0.0.1:4001" "[::1]:4000" "/run/gateway.sock" ]; };
+  every-address-and-one-of-them = with' {
+    settings.allow_anonymous = true;
+    host = "::";
+    listen = [ "127.0.0.1:4000" "192.168.1.2:4001" "@abstract" ];
+  };
   a-secret-in-a-unit = with' {
     mcpServers.files = {
       command = [ "/usr/bin/mcp-files" ];
@@ -85,7 +112,15 @@ in
     database.createLocally = true;
     database.url = "env:DATABASE_URL";
   };
-  a-backup-of-nothing = with' { backup.enable = true; };
+  a-backup-of-another-server = with' {
+    backup.enable = true;
+    environmentFile = "/run/secrets/gateway.env";
+    database.url = "env:DATABASE_URL";
+  };
+  a-backup-of-a-server-that-a-secret-names = with' {
+    backup.enable = true;
+    secrets.files.DATABASE_URL = "/etc/gateway/database";
+  };
   references-without-a-token = with' {
     secrets.onePassword.references.GATEWAY_MASTER_KEY = "op://Homelab/Gateway/credential";
   };
@@ -107,6 +142,10 @@ in
       key = "os.environ/PHONE";
       file = "/etc/gateway/phone";
     };
+  };
+  a-key-with-a-file-and-a-hash = with' {
+    keys.phone.file = "/etc/gateway/phone";
+    keys.phone.hash = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08";
   };
   a-server-that-is-no-unit = with' { mcpServers."My Files".command = [ "/usr/bin/mcp-files" ]; };
   a-server-of-two-kinds = with' {

@@ -19,6 +19,18 @@ CHAIN = ["gateway-secrets.service", "gateway-config.service", "gateway.service"]
 DOWN = pathlib.Path("/etc/gateway/vault-is-down")
 VAULT = pathlib.Path("/etc/gateway/vault")
 SETTINGS = pathlib.Path("/etc/gateway/gateway.toml")
+PHONE = "sk-phone-of-the-systemd-test"
+
+
+def declared():
+    """Keys and people as the module writes them; the same without it."""
+    module = pathlib.Path("/etc/gateway-module.toml")
+    if not module.exists():
+        return '[keys.phone]\nkey = "env:GATEWAY_KEY_PHONE"\nmodels = ["fast"]\nmax_budget = 5\n'
+    tables = re.split(r"(?m)^(?=\[)", module.read_text())
+    return "".join(table for table in tables if table.startswith(("[keys.", "[users.")))
+
+
 TOML = """
 master_key = "env:GATEWAY_MASTER_KEY"
 database_url = "postgres:///gateway?host=/run/postgresql"
@@ -28,6 +40,8 @@ body_limit = "48MiB"
 drain = "10s"
 early_commit = "1s"
 keep_alive = "1s"
+trusted_proxies = ["unix"]
+""" + declared() + """
 [[models]]
 name = "fast"
 model = "openai_like/fast"
@@ -37,6 +51,25 @@ api_key = "env:GROQ_API_KEY"
 
 report = Report()
 step = report.step
+
+
+def sql(text):
+    return run("runuser", "-u", "gateway", "--", "psql", "-d", "gateway", "-Atc", text).strip()
+
+
+def generated(wish):
+    """A key by the management API, and what it answered."""
+    answer = call("POST", "/key/generate", json.dumps(wish))
+    payload = answer.read().decode()
+    expect(answer.status == 200, f"status {answer.status}: {payload[:300]}")
+    return json.loads(payload)
+
+
+def row_of(identity):
+    """The row of a call in Postgres, once it is settled."""
+    wait_for("the row", lambda: sql(f"select 1 from ledger where id = '{identity}' and status <> 'open'") == "1")
+    names = ["status", "model", "key_alias", "prompt_tokens", "completion_tokens", "stream", "ip"]
+    return dict(zip(names, sql(f"select {', '.join(names)} from ledger where id = '{identity}'").split("|")))
 
 
 def stop_all():
@@ -164,8 +197,9 @@ with step("every link restarted under load, in every order") as tell:
         for order in itertools.permutations(CHAIN):
             systemctl("restart", *order)
     tell(load.told())
-    # The one restart that closes the addresses for a moment.
-    systemctl("restart", "gateway.socket", *CHAIN)
+    # The one restart that closes the addresses for a moment; as often as an impatient person does it.
+    for _ in range(8):
+        systemctl("restart", "gateway.socket", *CHAIN)
     chat()
 
 with step("a switch: reload, restart of gateway-config, start; a new model is served") as tell:
@@ -176,22 +210,61 @@ with step("a switch: reload, restart of gateway-config, start; a new model is se
     systemctl("start", "gateway.service", "gateway.socket")
     expect(chat(model="added").startswith("pong"), "not served")
     expect(prop("MainPID") == before, "another process")
-if os.path.exists("/etc/systemd/system/gateway-addresses.service"):
+with step("a setting that a reload cannot change: the gateway is restarted for it, and nobody is refused") as tell:
+    before, good = prop("MainPID"), SETTINGS.read_text()
+    with Load(CALLERS) as load:
+        SETTINGS.write_text(good.replace("workers = 2", 'workers = 2\nroot_path = "/llm"'))
+        streams = Streams(2, {"events": 8, "gap": 0.15})
+        systemctl("restart", "gateway-config.service")
+        wait_for("the new path", lambda: get("/llm/v1/models")[0] == 200)
+        tell(streams.told())
+    expect(prop("MainPID") != before, "the same process")
+    tell(load.told())
+with step("a new file at the moment in which the gateway starts is not missed") as tell:
+    good = SETTINGS.read_text()
+
+    def render(delay):
+        time.sleep(delay)
+        systemctl("restart", "gateway-config.service")
+
+    for number in range(24):
+        name = f"moment-{number}"
+        systemctl("restart", "--no-block", "gateway.service")
+        SETTINGS.write_text(good + TOML[TOML.index("[[models]]"):].replace('"fast"', f'"{name}"'))
+        render(number * 0.02)
+        expect(chat(model=name).startswith("pong"), "not served")
+    SETTINGS.write_text(good)
+    systemctl("restart", "gateway-config.service")
+if os.path.exists("/etc/systemd/system/gateway-switch.service"):
+    with step("a switch after one that failed: what was mended is in force at once") as tell:
+        good = SETTINGS.read_text()
+        SETTINGS.write_text(good + "\n[sever]\n")
+        run("systemctl", "restart", "gateway-config.service")
+        expect(prop("ActiveState", "gateway-config.service") == "failed", "not refused")
+        SETTINGS.write_text(good + TOML[TOML.index("[[models]]"):].replace('"fast"', '"mended"'))
+        # A switch passes over units that have failed, and starts the targets.
+        began = time.monotonic()
+        systemctl("start", "multi-user.target")
+        wait_for("the mended file", lambda: prop("ActiveState", "gateway-config.service") == "active", 1)
+        expect(chat(model="mended").startswith("pong"), "not served")
+        tell(f"after {time.monotonic() - began:.1f} s")
     with step("a switch with another address: the socket is opened anew, and only then") as tell:
-        unit = pathlib.Path("/etc/systemd/system/gateway-addresses.service")
+        unit = pathlib.Path("/etc/systemd/system/gateway-switch.service")
         opened = prop("ActiveEnterTimestampMonotonic", "gateway.socket")
-        systemctl("restart", "gateway-addresses.service")
+        systemctl("start", "multi-user.target")
         unit.write_text(unit.read_text() + "# another text, the same addresses\n")
         systemctl("daemon-reload")
-        systemctl("restart", "gateway-addresses.service")
+        systemctl("start", "multi-user.target")
+        wait_for("the end of the switch", lambda: prop("ActiveState", "gateway-switch.service") == "inactive")
         expect(prop("ActiveEnterTimestampMonotonic", "gateway.socket") == opened, "opened anew for nothing")
         drop_in = pathlib.Path("/etc/systemd/system/gateway.socket.d/address.conf")
         drop_in.parent.mkdir(exist_ok=True)
         drop_in.write_text("[Socket]\nListenStream=127.0.0.1:4001\n")
         unit.write_text(re.sub(r'"[0-9a-f]{64}"', '"another"', unit.read_text()))
         systemctl("daemon-reload")
-        # Both in one step, as a switch to another program does it.
-        systemctl("restart", "gateway.service", "gateway-addresses.service")
+        # As a switch to another program does it.
+        systemctl("restart", "gateway.service")
+        systemctl("start", "multi-user.target", "gateway-switch.service")
         expect(get("/health/liveliness")[0] == 200, "not served")
         with socket.socket() as s:
             s.connect(("127.0.0.1", 4001))
@@ -239,6 +312,7 @@ with step("kill -9: another process") as tell:
     chat()
     tell(f"served again after {time.monotonic() - began:.1f} s")
 with step("the watchdog: a process that stands still is replaced") as tell:
+    chat()
     before, began = prop("MainPID"), time.monotonic()
     os.kill(int(before), 19)
     wait_for("another process", lambda: prop("MainPID") not in ("0", before), 30)
@@ -261,6 +335,81 @@ with step("the journal has the fields of each call") as tell:
                         ("SYSLOG_IDENTIFIER", "gateway"), ("_SYSTEMD_UNIT", "gateway.service"), ("PRIORITY", "6")):
         expect(fields.get(name) == value, f"{name}={fields.get(name)}")
     tell(", ".join(sorted(name for name in fields if name.startswith("GATEWAY_"))))
+with step("a key of the management API, a streamed call with it, its row in Postgres by peer authentication") as tell:
+    made = generated({"key_alias": "tablet", "models": ["fast"], "max_budget": 5, "duration": "30d"})
+    tablet = made["key"]
+    answer = chat({"events": 4}, stream=True, via="https", key=tablet)
+    identity = answer.headers["x-litellm-call-id"]
+    events, _ = read_stream(answer)
+    expect(events[-1] == b"[DONE]", events)
+    row = row_of(identity)
+    for name, value in (("status", "success"), ("key_alias", "tablet"), ("stream", "1"), ("ip", "127.0.0.1")):
+        expect(row[name] == value, row)
+    tell(", ".join(f"{name} {value}" for name, value in row.items()))
+    who = sql("select distinct usename from pg_stat_activity where datname = 'gateway' and usename is not null")
+    expect(who == "gateway", who)
+    answer = call("POST", "/v1/chat/completions", json.dumps(
+        {"model": "added", "messages": [{"role": "user", "content": "{}"}]}), key=tablet)
+    expect(answer.status == 403, f"another model: {answer.status} {answer.read()}")
+with step("a key that the module declares, from a secret: its calls, its row, its rotation, its end") as tell:
+    def with_key(key, model="fast"):
+        answer = call("POST", "/v1/chat/completions", json.dumps(
+            {"model": model, "messages": [{"role": "user", "content": "{}"}]}), key=key, via="https")
+        answer.read()
+        return answer.status, answer.headers["x-litellm-call-id"]
+
+    status, identity = with_key(PHONE)
+    expect(status == 200, f"{status}")
+    row = row_of(identity)
+    expect((row["status"], row["key_alias"]) == ("success", "phone"), row)
+    tell(", ".join(f"{name} {value}" for name, value in row.items()))
+    owner = sql(f"select key_id from ledger where id = '{identity}'")
+    expect(with_key(PHONE, "added")[0] == 403, "a model that is not declared is served")
+    listed = run("runuser", "-u", "gateway", "--", "gateway", "key", "list")
+    expect("phone" in listed and "tablet" in listed, listed)
+    before = prop("MainPID")
+    vault = VAULT.read_text()
+    VAULT.write_text(vault.replace(PHONE, "sk-phone-another-one"))
+    systemctl("restart", "gateway-secrets.service")
+    expect(with_key(PHONE)[0] == 401, "the old one is served")
+    status, identity = with_key("sk-phone-another-one")
+    expect(status == 200, f"the new one: {status}")
+    row_of(identity)
+    expect(sql(f"select key_id from ledger where id = '{identity}'") == owner, "another key in the ledger")
+    good = SETTINGS.read_text()
+    SETTINGS.write_text(good.replace(declared(), ""))
+    systemctl("restart", "gateway-config.service")
+    expect(with_key("sk-phone-another-one")[0] == 401, "it is served after its end")
+    SETTINGS.write_text(good)
+    VAULT.write_text(vault)
+    systemctl("restart", "gateway-secrets.service", "gateway-config.service")
+    expect(with_key(PHONE)[0] == 200, "not served again")
+    expect(prop("MainPID") == before, "another process")
+with step("Postgres is away and comes back: who is known is served, the rows come afterwards, the doctor says it") as tell:
+    postgres = run("systemctl", "list-units", "--plain", "--no-legend", "postgresql@*").split()[0]
+    # Known again: a reload forgets who was looked up.
+    expect(with_key(tablet)[0] == 200, "not served")
+    systemctl("stop", postgres)
+    wait_for("readiness to say so", lambda: get("/health/readiness")[0] == 503)
+    expect("is down" in prop("StatusText"), prop("StatusText"))
+    missed = []
+    for number in range(6):
+        answer = call("POST", "/v1/chat/completions", json.dumps(
+            {"model": "fast", "messages": [{"role": "user", "content": "{}"}]}), key=(PHONE, tablet)[number % 2])
+        expect(answer.status == 200, f"{answer.status} {answer.read()}")
+        answer.read()
+        missed.append(answer.headers["x-litellm-call-id"])
+    said = run("gateway", "doctor")
+    for line in ("without its database", "systemctl start postgresql"):
+        expect(line in said, said)
+    before = prop("MainPID")
+    systemctl("start", postgres)
+    began = time.monotonic()
+    wait_for("readiness", lambda: get("/health/readiness")[0] == 200)
+    for identity in missed:
+        expect(row_of(identity)["status"] == "success", identity)
+    expect(prop("MainPID") == before, "another process")
+    tell(f"{len(missed)} rows {time.monotonic() - began:.1f} s after it came back")
 with step("20 MB through Nginx") as tell:
     size = 20_000_000
     began = time.monotonic()
@@ -290,7 +439,7 @@ with step("gateway doctor finds nothing wrong") as tell:
     expect("all is well" in said, said)
     tell(said.splitlines()[-1])
 with step("no secret in units, properties, environments, command lines or the journal") as tell:
-    secrets = [MASTER, "gsk-first-key", "gsk-second-key", "ops-token-of-the-test"]
+    secrets = [MASTER, PHONE, "sk-phone-another-one", tablet, "gsk-first-key", "gsk-second-key", "ops-token-of-the-test"]
     places = {
         "journal": run("journalctl", "-b", "--no-pager", "-o", "verbose", "--all"),
         "properties": run("systemctl", "show", "--all", *CHAIN, "gateway.socket"),
