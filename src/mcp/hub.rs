@@ -23,6 +23,9 @@ const MOST_LINES: usize = 256;
 /// That something has changed at a server: its name, and `tools`, `prompts` or `resources`.
 pub type Change = (String, String);
 
+/// By the server's name, and what tells its callers apart.
+type Lines = HashMap<(String, Vec<u8>), Rc<Line>>;
+
 /// What workers see of the thread.
 pub struct Shared {
     pub tls: Arc<TlsConfigs>,
@@ -34,7 +37,7 @@ pub struct Hub {
     shared: Arc<Shared>,
     own: Weak<Hub>,
     clients: RefCell<HashMap<Transport, Client>>,
-    lines: RefCell<HashMap<(String, Vec<u8>), Rc<Line>>>,
+    lines: RefCell<Lines>,
 }
 
 impl Hub {

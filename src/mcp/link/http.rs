@@ -186,7 +186,7 @@ impl Http {
         let mut events = Reader::new(self.limit);
         while let Some(message) = events.next(&mut response).await? {
             match message {
-                Message::Response { id: of, result } if of == Value::from(id) => return result.map_err(Fault::Rpc),
+                Message::Response { id: of, result } if of.as_u64() == Some(id) => return result.map_err(Fault::Rpc),
                 Message::Response { .. } => {}
                 Message::Request { id, method, .. } => {
                     // Not waited for: its answer to our answer says nothing.

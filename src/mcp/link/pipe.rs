@@ -11,6 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Messages on their way to the server.
 const QUEUE: usize = 64;
 
+/// Is told a message.
+pub type Hear = Rc<dyn Fn(Message)>;
+
 /// Who waits for which answer.
 #[derive(Default)]
 pub struct Waiting {
@@ -18,12 +21,12 @@ pub struct Waiting {
     /// Why there will be no more answers.
     over: RefCell<Option<String>>,
     /// Hears what belongs to no request.
-    pub aside: RefCell<Option<Rc<dyn Fn(Message)>>>,
+    pub aside: RefCell<Option<Hear>>,
 }
 
 struct Waiter {
     done: oneshot::Sender<Result<Value, Fault>>,
-    hear: Rc<dyn Fn(Message)>,
+    hear: Hear,
 }
 
 impl Waiting {
@@ -50,7 +53,7 @@ impl Waiting {
 
     /// Progress belongs to the request that it names. Of a log nobody says whose it is, so that it goes to a request
     /// only where there is one alone: callers must not read each other's.
-    fn who_hears(&self, message: &Message) -> Option<Rc<dyn Fn(Message)>> {
+    fn who_hears(&self, message: &Message) -> Option<Hear> {
         let Message::Notification { method, params } = message else { return None };
         let open = self.open.borrow();
         match method.as_str() {
