@@ -7,7 +7,8 @@ use crate::auth::Caller;
 use crate::envelope::Envelope;
 use crate::exchange::{Ask, Face};
 use crate::gateway::{Live, Worker};
-use crate::route::{Plan, Timeouts};
+use crate::meter;
+use crate::route::{Fallback, Plan, Priority, Timeouts};
 use actix_web::http::header::HeaderValue;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -30,6 +31,7 @@ pub struct Call {
     /// Where it may go.
     pub plan: Plan,
     pub patience: Patience,
+    pub wishes: Wishes,
     /// The betas that the caller asks for, for upstreams that know what a beta is.
     pub betas: Vec<Cow<'static, str>>,
     /// Another `anthropic-version` than the usual one.
@@ -46,6 +48,48 @@ impl Call {
             model: self.plan.model(),
             id: self.id,
             max_nesting: self.live.config.server.max_nesting,
+        }
+    }
+
+    /// Estimates of the tokens that the prompt has, and of those that the answer may have where the caller says so.
+    pub fn tokens(&self) -> (u64, u64) {
+        let most = ["max_completion_tokens", "max_tokens", "max_output_tokens"];
+        let output = most.iter().find_map(|name| self.envelope.number(name));
+        (meter::estimate(self.envelope.bytes().len()), output.map_or(0, |tokens| tokens.max(0.0) as u64))
+    }
+}
+
+/// What a call says about its way, beyond the model.
+#[derive(Debug)]
+pub struct Wishes {
+    /// Attempts behind the first one in each group.
+    pub retries: Option<u32>,
+    /// In place of the configured fallbacks.
+    pub fallbacks: Option<Vec<Fallback>>,
+    /// A failure is told as it is.
+    pub no_fallbacks: bool,
+    /// For deployments with tags.
+    pub tags: Vec<String>,
+    /// Where it has to stay.
+    pub region: Option<String>,
+    pub priority: Priority,
+    /// What calls that belong together have in common.
+    pub affinity: Option<u64>,
+    /// The answer is to say how it came about.
+    pub explains: bool,
+}
+
+impl Default for Wishes {
+    fn default() -> Self {
+        Wishes {
+            retries: None,
+            fallbacks: None,
+            no_fallbacks: false,
+            tags: Vec::new(),
+            region: None,
+            priority: Priority::DEFAULT,
+            affinity: None,
+            explains: false,
         }
     }
 }

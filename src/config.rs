@@ -11,6 +11,7 @@ pub mod mcp;
 mod people;
 pub mod proxies;
 mod references;
+mod routing;
 pub mod stamp;
 pub mod store;
 pub mod units;
@@ -19,7 +20,7 @@ mod written;
 pub use references::{Declared, Reference, declared};
 
 use crate::price::Prices;
-use crate::route::Deployment;
+use crate::route::{Deployment, Settings};
 use crate::secret::{Secrets, Written};
 use file::{File, LogFormat};
 use secrecy::SecretString;
@@ -64,6 +65,7 @@ pub struct Config {
     pub limits: limits::Limits,
     pub deployments: Vec<Arc<Deployment>>,
     pub mcp: mcp::Mcp,
+    pub routing: Settings,
     pub prices: Prices,
     /// Keys, users, teams and budgets of the file.
     pub declared: Arc<crate::store::Declared>,
@@ -185,6 +187,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         secrets,
         mode,
         prices: &prices,
+        slots: file.routing.max_parallel_requests,
         names,
         ids: Default::default(),
     };
@@ -202,6 +205,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
 
     let people = people::Context { secrets, mode, master_key: master_key.as_ref(), at: crate::database::now() };
     let declared = Arc::new(people::resolve(&file, &people, &mut errors, &mut warnings));
+    let routing = routing::resolve(&file, &deployments, None, &mut errors, &mut warnings);
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
     let store = store::resolve(&file, secrets, mode, &mut errors);
     let limits = limits::resolve(&file.limits, &mut errors);
@@ -236,6 +240,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         limits,
         deployments,
         mcp,
+        routing,
         prices,
         declared,
         warnings,

@@ -5,20 +5,26 @@
 //! failed on the way, and is settled by whoever hands the answer out.
 
 mod admission;
+mod backoff;
+mod course;
 mod fault;
 mod opening;
+pub mod recent;
+pub mod trace;
 
 use crate::call::Call;
 use crate::clock::Ring;
+use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{self, Back};
 use crate::meter::Meter;
-use crate::route::{Deployment, Target, Tariff, Timeouts};
+use crate::route::{Deployment, Plan, Target, Tariff, Timeouts};
 use crate::upstream::{self, Request};
 use crate::usage::Usage;
 use actix_web::http::header::HeaderMap;
-use admission::Admission;
+pub use admission::Admission;
 use bytes::Bytes;
+use course::attempts;
 pub use fault::Fault;
 pub use opening::{Open, open};
 use std::borrow::Cow;
@@ -45,7 +51,7 @@ pub struct Answer {
 /// Why no deployment answered.
 pub async fn whole(call: &Call, meter: &mut Meter) -> Result<Answer> {
     let asked = Instant::now();
-    let (sent, (headers, whole)) = attempts(call, meter, async |sent: &mut Sent| {
+    let (mut sent, (headers, whole)) = attempts(call, meter, async |sent: &mut Sent| {
         let deployment = &sent.target.deployment;
         let exchange = async {
             let request = std::mem::replace(&mut sent.request, Request::call(Default::default()));
@@ -64,6 +70,7 @@ pub async fn whole(call: &Call, meter: &mut Meter) -> Result<Answer> {
         }
     })
     .await?;
+    sent.admission.succeeded(whole.usage.as_ref());
     Ok(Answer {
         body: whole.body,
         usage: whole.usage,
@@ -84,54 +91,25 @@ struct Sent {
     admission: Admission,
 }
 
-/// Goes from deployment to deployment until one of them gives what `one` waits for.
-async fn attempts<T>(call: &Call, meter: &mut Meter, one: impl AsyncFn(&mut Sent) -> Result<T>) -> Result<(Sent, T)> {
-    let mut tried: Vec<usize> = Vec::new();
-    let mut last: Option<Error> = None;
-    loop {
-        let Some(target) = call.plan.next(&tried) else {
-            return Err(last.unwrap_or_else(|| Error::new(Kind::Internal, "The model has no deployment.")));
-        };
-        let place = target.deployment.index;
-        meter.sent_to(&target);
-        meter.admit(call).await?;
-        let begun = Instant::now();
-        let outcome = match prepare(call, meter, target) {
-            Ok(mut sent) => {
-                meter.open(call.live.config.ledger.serve_unaccounted)?;
-                one(&mut sent).await.map(|got| (sent, got))
-            }
-            Err(error) => Err(error),
-        };
-        let error = match outcome {
-            Ok(done) => return Ok(done),
-            Err(error) => error,
-        };
-        let fault = Fault::of(&error);
-        meter.failed_at(&error, begun);
-        if !fault.may_go_elsewhere() {
-            return Err(error);
-        }
-        // Of several errors the caller is told the one that is about its own call, if there is one.
-        last = Some(match last {
-            Some(earlier) if Fault::of(&earlier).is_telling() && !fault.is_telling() => earlier,
-            _ => error,
-        });
-        tried.push(place);
-    }
+/// What is asked in a group: the caller's request, or the one that a fallback makes of it.
+struct Asked<'a> {
+    plan: &'a Plan,
+    envelope: &'a Envelope,
 }
 
-/// What is sent to this deployment, if it takes the call.
-fn prepare(call: &Call, meter: &Meter, target: Target) -> Result<Sent> {
+/// What goes to this deployment.
+///
+/// # Errors
+/// It cannot be called as it is configured, or does not take what is asked.
+fn prepare(call: &Call, asked: &Asked<'_>, target: &Target) -> Result<(Request, Back)> {
     if let Some(why) = &target.deployment.unserved {
         return Err(why.clone());
     }
-    let outbound = exchange::outbound(&call.ask(), &target)?;
-    let admission = admission::admit(call, &target)?;
-    let limits = call.patience.within(target.deployment.timeouts);
+    let ask = exchange::Ask { envelope: asked.envelope, model: asked.plan.model(), ..call.ask() };
+    let outbound = exchange::outbound(&ask, target)?;
     let betas = outbound.betas.into_iter().map(Cow::Borrowed).chain(call.betas.iter().cloned()).collect();
     let request = Request { endpoint: outbound.endpoint, body: outbound.body, betas, version: call.version.clone() };
-    Ok(Sent { target, request, back: outbound.back, limits, tariff: meter.tariff(), admission })
+    Ok((request, outbound.back))
 }
 
 pub fn late(target: &Target, limit: Duration) -> Error {

@@ -127,6 +127,22 @@ impl Envelope {
         json::unescape(&self.bytes[span.start + 1..span.end - 1])
     }
 
+    /// The same object with these members in place of its own.
+    pub fn with(&self, members: &serde_json::Map<String, serde_json::Value>) -> Bytes {
+        let mut edits = Edits::default();
+        let texts: Vec<(&str, Vec<u8>)> =
+            members.iter().map(|(name, value)| (&**name, value.to_string().into_bytes())).collect();
+        for (name, json) in texts {
+            match self.find(name) {
+                Some(place) => edits.replace(&self.members[place], json),
+                // Such a name needs escapes, and means nothing to anybody.
+                None if name.contains(['"', '\\']) || name.chars().any(char::is_control) => (),
+                None => edits.insert(name, json),
+            }
+        }
+        edits.apply(self)
+    }
+
     /// Whether the member of that name is `true`.
     pub fn flag(&self, name: &str) -> bool {
         self.get(name).is_some_and(|m| self.text(&m.value) == b"true")

@@ -31,6 +31,10 @@ struct Words {
     detail_code: Option<String>,
     /// When another try may succeed, and how much is left: the upstream's headers about that. Which deployment it was.
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// The upstream has not got the whole request.
+    is_unsent: bool,
+    /// It is about the call as a whole, whoever is asked.
+    is_final: bool,
 }
 
 /// Whose fault, and of what sort.
@@ -102,6 +106,37 @@ impl Error {
         self.told.headers.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
         self.told.headers.extend(headers);
         self
+    }
+
+    /// OpenAI's word for it, in place of the status.
+    pub fn with_code(mut self, code: impl Into<String>) -> Self {
+        self.told.code = Some(code.into());
+        self
+    }
+
+    /// The connection was gone before the request was fully written.
+    pub fn unsent(mut self) -> Self {
+        self.told.is_unsent = true;
+        self
+    }
+
+    /// No other deployment or model can change it.
+    pub fn ends_the_call(mut self) -> Self {
+        self.told.is_final = true;
+        self
+    }
+
+    pub fn is_final(&self) -> bool {
+        self.told.is_final
+    }
+
+    pub fn is_unsent(&self) -> bool {
+        self.told.is_unsent
+    }
+
+    /// The exact cause, where it has a word.
+    pub fn code(&self) -> Option<&str> {
+        self.told.code.as_deref()
     }
 
     pub fn headers(&self) -> &[(HeaderName, HeaderValue)] {

@@ -5,15 +5,17 @@ use crate::auth::remembered::Remembered;
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Sources, load};
 use crate::database::{self, Told, Watch};
+use crate::dispatch::recent::Recent;
 use crate::ledger::{Ledger, Pen};
 use crate::limits::Limits;
 use crate::mcp::Mcp;
-use crate::route::Routes;
+use crate::route::{Deployment, Pulse, Routes};
 use crate::store::Store;
 use crate::upstream::Upstream;
 use crate::upstream::tls::TlsConfigs;
 use crate::visitors::Visitors;
 use arc_swap::ArcSwap;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -32,7 +34,7 @@ impl Live {
     pub fn new(generation: u64, config: Config) -> Self {
         Live {
             generation,
-            routes: Routes::new(config.deployments.clone()),
+            routes: Routes::new(config.deployments.clone(), config.routing.clone()),
             auth: Auth::new(config.master_key.as_ref(), config.server.key_header.as_deref()),
             config,
         }
@@ -57,6 +59,8 @@ pub struct Gateway {
     pub ledger: Arc<Ledger>,
     /// What is counted against limits.
     pub limits: Arc<Limits>,
+    /// How the latest calls went that did not go straight.
+    pub recent: Recent,
     /// Keys that were looked up.
     pub keys: Remembered,
     pub ending: Ending,
@@ -90,6 +94,7 @@ impl Gateway {
             store,
             database: Watch::default(),
             keys: Remembered::default(),
+            recent: Recent::default(),
             ledger: Ledger::new(&config.state_dir, config.ledger.spool_limit, database::now()),
             live: ArcSwap::from_pointee(Live::new(0, config)),
             sources: ArcSwap::from_pointee(sources),
@@ -164,6 +169,8 @@ impl Gateway {
         };
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
         let keeps_key = config.master_key.is_none();
+        let mut config = config;
+        adopt(&mut config.deployments, &old.routes);
         let mut live = Live::new(generation, config);
         if keeps_key {
             live.auth = Auth::new(old.config.master_key.as_ref(), live.config.server.key_header.as_deref());
@@ -177,6 +184,17 @@ impl Gateway {
         // What is remembered of a key that is no longer declared, or declared otherwise, counts no more.
         self.keys.forget(&Told::All);
         reloaded
+    }
+}
+
+/// What is known of how a deployment does outlives a reload.
+fn adopt(deployments: &mut [Arc<Deployment>], old: &Routes) {
+    let known: HashMap<&str, &Arc<Pulse>> = old.deployments.iter().map(|d| (&*d.id, &d.pulse)).collect();
+    for deployment in deployments {
+        // Nobody else has it yet.
+        if let (Some(pulse), Some(deployment)) = (known.get(&*deployment.id).copied(), Arc::get_mut(deployment)) {
+            deployment.pulse = pulse.clone();
+        }
     }
 }
 

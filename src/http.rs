@@ -6,6 +6,7 @@ pub mod body;
 mod call;
 mod chat;
 mod entry;
+mod explain;
 mod health;
 mod mcp;
 mod messages;
@@ -14,6 +15,7 @@ mod reply;
 mod spend;
 mod stream;
 mod utils;
+mod wishes;
 
 use actix_web::Route;
 use actix_web::guard::{Any, Get, Head};
@@ -39,6 +41,7 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/health/liveliness"),
     ("GET", "/health/liveness"),
     ("GET", "/health/readiness"),
+    ("GET", "/health/latest"),
     ("GET", "/health"),
     ("GET", "/model/info"),
     ("GET", "/v1/model/info"),
@@ -76,6 +79,7 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/end_user/daily/activity/aggregated"),
     ("GET", "/organization/daily/activity"),
     ("GET", "/organization/daily/activity/aggregated"),
+    ("GET", "/v1/requests/{id}/explain"),
     ("GET", "/routes"),
     ("GET", "/"),
     ("POST", "/mcp"),
@@ -126,6 +130,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     serve("/cost/estimate", || post().to(utils::estimate));
     serve("/spend/calculate", || post().to(utils::calculate));
     serve("/health/readiness", || get().to(health::ready));
+    serve("/health/latest", || get().to(health::state::latest));
     serve("/health", || get().to(health::check));
     for path in ["/model/info", "/v1/model/info"] {
         serve(path, || get().to(models::info));
@@ -158,6 +163,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         serve(&format!("/{family}/daily/activity/aggregated"), || get().to(spend::activity::daily));
     }
     serve("/model_group/info", || get().to(models::groups));
+    serve("/v1/requests/{id}/explain", || get().to(explain::one));
     serve("/routes", || get().to(models::routes));
     serve("/", || get().to(models::welcome));
     admin::routes(&mut serve);

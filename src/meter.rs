@@ -7,6 +7,7 @@ mod entry;
 
 use crate::auth::Caller;
 use crate::call::Call;
+use crate::dispatch::trace::Trace;
 use crate::envelope::shorten;
 use crate::error::Error;
 use crate::ledger::Pen;
@@ -22,7 +23,7 @@ pub use entry::begin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
-use tracing::{Level, debug, enabled, info, warn};
+use tracing::{Level, enabled, info, warn};
 use uuid::Uuid;
 
 /// A new id for a call: a UUIDv7 (RFC 9562, section 5.7), so that ids sort by time.
@@ -95,13 +96,19 @@ pub struct Meter {
     permit: Permit,
     /// The upstream was asked, or is about to be.
     is_sent: bool,
+    /// The next attempt is the first one at another model.
+    has_fallen_back: bool,
+    /// What was done for it so far.
+    pub trace: Trace,
     settled: bool,
 }
 
 /// What it took to get an answer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attempts {
-    /// Attempts behind the first one.
+    /// Attempts so far.
+    made: u32,
+    /// Attempts behind the first one, those at other models aside.
     pub retries: u32,
     /// Other models that were gone over to.
     pub fallbacks: u32,
@@ -125,6 +132,8 @@ impl Meter {
             attempts: Attempts::default(),
             permit: Permit::none(),
             is_sent: false,
+            has_fallen_back: false,
+            trace: Trace::default(),
             settled: false,
         }
     }
@@ -147,10 +156,7 @@ impl Meter {
     }
 
     /// The call goes to this deployment, from now on by its price.
-    pub fn sent_to(&mut self, target: &Target) {
-        if self.deployment.is_some() {
-            self.attempts.retries += 1;
-        }
+    pub fn goes_to(&mut self, target: &Target) {
         self.deployment = Some(target.deployment.clone());
         self.tariff = target.tariff();
         if let Some(entry) = &mut self.entry {
@@ -158,16 +164,17 @@ impl Meter {
         }
     }
 
-    /// An attempt that began then has failed.
-    pub fn failed_at(&mut self, error: &Error, begun: Instant) {
-        let deployment = self.deployment.as_ref().map_or("", |d| &d.id);
-        debug!(
-            request_id = %self.id,
-            deployment,
-            class = error.class(),
-            duration_ms = millis(begun.elapsed()),
-            "attempt failed"
-        );
+    /// The call goes over to another model.
+    pub fn falls_back(&mut self) {
+        self.attempts.fallbacks += 1;
+        self.has_fallen_back = true;
+    }
+
+    /// An attempt is about to be made.
+    pub fn tries(&mut self) {
+        let is_fresh = std::mem::take(&mut self.has_fallen_back) || self.attempts.made == 0;
+        self.attempts.retries += u32::from(!is_fresh);
+        self.attempts.made += 1;
     }
 
     /// Where the call was sent last.
@@ -231,6 +238,11 @@ impl Meter {
         if let Some(entry) = &mut self.entry {
             entry.answered_as(id);
         }
+    }
+
+    /// The price of the call, for whoever asks why.
+    pub fn price(&self) -> serde_json::Map<String, serde_json::Value> {
+        self.tariff.shown()
     }
 
     /// The price of the call.
@@ -297,6 +309,7 @@ impl Meter {
             self.permit.settle(&usage, cost, self.entry.is_some(), self.usage.is_some());
         }
         if let Some(entry) = &mut self.entry {
+            entry.went(self.trace.steps());
             let attempts = self.attempts;
             let end = entry::End { usage: &usage, charge: &charge, estimated, status, outcome, error, attempts };
             entry.settle(&end, self.first, self.started.elapsed());

@@ -1,9 +1,15 @@
 //! From the model that a caller names to the deployment that serves the call.
 //!
-//! Exact names first, then patterns, the most specific one first. Deployments of one name are served in turn; where one
-//! fails, the others are tried.
+//! Exact names and aliases first, then patterns, the most specific one first. Which deployment of a name is asked is a
+//! matter of how each is doing ([`Pulse`]) and of the [`strategy`]; where one fails, another one is.
 
+mod plan;
 mod pricing;
+mod pulse;
+mod queue;
+mod settings;
+pub mod strategy;
+mod window;
 
 use crate::error::{Error, Kind, Origin, Result};
 use crate::pattern;
@@ -11,14 +17,18 @@ use crate::price::{self, Prices};
 use crate::provider::{Dialect, Endpoint, Path, Provider, Shape};
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderName, HeaderValue};
+pub use plan::{Nobody, Out, Plan, Question};
 pub use pricing::{Known, Pricing, Tariff};
+pub use pulse::{Cause, Class, Pulse};
+pub use queue::{Priority, Queue, Ticket};
 use secrecy::SecretString;
+pub use settings::{Affinity, Alias, Because, Fallback, Fallbacks, Own, Policy, Queueing, Settings, TagMatch};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// One configured upstream model, with everything that does not change between calls worked out.
 #[derive(Debug)]
@@ -44,8 +54,16 @@ pub struct Deployment {
     /// Tried in turn; empty where the upstream wants none.
     pub keys: Vec<SecretString>,
     pub next_key: AtomicUsize,
-    /// Attempts and answers under way.
-    pub in_flight: AtomicUsize,
+    /// What it says of its own share.
+    pub own: Own,
+    /// How it is doing.
+    pub pulse: Arc<Pulse>,
+    /// Of its id.
+    pub hash: u64,
+    /// Tokens that a prompt may have, where that is known.
+    pub window: Option<u64>,
+    /// What a token in and one out cost together, in dollars.
+    pub price_of_two: Option<f64>,
     /// Request headers beside the key.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub shape: Shape,
@@ -168,79 +186,78 @@ impl Target {
     }
 }
 
-/// Where a call may go: the deployments behind the name that was asked for, in an order that is made as they are tried.
-#[derive(Debug, Clone)]
-pub struct Plan {
-    group: Arc<Group>,
-    /// The name that was asked for, where that is not the group's own.
-    name: Option<String>,
-}
-
-impl Plan {
-    /// The model as it was asked for.
-    pub fn model(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.group.name)
-    }
-
-    /// The name that was asked for, as a header value.
-    pub fn label(&self) -> HeaderValue {
-        let own = || self.group.deployments.first().map(|d| d.labels.group.clone());
-        let asked = self.name.as_deref().and_then(|name| HeaderValue::from_str(name).ok());
-        asked.or_else(own).unwrap_or(HeaderValue::from_static(""))
-    }
-
-    /// The next one to try: deployments that can be called first, those of `tried` (by their index) never.
-    pub fn next(&self, tried: &[usize]) -> Option<Target> {
-        let group = &*self.group;
-        let turn = match tried {
-            [] => group.next.fetch_add(1, Ordering::Relaxed),
-            _ => group.next.load(Ordering::Relaxed),
-        };
-        let count = group.deployments.len();
-        let in_turn = || (0..count).map(|i| &group.deployments[(turn + i) % count]);
-        let untried = || in_turn().filter(|d| !tried.contains(&d.index));
-        let deployment = untried().find(|d| d.unserved.is_none()).or_else(|| untried().next())?;
-        Some(self.to(deployment))
-    }
-
-    fn to(&self, deployment: &Arc<Deployment>) -> Target {
-        let captured = self.name.as_deref().and_then(|name| pattern::capture(&self.group.name, name));
-        let named = captured.filter(|_| deployment.model.contains('*')).map(|captured| {
-            // `*` -> `openai/*` is asked for `openai/gpt-x` as well as for `gpt-x`.
-            let bare = captured
-                .strip_prefix(deployment.provider.name)
-                .and_then(|rest| rest.strip_prefix('/'))
-                .unwrap_or(captured);
-            pattern::fill(&deployment.model, bare)
-        });
-        Target { deployment: deployment.clone(), named }
-    }
-}
-
 /// All names and what they lead to.
 #[derive(Debug, Default)]
 pub struct Routes {
     pub deployments: Vec<Arc<Deployment>>,
-    exact: HashMap<String, Arc<Group>>,
+    exact: HashMap<String, Plan>,
     patterns: Vec<Arc<Group>>,
+    pub settings: Settings,
 }
 
 /// The deployments of one public name.
 #[derive(Debug)]
-struct Group {
-    name: String,
-    deployments: Vec<Arc<Deployment>>,
+pub struct Group {
+    pub name: String,
+    pub deployments: Vec<Arc<Deployment>>,
     next: AtomicUsize,
+    /// Those who wait for one of them.
+    pub queue: Arc<Queue>,
+    /// Leave for attempts at a deployment that was tried before.
+    pub repeats: Budget,
+}
+
+/// How often something may be done again: so many times in a second, and more the more there is to do. A few calls that
+/// fail are tried again as often as they may; when all of them fail, repeats must not multiply them.
+#[derive(Debug)]
+pub struct Budget {
+    /// Thousandths, and when they were counted last.
+    left: AtomicI64,
+    at: AtomicI64,
+    epoch: Instant,
+}
+
+impl Budget {
+    const MOST: i64 = 100_000;
+    const PER_MS: i64 = 10;
+    const PER_CALL: i64 = 200;
+
+    fn new() -> Self {
+        Budget { left: AtomicI64::new(Self::MOST), at: AtomicI64::new(0), epoch: Instant::now() }
+    }
+
+    /// A call has come.
+    pub fn earn(&self) {
+        if self.left.load(Ordering::Relaxed) < Self::MOST {
+            self.left.fetch_add(Self::PER_CALL, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there is leave for one more.
+    pub fn spend(&self, now: Instant) -> bool {
+        let ms = i64::try_from(now.saturating_duration_since(self.epoch).as_millis()).unwrap_or(i64::MAX / 100);
+        let since = (ms - self.at.swap(ms, Ordering::Relaxed)).max(0);
+        let earned = since.saturating_mul(Self::PER_MS).min(Self::MOST);
+        let spend = |left: i64| left.saturating_add(earned).min(Self::MOST) - 1000;
+        let before = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(spend(left).max(0)));
+        before.is_ok_and(|left| spend(left) >= 0)
+    }
 }
 
 impl Routes {
-    pub fn new(deployments: Vec<Arc<Deployment>>) -> Self {
+    pub fn new(deployments: Vec<Arc<Deployment>>, settings: Settings) -> Self {
         let mut groups: Vec<Group> = Vec::new();
         let mut places: HashMap<&str, usize> = HashMap::new();
         for deployment in &deployments {
             let name = &*deployment.name;
             let place = *places.entry(name).or_insert_with(|| {
-                groups.push(Group { name: name.to_owned(), deployments: Vec::new(), next: AtomicUsize::new(0) });
+                groups.push(Group {
+                    name: name.to_owned(),
+                    deployments: Vec::new(),
+                    next: AtomicUsize::new(0),
+                    queue: Arc::default(),
+                    repeats: Budget::new(),
+                });
                 groups.len() - 1
             });
             groups[place].deployments.push(deployment.clone());
@@ -249,11 +266,19 @@ impl Routes {
         for group in groups.into_iter().map(Arc::new) {
             match group.name.contains('*') {
                 true => routes.patterns.push(group),
-                false => drop(routes.exact.insert(group.name.clone(), group)),
+                false => drop(routes.exact.insert(group.name.clone(), Plan { group, name: None })),
             }
         }
         routes.patterns.sort_by_key(|g| std::cmp::Reverse(g.name.len()));
+        // An alias goes before a model of its name, and does not lead to another alias.
+        let aliases: Vec<_> = settings
+            .aliases
+            .iter()
+            .filter_map(|(name, alias)| Some((name.clone(), routes.find(&alias.model)?)))
+            .collect();
+        routes.exact.extend(aliases);
         routes.deployments = deployments;
+        routes.settings = settings;
         routes
     }
 
@@ -262,19 +287,21 @@ impl Routes {
     /// # Errors
     /// 400 for a name that leads nowhere, with the nearest one that does.
     pub fn plan(&self, model: &str) -> Result<Plan> {
-        let (group, captured) = self.find(model).ok_or_else(|| self.unknown(model))?;
-        Ok(Plan { group: group.clone(), name: captured.map(|_| model.to_owned()) })
+        self.find(model).ok_or_else(|| self.unknown(model))
     }
 
-    /// The deployment that a call for this name would go to next.
+    /// A deployment that calls for this name go to.
     ///
     /// # Errors
     /// As [`Routes::plan`]; 501 or 401 for deployments that cannot be called.
     pub fn target(&self, model: &str) -> Result<Target> {
-        let target = self.plan(model)?.next(&[]).ok_or_else(|| self.unknown(model))?;
-        match &target.deployment.unserved {
+        let plan = self.plan(model)?;
+        let deployments = &plan.group.deployments;
+        let first = deployments.iter().find(|d| d.unserved.is_none()).or_else(|| deployments.first());
+        let deployment = first.ok_or_else(|| self.unknown(model))?;
+        match &deployment.unserved {
             Some(why) => Err(why.clone()),
-            None => Ok(target),
+            None => Ok(plan.to(deployment)),
         }
     }
 
@@ -290,7 +317,7 @@ impl Routes {
 
     /// The provider of the model of that name.
     pub fn owner(&self, name: &str) -> Option<&'static str> {
-        self.find(name).and_then(|(group, _)| group.deployments.first()).map(|d| d.provider.name)
+        self.find(name).and_then(|plan| plan.group.deployments.first().map(|d| d.provider.name))
     }
 
     /// Every public name once, wildcards as the chat models that the price tables know behind them; those that nothing
@@ -313,20 +340,48 @@ impl Routes {
             }
             names.extend(found.into_iter().filter(|name| seen.insert(name.clone())));
         }
+        let mut aliases: Vec<_> =
+            self.listed_aliases().map(Cow::Borrowed).filter(|name| !seen.contains(name)).collect();
+        aliases.sort();
+        names.extend(aliases);
         names
+    }
+
+    /// All groups; those that only an alias names are there once.
+    pub fn groups(&self) -> impl Iterator<Item = &Arc<Group>> {
+        let exact = self.exact.iter().filter(|(name, plan)| **name == plan.group.name);
+        exact.map(|(_, plan)| &plan.group).chain(&self.patterns)
     }
 
     /// Every public name once, in the order of the configuration.
     pub fn names(&self) -> Vec<&str> {
         let mut seen = std::collections::HashSet::new();
-        self.deployments.iter().map(|d| d.name.as_str()).filter(|name| seen.insert(*name)).collect()
+        let mut names: Vec<&str> =
+            self.deployments.iter().map(|d| d.name.as_str()).filter(|name| seen.insert(*name)).collect();
+        let mut aliases: Vec<&str> = self.listed_aliases().filter(|name| !seen.contains(name)).collect();
+        aliases.sort_unstable();
+        names.extend(aliases);
+        names
     }
 
-    fn find<'a>(&self, model: &'a str) -> Option<(&Arc<Group>, Option<&'a str>)> {
-        if let Some(group) = self.exact.get(model) {
-            return Some((group, None));
+    fn find(&self, model: &str) -> Option<Plan> {
+        if let Some(plan) = self.exact.get(model) {
+            return Some(plan.clone());
         }
-        self.patterns.iter().find_map(|group| Some((group, Some(pattern::capture(&group.name, model)?))))
+        let group = self.patterns.iter().find(|group| pattern::capture(&group.name, model).is_some())?;
+        Some(Plan { group: group.clone(), name: Some(model.to_owned()) })
+    }
+
+    /// What an alias stands for.
+    pub fn alias(&self, name: &str) -> Option<&str> {
+        self.settings.aliases.get(name).map(|alias| &*alias.model)
+    }
+
+    /// The aliases that are listed.
+    fn listed_aliases(&self) -> impl Iterator<Item = &str> {
+        let listed =
+            self.settings.aliases.iter().filter(|(name, alias)| !alias.hidden && self.exact.contains_key(*name));
+        listed.map(|(name, _)| &**name)
     }
 
     fn unknown(&self, model: &str) -> Error {

@@ -343,6 +343,7 @@ fn unsent(deployment: &Deployment, error: &SendRequestError) -> Error {
         SendRequestError::Response(e) => Error::new(Kind::Garbled, format!("{at} did not answer in HTTP: {e}.")),
         SendRequestError::Send(e) => {
             Error::new(Kind::Unreachable, format!("{at} closed the connection while it was sent the request: {e}."))
+                .unsent()
         }
         other => Error::new(Kind::Internal, format!("The request to {at} could not be sent: {other}.")),
     }

@@ -27,9 +27,15 @@ pub fn model<'a>(live: &Live, caller: &'a Caller, asked: &'a str) -> Result<Cow<
     let name = renamed(holder, asked).unwrap_or(asked);
     // What counts is the model that is called: whoever may name models for a key must not reach others by it.
     match denied(live, holder, name) {
-        Some(denied) => Err(denied.error(name)),
-        None => Ok(Cow::Borrowed(name)),
+        Some(denied) if !may_call(live, caller, name) => Err(denied.error(name)),
+        _ => Ok(Cow::Borrowed(name)),
     }
+}
+
+/// Whether the caller may use the model, by this name or by the one that it stands for.
+pub fn may_call(live: &Live, caller: &Caller, model: &str) -> bool {
+    let behind = || live.routes.alias(model).is_some_and(|behind| may_use(live, caller, behind));
+    may_use(live, caller, model) || behind()
 }
 
 /// Whether the caller may use the model.

@@ -5,8 +5,9 @@ use crate::error::{Error, Kind, Origin};
 use crate::pattern;
 use crate::price::Prices;
 use crate::provider::{self, Endpoint, KeyNeed, Language, Provider, Quirks, Shape, Wishes, anthropic, compatible};
-use crate::route::{Deployment, Known, Labels, Place, Pricing, Timeouts, Transport};
+use crate::route::{Deployment, Known, Labels, Own, Place, Pricing, Tariff, Timeouts, Transport};
 use crate::secret::{Secrets, Written};
+use crate::usage::Usage;
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
@@ -24,6 +25,8 @@ pub struct Context<'a> {
     pub secrets: &'a Secrets,
     pub mode: Mode,
     pub prices: &'a Prices,
+    /// Calls at the same time, where a model does not say.
+    pub slots: Option<u32>,
     /// The public names that the file writes out.
     pub names: HashSet<&'a str>,
     /// Ids given so far.
@@ -256,6 +259,17 @@ fn one(
         Some(id) => id.clone(),
         None => stable_id(context, &[&model.name, provider.name, &upstream, &api_base]),
     };
+    let own = own(model, context)?;
+    let mut digest = [0; 8];
+    digest.copy_from_slice(&Sha256::digest(&id)[..8]);
+    let (window, price_of_two) = match &pricing {
+        Pricing::Fixed(known) => {
+            let usage = Usage { prompt_tokens: 1000, completion_tokens: 1000, ..Usage::default() };
+            let price = Tariff::new(known.clone()).cost(&usage).map(|nanos| nanos as f64 / 1e12);
+            (known.facts.max_input_tokens, price)
+        }
+        Pricing::ByName { .. } => (None, None),
+    };
     let label = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
     Ok(Deployment {
         index,
@@ -283,11 +297,45 @@ fn one(
         place,
         keys,
         next_key: AtomicUsize::new(0),
-        in_flight: AtomicUsize::new(0),
+        own,
+        pulse: Arc::default(),
+        hash: u64::from_le_bytes(digest),
+        window,
+        price_of_two,
         headers,
         unserved,
         pricing,
         unpriced: AtomicBool::new(false),
+    })
+}
+
+/// What a deployment says of its own share.
+fn own(model: &file::Model, context: &Context<'_>) -> Result<Own, Vec<String>> {
+    let mut errors = Vec::new();
+    if model.weight.is_some_and(|weight| !weight.is_finite() || weight < 0.0) {
+        errors.push("weight: it must be a number from 0 on".to_owned());
+    }
+    if model.max_parallel_requests == Some(0) {
+        errors.push("max_parallel_requests: 0 would serve nothing; take the model out instead".to_owned());
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let limits = model.limits.clone().unwrap_or_default();
+    // LiteLLM falls back on the rates for a number of slots; a rate that is only a weight is no reason to refuse.
+    let slots = limits.max_parallel_requests.or(model.max_parallel_requests).or(context.slots);
+    Ok(Own {
+        weight: model.weight,
+        order: model.order.unwrap_or(0),
+        rpm: model.rpm,
+        tpm: model.tpm,
+        most_rpm: limits.rpm,
+        most_tpm: limits.tpm,
+        slots,
+        tags: model.tags.clone(),
+        retries: model.num_retries,
+        cooldown: model.cooldown_time.map(|d| d.0),
+        region: model.region.clone(),
     })
 }
 

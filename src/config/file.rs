@@ -7,9 +7,11 @@
 pub mod limits;
 mod mcp;
 mod people;
+mod routing;
 
 pub use mcp::{AuthType, HomeAssistant, McpServer, Prompt, Tools, Transport, Words};
 pub use people::{Budget, Key, Member, Team, User};
+pub use routing::{Alias, DeploymentLimits, Queue, Routing};
 
 use crate::secret::Written;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,8 @@ pub struct File {
     pub log: Log,
     #[serde(skip_serializing_if = "is_default")]
     pub defaults: Defaults,
+    #[serde(skip_serializing_if = "is_default")]
+    pub routing: Routing,
     #[serde(skip_serializing_if = "is_default")]
     pub health: Health,
     #[serde(skip_serializing_if = "is_default")]
@@ -237,6 +241,36 @@ pub struct Model {
     pub stream_timeout: Option<Duration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connect_timeout: Option<Duration>,
+    /// A share of the calls for this name, in proportion to the others of the name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<f64>,
+    /// Those of a lower order are asked first. Default 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<i64>,
+    /// Requests in a minute: a weight; a limit under usage-based routing and under `routing.pre_call_checks`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpm: Option<u64>,
+    /// Tokens in a minute, as `rpm`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<u64>,
+    /// Calls at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel_requests: Option<u32>,
+    /// Limits that hold in any case.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<DeploymentLimits>,
+    /// Calls with one of these tags, where `routing.tag_filtering` is on.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// Attempts behind the first one, where this deployment was asked last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_retries: Option<u32>,
+    /// How long it is left alone after failures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cooldown_time: Option<Duration>,
+    /// Where it stands, for calls with `allowed_model_region`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
     /// PEM file of a certificate authority to trust for this upstream, beside the system's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,

@@ -7,6 +7,7 @@ mod include;
 pub mod keys;
 mod mcp;
 mod models;
+mod routing;
 #[cfg(test)]
 mod tests;
 mod values;
@@ -77,7 +78,7 @@ fn from_tree(tree: &Map<String, Value>, name: &str, mut notes: Vec<Note>) -> Res
     let mut report = Report::default();
     let mut file = File::default();
     survey(keys::TOP, "", tree, &mut report);
-    file.models = models::read(tree.get("model_list"), &mut report);
+    file.models = models::read(tree.get("model_list"), &mut file.routing, &mut report);
     file.environment = report.scalars("environment_variables", tree.get("environment_variables")).into_iter().collect();
     litellm_settings(&mut file, tree, &mut report);
     general_settings(&mut file, tree, &mut report);
@@ -102,6 +103,7 @@ fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
         file.log.format = Some(LogFormat::Json);
     }
     file.database_url = report.text("litellm_settings.database_url", settings.get("database_url")).map(Written);
+    routing::shared(file, keys::LITELLM, settings, report);
     if let Some(cache) = report.map(keys::CACHE, settings.get("cache_params")) {
         survey_unknown(keys::CACHE, keys::CACHE, cache, report);
     }
@@ -158,6 +160,8 @@ fn router_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Repo
         file.defaults.timeout = Some(timeout);
     }
     file.defaults.stream_timeout = report.seconds("router_settings.stream_timeout", settings.get("stream_timeout"));
+    routing::shared(file, keys::ROUTER, settings, report);
+    routing::router(file, settings, report);
 }
 
 /// Notes for every key of a section that is not carried.

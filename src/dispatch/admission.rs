@@ -1,28 +1,120 @@
-//! Whether a deployment takes one more call.
+//! Whether a deployment takes one more call: its slots, and its limits of requests and tokens in a minute.
 
-use crate::call::Call;
-use crate::error::Result;
-use crate::route::{Deployment, Target};
+use super::Fault;
+use crate::error::Error;
+use crate::route::{Deployment, Out, Queue, Settings, Target};
+use crate::usage::Usage;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 /// A deployment's leave for one attempt. It ends with the attempt or, where that succeeds, with the answer.
 #[derive(Debug)]
 pub struct Admission {
     deployment: Arc<Deployment>,
+    /// Whoever waits for it.
+    queue: Arc<Queue>,
+    begun: Instant,
+    first: Option<Duration>,
+    streams: bool,
+    /// Tokens that were set aside.
+    tokens: Option<u64>,
 }
 
-/// Asks for it, before anything is sent.
+/// Asks for it, before anything is sent. `tokens` is what the call may use at most, as far as that can be told.
 ///
 /// # Errors
 /// The deployment takes no call now; another one may.
-pub fn admit(_call: &Call, target: &Target) -> Result<Admission> {
-    target.deployment.in_flight.fetch_add(1, Ordering::Relaxed);
-    Ok(Admission { deployment: target.deployment.clone() })
+pub fn admit(
+    settings: &Settings,
+    target: &Target,
+    queue: &Arc<Queue>,
+    (streams, tokens): (bool, u64),
+) -> Result<Admission, Out> {
+    let deployment = &target.deployment;
+    let (own, pulse, now) = (&deployment.own, &deployment.pulse, Instant::now());
+    if !pulse.enter(own.slots) {
+        return Err(Out::Full);
+    }
+    let mut admission = Admission {
+        deployment: deployment.clone(),
+        queue: queue.clone(),
+        begun: now,
+        first: None,
+        streams,
+        tokens: None,
+    };
+    let hard = settings.strategy.limits_rates() || settings.pre_call_checks;
+    let limit = |always: Option<u64>, weight: Option<u64>| match (always, weight.filter(|_| hard)) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    };
+    let (rpm, tpm) = (limit(own.most_rpm, own.rpm), limit(own.most_tpm, own.tpm));
+    if rpm.is_none() && tpm.is_none() {
+        return Ok(admission);
+    }
+    let mut windows = pulse.windows();
+    let request = match rpm.map(|limit| windows.requests.take(now, 1, limit)).transpose() {
+        Ok(request) => request,
+        Err(wait) => {
+            drop(windows);
+            return Err(Out::Rate(wait));
+        }
+    };
+    match tpm.map(|limit| windows.tokens.take(now, tokens, limit)).transpose() {
+        Ok(taken) => admission.tokens = taken,
+        Err(wait) => {
+            if let Some(request) = request {
+                windows.requests.correct(request, 0);
+            }
+            drop(windows);
+            return Err(Out::Rate(wait));
+        }
+    }
+    drop(windows);
+    Ok(admission)
+}
+
+impl Admission {
+    /// The first event of a stream is there.
+    pub fn answered(&mut self) {
+        self.first = Some(self.begun.elapsed());
+    }
+
+    /// The answer is complete.
+    pub fn succeeded(&mut self, usage: Option<&Usage>) {
+        let used = usage.map(|usage| usage.prompt_tokens.saturating_add(usage.completion_tokens));
+        let pulse = &self.deployment.pulse;
+        pulse.warm_up();
+        let now = Instant::now();
+        let whole = (!self.streams).then(|| now.saturating_duration_since(self.begun));
+        pulse.succeeded(now, self.first, whole, used.unwrap_or(0));
+        self.used(used);
+    }
+
+    /// The answer broke off after it had begun.
+    pub fn broke_off(&mut self, error: &Error) {
+        let fault = Fault::of(error);
+        if fault.is_the_deployments() {
+            self.deployment.pulse.failed(Instant::now(), fault.class());
+        }
+    }
+
+    /// The answer is over, complete or not, and has used so much; nothing is known about it where that is `None`.
+    pub fn used(&mut self, tokens: Option<u64>) {
+        if let (Some(id), Some(tokens)) = (self.tokens, tokens) {
+            self.tokens = None;
+            self.deployment.pulse.windows().tokens.correct(id, tokens);
+        }
+    }
+
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        self.deployment.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.deployment.pulse.leave();
+        self.queue.call();
     }
 }

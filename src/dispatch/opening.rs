@@ -2,7 +2,8 @@
 //! deployment may be asked.
 
 use super::admission::Admission;
-use super::{Sent, attempts, late, stopping};
+use super::course::attempts;
+use super::{Sent, late, stopping};
 use crate::call::Call;
 use crate::clock::Ring;
 use crate::error::{Error, Kind, Result};
@@ -40,7 +41,7 @@ pub struct Open {
 /// Why no deployment began to answer.
 pub async fn open(call: &Call, meter: &mut Meter) -> Result<Open> {
     let asked = Instant::now();
-    let (sent, begun) = attempts(call, meter, async |sent: &mut Sent| {
+    let (mut sent, begun) = attempts(call, meter, async |sent: &mut Sent| {
         let limits = sent.limits;
         tokio::select! {
             biased;
@@ -52,6 +53,7 @@ pub async fn open(call: &Call, meter: &mut Meter) -> Result<Open> {
         }
     })
     .await?;
+    sent.admission.answered();
     let Begun { response, relay, first, ended } = begun;
     Ok(Open {
         response,

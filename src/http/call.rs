@@ -1,5 +1,6 @@
 //! What all routes of calls have in common: how a checked call is answered, and what no request may say.
 
+use super::explain::{self, EXPLAIN};
 use super::{reply, stream};
 use crate::call::{Call, Patience};
 use crate::dispatch;
@@ -39,11 +40,14 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             reply::anthropic_id(&mut builder, call.face, &meter.id);
             reply::upstream_headers(&mut builder, &answer.headers);
             reply::limits(&mut builder, meter.limit_headers());
+            if call.wishes.explains {
+                builder.insert_header((EXPLAIN, explain::header(&meter.id, meter.trace.steps())));
+            }
             Ok(builder.body(answer.body))
         }
         Err(error) => {
             meter.fail(&error);
-            Err(reply::of_call(error, &meter, call.plan.label()))
+            Err(reply::of_call(error, &meter, call.plan.label(), call.wishes.explains))
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions` and its aliases.
 
 use super::call::{self, check_owner, missing, wrong_type};
-use super::{body, entry, reply};
+use super::{body, entry, reply, wishes};
 use crate::auth::{self, access};
 use crate::call::Call;
 use crate::envelope::Envelope;
@@ -46,6 +46,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let model = &*access::model(&live, &caller, model)?;
     let plan = live.routes.plan(model)?;
     let patience = call::patience(&envelope, request.headers())?;
+    let wishes = wishes::of(&live, &caller, &envelope, request.headers(), meter)?;
     if live.config.ledger.enabled {
         meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Chat));
     }
@@ -60,6 +61,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
         streams,
         plan,
         patience,
+        wishes,
         betas: Vec::new(),
         version: None,
     })

@@ -3,6 +3,7 @@
 //! Names of headers and members are LiteLLM's (its documentation of request headers, tags and session logs). All of it
 //! is the caller's word: kept short, and never a reason to refuse a call.
 
+use crate::auth::Caller;
 use crate::envelope::Envelope;
 use crate::exchange::Face;
 use crate::store::LedgerRow;
@@ -46,6 +47,23 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         },
         ..LedgerRow::default()
     }
+}
+
+/// The session that the request names.
+pub fn session(headers: &HeaderMap, envelope: &Envelope) -> Option<String> {
+    let said = Said { headers, envelope, metadata: metadata(envelope) };
+    said.one(&["x-litellm-session-id"], &["litellm_session_id"], &["session_id", "litellm_session_id"])
+}
+
+/// The tags of the request, and those of its key.
+pub fn tags(headers: &HeaderMap, envelope: &Envelope, caller: &Caller) -> Vec<String> {
+    let mut tags = Said { headers, envelope, metadata: metadata(envelope) }.tags();
+    for tag in caller.holder().into_iter().flat_map(|holder| &holder.key.tags) {
+        if !tags.contains(tag) {
+            tags.push(tag.clone());
+        }
+    }
+    tags
 }
 
 struct Said<'a> {

@@ -1,5 +1,7 @@
 //! Is the process alive, can it serve, and do the upstreams really answer.
 
+pub mod state;
+
 use super::reply::{plain, worker};
 use crate::auth::access;
 use crate::database::State;

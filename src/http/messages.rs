@@ -1,7 +1,7 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's API, over any upstream.
 
 use super::call::{self, check_owner, missing, wrong_type};
-use super::{body, entry, reply};
+use super::{body, entry, reply, wishes};
 use crate::auth::{self, access};
 use crate::call::Call;
 use crate::dispatch;
@@ -56,6 +56,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
     let plan = live.routes.plan(&model)?;
     let patience = call::patience(&envelope, request.headers())?;
     let (betas, version) = (betas(request.headers())?.collect(), version(request.headers())?);
+    let wishes = wishes::of(&live, &caller, &envelope, request.headers(), meter)?;
     if live.config.ledger.enabled {
         meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Messages));
     }
@@ -70,6 +71,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
         streams,
         plan,
         patience,
+        wishes,
         betas,
         version,
     })

@@ -1,5 +1,6 @@
 //! Answers: their headers, their errors, and the line in the log for those that are not calls.
 
+use super::explain::{self, EXPLAIN};
 use crate::error::{Error, Kind, Result};
 use crate::exchange::Face;
 use crate::gateway::Worker;
@@ -90,13 +91,16 @@ pub fn deployment_headers(builder: &mut HttpResponseBuilder, deployment: &Deploy
 
 /// A failure with what is to be known of its call: the name that was asked for, how often it was tried, and the
 /// deployment that was asked last.
-pub fn of_call(error: Error, meter: &Meter, group: HeaderValue) -> Error {
+pub fn of_call(error: Error, meter: &Meter, group: HeaderValue, explains: bool) -> Error {
     let attempts = meter.attempts();
     let mut headers =
         vec![(MODEL_GROUP, group), (RETRIES, count(attempts.retries)), (FALLBACKS, count(attempts.fallbacks))];
     if let Some(deployment) = meter.deployment() {
         headers.push((MODEL_ID, deployment.labels.id.clone()));
         headers.push((API_BASE, deployment.labels.api_base.clone()));
+    }
+    if explains {
+        headers.push((EXPLAIN, explain::header(&meter.id, meter.trace.steps())));
     }
     error.with_headers(headers)
 }

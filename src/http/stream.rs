@@ -4,6 +4,7 @@
 //! (`early_commit`) it goes out all the same and comments keep the connection alive. From then on a failure is a last
 //! error event, never a silent end.
 
+use super::explain::{self, EXPLAIN};
 use super::reply;
 use crate::call::Call;
 use crate::clock::{Alarm, Ring};
@@ -45,7 +46,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     let settings = &call.live.config.server;
     let (early_commit, keep_alive) = (settings.early_commit, settings.keep_alive);
     let (face, group, id) = (call.face, call.plan.label(), meter.id);
-    let started = meter.started;
+    let (started, explains) = (meter.started, call.wishes.explains);
     let mut alarm = call.worker.clock.alarm(early_commit.and_then(|limit| asked.checked_add(limit)));
     let mut opening: Opening = Box::pin(async move {
         let opened = dispatch::open(&call, &mut meter).await;
@@ -71,11 +72,14 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             reply::deployment_headers(&mut builder, &open.deployment);
             reply::upstream_headers(&mut builder, open.response.headers());
             reply::limits(&mut builder, meter.limit_headers());
+            if explains {
+                builder.insert_header((EXPLAIN, explain::header(&id, meter.trace.steps())));
+            }
             State::Open(Box::new((open, meter)))
         }
         Some((mut meter, Err(error))) => {
             meter.fail(&error);
-            return Err(reply::of_call(error, &meter, group));
+            return Err(reply::of_call(error, &meter, group, explains));
         }
         // Who will answer is not known yet.
         None => {
@@ -133,8 +137,9 @@ impl CallStream {
     fn break_off(&mut self, error: &Error) -> Next {
         match std::mem::replace(&mut self.state, State::Ended) {
             State::Open(opened) => {
-                let (open, mut meter) = *opened;
+                let (mut open, mut meter) = *opened;
                 note(&open, &mut meter);
+                open.admission.broke_off(error);
                 self.fail(meter, error)
             }
             _ => Poll::Ready(None),
@@ -204,6 +209,7 @@ impl MessageBody for CallStream {
                         }
                         Step::Finish(event) => {
                             note(open, meter);
+                            open.admission.succeeded(open.relay.usage().as_ref());
                             meter.succeed();
                             if let State::Open(opened) = std::mem::replace(&mut this.state, State::Ended)
                                 && !opened.0.ended

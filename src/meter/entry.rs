@@ -123,6 +123,18 @@ impl Entry {
         }
     }
 
+    /// What was done for it, where that is worth telling.
+    pub fn went(&mut self, steps: &[serde_json::Value]) {
+        if steps.is_empty() {
+            return;
+        }
+        let metadata = &mut self.call.row.metadata;
+        if !metadata.is_object() {
+            *metadata = serde_json::json!({});
+        }
+        metadata["gateway_steps"] = steps.to_vec().into();
+    }
+
     /// Writes the record that ends it.
     pub fn settle(&mut self, end: &End<'_>, first: Option<Duration>, took: Duration) {
         self.count(end.usage, end.charge);

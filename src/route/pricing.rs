@@ -69,6 +69,12 @@ impl Tariff {
         Tariff { known: Some(known), at: SystemTime::now() }
     }
 
+    /// By LiteLLM's names, in dollars.
+    pub fn shown(&self) -> Map<String, Value> {
+        let price = self.known.as_ref().and_then(|known| known.price.as_ref());
+        price.map(|price| price.to_model_info(self.at)).unwrap_or_default()
+    }
+
     /// What it costs, part by part. What the provider reports is no sum of parts: it counts as other.
     pub fn charge(&self, usage: &Usage) -> Charge {
         if let Some(nanos) = usage.reported_nanos {

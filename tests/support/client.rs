@@ -58,6 +58,14 @@ impl Client {
         self.send(&message);
     }
 
+    /// A JSON POST with the master key and more headers.
+    pub fn post_with(&mut self, target: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) {
+        let authorization = format!("Bearer {}", super::gateway::MASTER_KEY);
+        let usual = [("Content-Type", "application/json"), ("Authorization", &*authorization)];
+        let all: Vec<_> = usual.iter().chain(headers).copied().collect();
+        self.request("POST", target, &all, body.as_ref());
+    }
+
     /// The head of the final answer; interim ones (1xx) are passed over.
     pub fn head(&mut self) -> Head {
         loop {

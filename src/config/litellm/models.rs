@@ -3,14 +3,28 @@
 use super::keys::{self, Fate};
 use super::values::{Report, without_nulls};
 use super::{shown, survey, survey_one};
-use crate::config::file::{Model, OneOrMany};
+use crate::config::file::{Model, OneOrMany, Routing};
 use crate::secret::Written;
 use serde_json::{Map, Value};
 
 /// All entries in their order; those that cannot be read are left out, with an error.
-pub fn read(list: Option<&Value>, report: &mut Report) -> Vec<Model> {
+pub fn read(list: Option<&Value>, routing: &mut Routing, report: &mut Report) -> Vec<Model> {
     let entries = report.list("model_list", list);
-    entries.iter().enumerate().filter_map(|(index, entry)| model(index, entry, report)).collect()
+    let models = entries.iter().enumerate().filter_map(|(index, entry)| {
+        let model = model(index, entry, report)?;
+        // What a deployment falls back on is what its name falls back on.
+        let path = format!("model_list[{index}].litellm_params.fallbacks");
+        let own: Vec<_> = report
+            .list(&path, entry.get("litellm_params").and_then(|params| params.get("fallbacks")))
+            .iter()
+            .filter_map(without_nulls)
+            .collect();
+        if !own.is_empty() {
+            routing.fallbacks.entry(model.name.clone()).or_insert(own);
+        }
+        Some(model)
+    });
+    models.collect()
 }
 
 fn model(index: usize, entry: &Value, report: &mut Report) -> Option<Model> {
@@ -53,6 +67,16 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
     model.organization = text(report, "organization");
     model.timeout = report.seconds(&path("timeout"), params.get("timeout"));
     model.stream_timeout = report.seconds(&path("stream_timeout"), params.get("stream_timeout"));
+    model.weight = report.number(&path("weight"), params.get("weight"));
+    model.order = report.number(&path("order"), params.get("order")).map(|order| order as i64);
+    model.rpm = report.whole(&path("rpm"), params.get("rpm")).map(u64::from);
+    model.tpm = report.whole(&path("tpm"), params.get("tpm")).map(u64::from);
+    let slots = report.whole(&path("max_parallel_requests"), params.get("max_parallel_requests"));
+    model.max_parallel_requests = slots.filter(|slots| *slots > 0);
+    let retries = report.whole(&path("num_retries"), params.get("num_retries"));
+    model.num_retries = retries.or_else(|| report.whole(&path("max_retries"), params.get("max_retries")));
+    model.cooldown_time = report.seconds(&path("cooldown_time"), params.get("cooldown_time"));
+    model.tags = report.texts(&path("tags"), params.get("tags"));
     model.drop_params = report.flag(&path("drop_params"), params.get("drop_params"));
     model.additional_drop_params = report.texts(&path("additional_drop_params"), params.get("additional_drop_params"));
     model.allowed_openai_params = report.texts(&path("allowed_openai_params"), params.get("allowed_openai_params"));

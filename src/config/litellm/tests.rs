@@ -86,22 +86,45 @@ fn known_settings_that_are_not_served_are_one_note_each() {
     assert_eq!(paths(&budget), ["general_settings.max_budget", "general_settings.budget_duration"]);
     let callback = fixture("success_callback");
     assert_eq!(notes(&callback), ["litellm_settings.success_callback: callbacks and exporters are not served yet"]);
+    let budgets = converted("router_settings: {provider_budget_config: {openai: {budget_limit: 1}}}");
+    assert_eq!(paths(&budgets), ["router_settings.provider_budget_config"]);
+}
+
+#[test]
+fn fallbacks_are_read_in_all_their_forms() {
     for (name, expected) in [
         (
             "fallbacks_maps",
-            &[
-                "litellm_settings.default_fallbacks",
-                "router_settings.fallbacks",
-                "router_settings.context_window_fallbacks",
-            ][..],
+            json!({"fallbacks": {"small": ["large"]}, "context_window_fallbacks": {"small": ["large"]},
+                "default_fallbacks": ["large"]}),
         ),
-        ("fallbacks_list", &["litellm_settings.fallbacks", "litellm_settings.num_retries"]),
-        ("fallbacks_named", &["router_settings.fallbacks"]),
+        ("fallbacks_list", json!({"num_retries": 2, "default_fallbacks": ["large", "small"]})),
+        ("fallbacks_named", json!({"fallbacks": {"small": ["large"]}})),
     ] {
         let converted = fixture(name);
-        assert_eq!(paths(&converted), expected, "{name}");
-        assert_eq!(converted.file.models.len(), 2);
+        assert_eq!(converted.notes, [], "{name}");
+        assert_eq!(serde_json::to_value(&converted.file.routing).unwrap(), expected, "{name}");
     }
+}
+
+#[test]
+fn router_settings_are_routing_and_win() {
+    let all = converted(concat!(
+        "litellm_settings: {num_retries: 1, allowed_fails: 9}\n",
+        "router_settings:\n  num_retries: 3\n  routing_strategy: usage-based-routing-v2\n",
+        "  routing_strategy_args: {lowest_latency_buffer: 0.5, ttl: 10}\n  retry_policy: {TimeoutErrorRetries: 4}\n",
+        "  model_group_alias: {gpt-4: small, x: {model: small, hidden: true}}\n  enable_pre_call_checks: true\n",
+        "  optional_pre_call_checks: [session_affinity, router_budget_limiting]\n  default_priority: 1\n",
+    ));
+    let expected = json!({
+        "num_retries": 3, "allowed_fails": 9, "strategy": "usage-based-routing-v2", "latency_buffer": 0.5,
+        "retry_policy": {"TimeoutErrorRetries": 4}, "pre_call_checks": true, "session_affinity": true, "queue": {},
+        "model_group_alias": {"gpt-4": "small", "x": {"model": "small", "hidden": true}}
+    });
+    assert_eq!(serde_json::to_value(&all.file.routing).unwrap(), expected);
+    assert_eq!(paths(&all), ["router_settings.optional_pre_call_checks"]);
+    let wrong = error("router_settings: {routing_strategy: fastest}");
+    assert!(wrong.contains("expected one of simple-shuffle"), "{wrong}");
 }
 
 #[test]
@@ -114,22 +137,15 @@ fn a_setting_that_is_empty_or_off_is_not_worth_a_note() {
 }
 
 #[test]
-fn two_deployments_of_one_name_stay_two_and_their_notes_are_summed() {
+fn two_deployments_of_one_name_stay_two_with_their_shares() {
     let two = fixture("two_deployments");
     let models: Vec<_> = two.file.models.iter().map(|m| (m.name.as_str(), m.model.as_str(), m.id.as_deref())).collect();
     assert_eq!(models, [("gpt-4o", "openai/gpt-4o", Some("first")), ("gpt-4o", "openrouter/openai/gpt-4o", Some("2"))]);
     assert!(two.file.models.iter().all(|m| m.params.is_empty() && m.info.is_empty()));
-    assert_eq!(
-        paths(&two),
-        [
-            "model_list[].litellm_params.rpm (2 models)",
-            "model_list[].litellm_params.weight (1 model)",
-            "router_settings.routing_strategy",
-            "router_settings.num_retries",
-            "router_settings.allowed_fails",
-            "router_settings.cooldown_time",
-        ]
-    );
+    assert_eq!(two.notes, []);
+    let shares: Vec<_> = two.file.models.iter().map(|m| (m.rpm, m.weight)).collect();
+    assert_eq!(shares, [(Some(60), None), (Some(20), Some(2.0))]);
+    assert_eq!((two.file.routing.num_retries, two.file.routing.cooldown_time), (Some(3), seconds(30.0)));
 }
 
 #[test]
@@ -255,7 +271,6 @@ fn the_homelab_is_told_what_was_left_behind() {
     let seen = notes(&all);
     for expected in [
         "credential_list: shared credentials are not served yet: give `api_key` and `api_base` in each entry",
-        "model_list[].litellm_params.rpm (2 models): routing and limits by rpm are not served yet",
         "model_list[].litellm_params.temprature (1 model): unknown; did you mean `temperature`? Sent upstream as it stands",
         "model_list[].litellm_params.max_paralel_requests (1 model): unknown; did you mean `max_parallel_requests`? Sent upstream as it stands",
         "litellm_settings.num_retires: unknown key; did you mean `num_retries`?",

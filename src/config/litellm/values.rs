@@ -163,6 +163,16 @@ impl Report {
         self.kept(path, Size::from_bytes(mebibytes * 1_048_576.0))
     }
 
+    /// A whole number from 0 on.
+    pub fn whole(&mut self, path: &str, value: Option<&Value>) -> Option<u32> {
+        let number = self.number(path, value)?;
+        if number < 0.0 || number > f64::from(u32::MAX) || number.fract() != 0.0 {
+            self.errors.push(format!("{path}: expected a whole number from 0 on"));
+            return None;
+        }
+        Some(number as u32)
+    }
+
     /// A count that is at least 1.
     pub fn count(&mut self, path: &str, value: Option<&Value>) -> Option<usize> {
         let number = self.number(path, value)?;
