@@ -64,6 +64,7 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/global/spend/tags"),
     ("GET", "/global/spend/all_tag_names"),
     ("GET", "/global/spend/report"),
+    ("POST", "/global/spend/reset"),
     ("GET", "/global/activity"),
     ("GET", "/global/activity/cache_hits"),
     ("GET", "/global/activity/model"),
@@ -154,6 +155,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     serve("/global/spend/teams", || get().to(spend::totals::teams));
     serve("/global/spend/all_tag_names", || get().to(spend::totals::tag_names));
     serve("/global/spend/report", || get().to(spend::totals::report));
+    serve("/global/spend/reset", || post().to(spend::totals::reset));
     for path in ["/global/activity", "/global/activity/cache_hits"] {
         serve(path, || get().to(spend::totals::activity));
     }

@@ -6,6 +6,7 @@ mod kill;
 mod load;
 mod moves;
 mod outage;
+mod pages;
 mod postgres;
 mod reading;
 mod retention;

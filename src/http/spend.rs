@@ -19,21 +19,36 @@ const DAY: i64 = 86_400_000_000;
 /// What is shown where no days are asked for.
 const USUAL_DAYS: i64 = 30;
 
-/// Answers an administrator; everybody else gets a 403.
+/// What a user may read of himself: his own calls, and what they add up to.
+const OWN: [&str; 6] = [
+    "/spend/logs",
+    "/spend/logs/ui",
+    "/spend/logs/v2",
+    "/spend/logs/session/ui",
+    "/user/daily/activity",
+    "/user/daily/activity/aggregated",
+];
+
+/// Answers an administrator, and a user about himself; everybody else gets a 403.
 async fn told<F: Future<Output = Result<Value>>>(request: &HttpRequest, tell: impl FnOnce(Asked) -> F) -> HttpResponse {
     let started = Instant::now();
     let result = async {
         let (_, caller) = admitted(request).await?;
         let role = caller.user().and_then(|user| user.role.as_deref());
-        if caller.holder().is_some() && !matches!(role, Some("proxy_admin" | "proxy_admin_viewer")) {
+        let is_admin = caller.holder().is_none() || matches!(role, Some("proxy_admin" | "proxy_admin_viewer"));
+        let own = (!is_admin).then(|| caller.user().map(|user| user.id.clone())).flatten();
+        if !is_admin && (own.is_none() || !OWN.iter().any(|path| request.path().ends_with(path))) {
             return Err(Error::new(
                 Kind::Forbidden,
-                "Only administrators may see what is spent here; use the master key, or a key of a proxy_admin.",
+                "Only administrators may see what others spend; use the master key, or a key of a proxy_admin.",
             )
             .with_type("auth_error"));
         }
-        let store = reply::worker(request)?.gateway.store.clone();
-        let mut asked = Asked { request: request.clone(), store, key_id: None };
+        let gateway = &reply::worker(request)?.gateway;
+        // Whoever asks at once would find no tables yet.
+        gateway.database.settled().await;
+        let store = gateway.store.clone();
+        let mut asked = Asked { request: request.clone(), store, key_id: None, own };
         if let Some(named) = asked.one(&["api_key"]) {
             asked.key_id = Some(id_of_key(&asked.store, named).await?);
         }
@@ -43,10 +58,12 @@ async fn told<F: Future<Output = Result<Value>>>(request: &HttpRequest, tell: im
     plain(request, started, result)
 }
 
-/// A request of an administrator.
+/// A request of somebody who may ask.
 struct Asked {
     request: HttpRequest,
     store: Store,
+    /// The user who asks about himself; none may see everything.
+    own: Option<String>,
     /// What the key that is asked for is booked under.
     key_id: Option<String>,
 }
@@ -66,6 +83,11 @@ impl Asked {
     /// The first of these parameters that is there and says something.
     fn one(&self, names: &[&str]) -> Option<String> {
         names.iter().find_map(|name| query(&self.request, name)).filter(|value| !value.is_empty())
+    }
+
+    /// Whose calls are asked for: one's own, where one may see no others'.
+    fn user(&self) -> Option<String> {
+        self.own.clone().or_else(|| self.one(&["user_id", "internal_user"]))
     }
 
     fn flag(&self, name: &str) -> Option<bool> {

@@ -70,7 +70,12 @@ impl Ledger {
 
     /// The pen of a worker.
     pub fn pen(self: &Arc<Self>) -> Rc<Pen> {
-        Rc::new(Pen { ledger: self.clone(), spool: RefCell::default(), bytes: RefCell::default() })
+        Rc::new(Pen {
+            ledger: self.clone(),
+            spool: RefCell::default(),
+            bytes: RefCell::default(),
+            late: RefCell::default(),
+        })
     }
 
     /// Whether files with this beginning are those of this process.
@@ -157,6 +162,8 @@ pub struct Pen {
     /// None before the first call, and where it could not be begun.
     spool: RefCell<Option<Spool>>,
     bytes: RefCell<Vec<u8>>,
+    /// Ends of calls that the disk has not taken yet.
+    late: RefCell<Vec<Settled>>,
 }
 
 impl Pen {
@@ -170,12 +177,14 @@ impl Pen {
         } else if let Err(e) = self.write(End::Open, call) {
             self.ledger.refusal(&e.to_string())
         } else {
+            self.catch_up();
             return Ok(true);
         };
         if serve_unaccounted { Ok(false) } else { Err(refusal) }
     }
 
-    /// A call is over. Where it was opened and the disk does not take its end any more, that is booked out of memory.
+    /// A call is over. Where it was opened and the disk does not take its end any more, that is booked out of memory, and
+    /// written as soon as there is room: whichever comes first.
     pub fn settle(&self, call: &Settled, was_opened: bool) {
         if !was_opened && self.ledger.is_full.load(Ordering::Relaxed) {
             return;
@@ -186,7 +195,25 @@ impl Pen {
             self.ledger.say(&format!("the end of call {} cannot be written to the spool: {e}", call.row.id));
             self.ledger.unwritten.lock().unwrap_or_else(PoisonError::into_inner).push(call.clone());
             self.ledger.changed();
+            self.late.borrow_mut().push(call.clone());
+        } else {
+            self.catch_up();
         }
+    }
+
+    /// Writes what the disk did not take before. No more of it can come together than calls were under way.
+    fn catch_up(&self) {
+        if self.late.borrow().is_empty() {
+            return;
+        }
+        let mut late = std::mem::take(&mut *self.late.borrow_mut());
+        while let Some(call) = late.last() {
+            if self.write(End::Settle, call).is_err() {
+                break;
+            }
+            late.pop();
+        }
+        *self.late.borrow_mut() = late;
     }
 
     fn write(&self, end: End, call: &Settled) -> io::Result<()> {
@@ -204,6 +231,18 @@ impl Pen {
         }
         self.ledger.changed();
         Ok(())
+    }
+}
+
+impl Drop for Pen {
+    fn drop(&mut self) {
+        self.catch_up();
+        let lost = self.late.borrow().len();
+        if lost > 0 {
+            tracing::error!(
+                "the ends of {lost} calls could not be written to the spool; those that the database has not got either are interrupted ones for the next start"
+            );
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::ledger::{LedgerRow, Prompt, floor_id};
 use super::records::{self, Listed, MOST};
-use super::sql::{Cell, Record, Row, Value, Where, select};
+use super::sql::{Cell, Record, Row, Value, Where, anywhere, select};
 use super::{Result, Store};
 
 /// Which calls are wanted; what is none does not count.
@@ -30,6 +30,8 @@ pub struct LogFilter {
     pub status: Option<String>,
     pub error_code: Option<String>,
     pub error_class: Option<String>,
+    /// A part of the error's text, in any case.
+    pub error: Option<String>,
     pub key_alias: Option<String>,
     pub min_nanos: Option<i64>,
     pub max_nanos: Option<i64>,
@@ -52,6 +54,26 @@ impl LogFilter {
             Some(_) => "tagged.id",
             None => "ledger.id",
         }
+    }
+
+    /// Whether it asks for what no index has in the order of ids: rows that do not fit are read then, and passed over.
+    fn passes_over(&self) -> bool {
+        let LogFilter { organization_id, deployment, provider, call_type, tool, .. } = self;
+        let LogFilter { error_code, error_class, error, key_alias, min_nanos, max_nanos, cache_hit, .. } = self;
+        let texts = [organization_id, deployment, provider, call_type, tool, error_code, error_class, error, key_alias];
+        texts.iter().any(|text| text.is_some())
+            || min_nanos.is_some()
+            || max_nanos.is_some()
+            || cache_hit.is_some()
+            || self.team_ids.is_some()
+    }
+
+    /// The same without what no index has.
+    fn by_index(&self) -> LogFilter {
+        let LogFilter { from, to, key_id, user_id, team_id, end_user, session_id, model_group, tag, status, .. } =
+            self.clone();
+        let rest = LogFilter::default();
+        LogFilter { from, to, key_id, user_id, team_id, end_user, session_id, model_group, tag, status, ..rest }
     }
 
     fn conditions(&self) -> Where {
@@ -88,6 +110,9 @@ impl LogFilter {
         }
         filter.and_some("error_code = ?", self.error_code.as_ref());
         filter.and_some("error_class = ?", self.error_class.as_ref());
+        if let Some(part) = &self.error {
+            filter.and("lower(error) LIKE ? ESCAPE '!'", [anywhere(part)]);
+        }
         filter.and_some("key_alias = ?", self.key_alias.as_ref());
         filter.and_some("cost_nanos >= ?", self.min_nanos.as_ref());
         filter.and_some("cost_nanos <= ?", self.max_nanos.as_ref());
@@ -104,13 +129,17 @@ pub enum LogOrder {
     Oldest,
 }
 
+/// Rows that are looked at for one page, where most of them may not fit.
+const LOOKED_AT: i64 = 20_000;
+
 /// Three look-ups by an index each; with `OR`, a database may read the whole ledger in the order of its key instead.
 const BY_ANY_ID: &str = " WHERE id IN (SELECT id FROM ledger WHERE id = $1 \
     UNION SELECT id FROM ledger WHERE client_id = $1 UNION SELECT id FROM ledger WHERE upstream_id = $1) \
     ORDER BY id DESC LIMIT $2";
 
 impl Store {
-    /// A part of the calls; `after` is what [`Listed::next`] said before.
+    /// A part of the calls; `after` is what [`Listed::next`] said before. No page looks at more than a bounded number of
+    /// rows, so that one may be short, or empty, and still have a next.
     ///
     /// # Errors
     /// The database does not answer.
@@ -130,6 +159,14 @@ impl Store {
             (LogOrder::Oldest, Some(_)) => ("tagged.id > ?", "ASC"),
         };
         conditions.and_some(beyond, after.as_ref());
+        let last = if filter.passes_over() { self.last_looked_at(filter, order, after.as_ref()).await? } else { None };
+        let within = match (order, &filter.tag) {
+            (LogOrder::Newest, None) => "ledger.id >= ?",
+            (LogOrder::Newest, Some(_)) => "tagged.id >= ?",
+            (LogOrder::Oldest, None) => "ledger.id <= ?",
+            (LogOrder::Oldest, Some(_)) => "tagged.id <= ?",
+        };
+        conditions.and_some(within, last.as_ref());
         let limit = limit.clamp(1, MOST);
         let most = conditions.bind(Value::Int(limit + 1));
         let columns: Vec<String> = LedgerRow::COLUMNS.iter().map(|c| format!("ledger.{}", c.name)).collect();
@@ -144,8 +181,52 @@ impl Store {
         let mut rows = rows.into_iter().map(LedgerRow::read).collect::<Result<Vec<_>>>()?;
         let more = rows.len() as i64 > limit;
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-        let next = rows.last().filter(|_| more).map(|row| row.id.clone());
+        let next = rows.last().filter(|_| more).map(|row| row.id.clone()).or(last);
         Ok(Listed { rows, next })
+    }
+
+    /// The id of the last row that a page looks at, where there are more behind it.
+    async fn last_looked_at(
+        &self,
+        filter: &LogFilter,
+        order: LogOrder,
+        after: Option<&String>,
+    ) -> Result<Option<String>> {
+        let filter = filter.by_index();
+        let mut conditions = filter.conditions();
+        let (beyond, direction) = match (order, &filter.tag) {
+            (LogOrder::Newest, None) => ("ledger.id < ?", "DESC"),
+            (LogOrder::Newest, Some(_)) => ("tagged.id < ?", "DESC"),
+            (LogOrder::Oldest, None) => ("ledger.id > ?", "ASC"),
+            (LogOrder::Oldest, Some(_)) => ("tagged.id > ?", "ASC"),
+        };
+        conditions.and_some(beyond, after);
+        let skip = conditions.bind(Value::Int(LOOKED_AT));
+        let id = filter.id();
+        let sql = format!(
+            "SELECT {id} FROM {}{} ORDER BY {id} {direction} LIMIT 1 OFFSET {skip}",
+            filter.source(),
+            conditions.text()
+        );
+        self.db.search(&sql, conditions.params).await?.rows.pop().map(Row::one).transpose()
+    }
+
+    /// How many calls there are, as far as a page would look for them: up to `most`, and whether there may be more.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn roughly_count_logs(&self, filter: &LogFilter, most: i64) -> Result<(i64, bool)> {
+        let last = if filter.passes_over() { self.last_looked_at(filter, LogOrder::Newest, None).await? } else { None };
+        let mut conditions = filter.conditions();
+        conditions.and_some(if filter.tag.is_some() { "tagged.id >= ?" } else { "ledger.id >= ?" }, last.as_ref());
+        let limit = conditions.bind(Value::Int(most.max(1)));
+        let sql = format!(
+            "SELECT COUNT(*) FROM (SELECT 1 AS one FROM {}{} LIMIT {limit}) AS found",
+            filter.source(),
+            conditions.text()
+        );
+        let count = self.db.search(&sql, conditions.params).await?.rows.pop().map_or(Ok(0), Row::one)?;
+        Ok((count, last.is_some() || count >= most))
     }
 
     /// How many calls there are, counted up to `most`: nobody waits for a number of millions.

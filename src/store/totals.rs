@@ -212,6 +212,27 @@ impl Store {
     }
 }
 
+impl Store {
+    /// Whatever all entities of these kinds have spent no longer counts.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn forgive_all(&self, kinds: &[Kind], at: i64) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let mut whom: Vec<(Kind, String)> = Vec::new();
+        for kind in kinds {
+            let sql = "SELECT DISTINCT id FROM totals WHERE kind = $1";
+            for row in tx.run(sql, vec![kind.to_value()]).await?.rows {
+                whom.push((*kind, row.one()?));
+            }
+        }
+        let keys: Vec<String> = whom.iter().filter(|(kind, _)| *kind == Kind::Key).map(|(_, id)| id.clone()).collect();
+        forgive(&mut tx, whom).await?;
+        super::changes::note(&mut tx, "key", &keys, at).await?;
+        tx.commit().await
+    }
+}
+
 async fn find(db: &Db, entities: &[Entity]) -> Result<Vec<Total>> {
     let mut found = Vec::new();
     for part in entities.chunks(200) {

@@ -11,11 +11,19 @@ enum Framing {
     Chunked,
 }
 
+/// The key that the gateway's configuration names.
+pub const KEY: &str = "sk-bench";
+
 /// The bytes of a POST as an OpenAI client would send it.
 pub fn request(host: SocketAddr, body: &str) -> Vec<u8> {
+    post(host, "/v1/chat/completions", KEY, body)
+}
+
+/// The same to another path, with another key.
+pub fn post(host: SocketAddr, path: &str, key: &str, body: &str) -> Vec<u8> {
     format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: application/json\r\n\
-         Content-Type: application/json\r\nAuthorization: Bearer sk-bench\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: application/json\r\n\
+         Content-Type: application/json\r\nAuthorization: Bearer {key}\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

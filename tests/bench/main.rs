@@ -4,10 +4,16 @@
 //! An aim that is missed is printed, never a failure; a wrong answer is one.
 
 mod cpu;
+#[path = "../support/feed.rs"]
+#[expect(dead_code, clippy::unwrap_used, reason = "it belongs to the tests, which stop at what they did not expect")]
+mod feed;
 mod http;
 mod load;
 mod measure;
 mod mock;
+#[path = "../support/postgres.rs"]
+#[expect(dead_code, clippy::unwrap_used, clippy::expect_used, reason = "as above")]
+mod postgres;
 mod proxy;
 mod report;
 
@@ -20,7 +26,7 @@ use std::time::{Duration, Instant};
 const USAGE: &str = "\
 Usage: tests/bench/run [OPTIONS]
 
-  --only ROW      small, large, events, latency, first, memory or start; may be given several times
+  --only ROW      small, large, events, latency, first, ledger, memory or start; may be given several times
   --seconds N     length of one measurement [default: 2]
   --gateway PATH  the binary to measure [default: the one just built]
   --control       measure a second nginx in the gateway's place: what differs from 1 is noise

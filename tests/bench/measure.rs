@@ -1,6 +1,7 @@
 //! The measurements: what is sent, what is read off, and the rounds in which the sides take turns.
 
 use crate::load::{self, Connections, Mark};
+use crate::postgres::Postgres;
 use crate::proxy::{self, Proxy};
 use crate::report::{Aim, Row, quantile};
 use crate::{cpu, http, mock};
@@ -25,8 +26,10 @@ const STREAM_RATE: u32 = 200;
 const STARTS: usize = 7;
 const WARM_UP_EVENTS: u128 = 60;
 const WARM_UP: Duration = Duration::from_millis(100);
+/// How long a proxy must have nothing to do until all that it was given counts as done.
+const QUIET: Duration = Duration::from_millis(700);
 /// Added to the length of a measurement before it is given up.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `--only` can name; a measurement gives one row or two.
 #[derive(Clone, Copy, PartialEq)]
@@ -36,14 +39,15 @@ pub enum Measure {
     Events,
     Latency,
     First,
+    Ledger,
     Memory,
     Start,
 }
 
 impl Measure {
     /// Memory comes after all load, because it reports the peak.
-    pub const ALL: [Self; 7] =
-        [Self::Small, Self::Large, Self::Events, Self::Latency, Self::First, Self::Memory, Self::Start];
+    pub const ALL: [Self; 8] =
+        [Self::Small, Self::Large, Self::Events, Self::Latency, Self::First, Self::Ledger, Self::Memory, Self::Start];
 
     pub fn named(name: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|measure| measure.name() == name);
@@ -57,6 +61,7 @@ impl Measure {
             Self::Events => "events",
             Self::Latency => "latency",
             Self::First => "first",
+            Self::Ledger => "ledger",
             Self::Memory => "memory",
             Self::Start => "start",
         }
@@ -110,6 +115,7 @@ impl Bench {
             Measure::Events => self.events(),
             Measure::Latency => self.latency(),
             Measure::First => self.first(),
+            Measure::Ledger => self.ledger(),
             Measure::Memory => self.memory(),
             Measure::Start => self.starts(),
         }
@@ -236,6 +242,53 @@ impl Bench {
         Ok(rounds)
     }
 
+    /// What a call costs more when it has a key, a price and a row: the booking is waited for, so that all of it counts.
+    fn ledger(&self) -> io::Result<Vec<Row>> {
+        let Some(binary) = &self.gateway else { return Ok(Vec::new()) };
+        let postgres = Postgres::start();
+        let url = postgres.as_ref().map(Postgres::url);
+        let mut sides = vec![Booking::start(proxy::accounting(binary, self.mock, None, &self.extra)?, "SQLite")?];
+        if let Some(url) = &url {
+            sides.push(Booking::start(proxy::accounting(binary, self.mock, Some(url), &self.extra)?, "Postgres")?);
+        }
+        let body = small_body("");
+        let [nginx, plain] = &self.sides;
+        let mut rounds = vec![[Vec::new(), Vec::new()]; sides.len()];
+        for _ in 0..ROUNDS {
+            let cost = |proxy, request| self.within(self.booked_slice(proxy, request));
+            let nginx_cost = cost(&nginx.proxy, http::request(nginx.proxy.address, &body))?;
+            let plain_cost = cost(&plain.proxy, http::request(plain.proxy.address, &body))?;
+            for (side, rounds) in sides.iter().zip(&mut rounds) {
+                let request = http::post(side.proxy.address, "/v1/chat/completions", &side.key, &body);
+                let booked = cost(&side.proxy, request).map_err(|error| side.proxy.blame(error))?;
+                rounds[0].push(nginx_cost);
+                rounds[1].push(booked - plain_cost);
+            }
+        }
+        let rows = sides.iter().zip(&rounds).map(|(side, rounds)| {
+            // The aim is that of Postgres; SQLite does the database's work too.
+            let (name, aim) = match side.engine {
+                "Postgres" => ("CPU added by key, price and ledger", Aim::TimesAtMost(0.4)),
+                _ => ("the same on SQLite, its work included", Aim::Shown),
+            };
+            row(name, "µs", aim, rounds, |cost| *cost)
+        });
+        Ok(rows.rev().collect())
+    }
+
+    /// Processor time of a request until everything that it left behind is done.
+    async fn booked_slice(&self, proxy: &Proxy, request: Vec<u8>) -> io::Result<f64> {
+        let mut connections = Connections::open(proxy.address, CONNECTIONS).await?;
+        let request = Arc::from(request);
+        connections.ask_for(&request, WARM_UP).await?;
+        settled(proxy).await?;
+        let cpu = cpu::spent(proxy.pid())?;
+        let answers = connections.ask_for(&request, self.length / 2).await?;
+        settled(proxy).await?;
+        let cpu = cpu::spent(proxy.pid())?.saturating_sub(cpu);
+        Ok(micros(cpu) / answers as f64)
+    }
+
     fn memory(&self) -> io::Result<Vec<Row>> {
         let [nginx, gateway] = &self.sides;
         let idle = [vec![nginx.idle], vec![gateway.idle]];
@@ -280,6 +333,37 @@ impl Side {
         std::thread::sleep(Duration::from_millis(500));
         let idle = cpu::resident(proxy.pid())?;
         Ok(Self { proxy, idle })
+    }
+}
+
+/// A gateway that books, with a key of its store.
+struct Booking {
+    proxy: Proxy,
+    engine: &'static str,
+    key: String,
+}
+
+impl Booking {
+    fn start(proxy: Proxy, engine: &'static str) -> io::Result<Self> {
+        let made = load::ask_once(proxy.address, &http::post(proxy.address, "/key/generate", http::KEY, "{}"))
+            .map_err(|error| proxy.blame(error))?;
+        let made = String::from_utf8_lossy(&made).into_owned();
+        let key = made.split_once(r#""key":""#).and_then(|(_, rest)| rest.split('"').next());
+        let key = key.ok_or_else(|| io::Error::other(format!("no key: {made}")))?.to_owned();
+        Ok(Self { proxy, engine, key })
+    }
+}
+
+/// Waits until a proxy has nothing left to do: until it uses less than a hundredth of a processor.
+async fn settled(proxy: &Proxy) -> io::Result<()> {
+    let mut before = cpu::spent(proxy.pid())?;
+    loop {
+        tokio::time::sleep(QUIET).await;
+        let now = cpu::spent(proxy.pid())?;
+        if now.saturating_sub(before) < QUIET / 100 {
+            return Ok(());
+        }
+        before = now;
     }
 }
 

@@ -72,15 +72,26 @@ pub fn nginx(upstream: SocketAddr) -> io::Result<Proxy> {
     Ok(Proxy { name: "nginx", address, child, _folder: folder, _reserved: Some(reserved) })
 }
 
-/// The gateway `binary` with one deployment at `upstream`; `extra` is appended to its configuration.
+/// The gateway `binary` with one deployment at `upstream`, which books nothing; `extra` is appended to its configuration.
 ///
 /// It inherits its socket, so a request can wait there from before the process exists.
 pub fn gateway(binary: &Path, upstream: SocketAddr, extra: &str) -> io::Result<Proxy> {
+    start_gateway(binary, upstream, "ledger.disabled = true", "", extra)
+}
+
+/// The same with a price, and with a row for each call in this database; none is SQLite.
+pub fn accounting(binary: &Path, upstream: SocketAddr, database: Option<&str>, extra: &str) -> io::Result<Proxy> {
+    let database = database.map_or_else(String::new, |url| format!("database_url = \"{url}\""));
+    let price = ", info = { input_cost_per_token = 0.000001, output_cost_per_token = 0.00001 }";
+    start_gateway(binary, upstream, &database, price, extra)
+}
+
+fn start_gateway(binary: &Path, upstream: SocketAddr, lines: &str, price: &str, extra: &str) -> io::Result<Proxy> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     let address = listener.local_addr()?;
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("gateway.toml");
-    fs::write(&config, gateway_config(folder.path(), upstream, extra))?;
+    fs::write(&config, gateway_config(folder.path(), upstream, lines, price, extra))?;
     let mut command = command("sh");
     command.args(["-c", HAND_OVER]).arg(binary);
     command.args(["serve", "--config"]).arg(&config);
@@ -100,7 +111,7 @@ fn command(program: &str) -> Command {
     command
 }
 
-fn gateway_config(folder: &Path, upstream: SocketAddr, extra: &str) -> String {
+fn gateway_config(folder: &Path, upstream: SocketAddr, lines: &str, price: &str, extra: &str) -> String {
     // Dotted and inline: with no table open at its end, an appended text may begin with top-level keys.
     let state = folder.join("state");
     format!(
@@ -108,8 +119,8 @@ fn gateway_config(folder: &Path, upstream: SocketAddr, extra: &str) -> String {
 state_dir = "{state}"
 log.level = "off"
 server.workers = 2
-ledger.disabled = true
-models = [{{ name = "bench", model = "openai_like/bench-up", api_base = "http://{upstream}/v1", api_key = "up" }}]
+{lines}
+models = [{{ name = "bench", model = "openai_like/bench-up", api_base = "http://{upstream}/v1", api_key = "up"{price} }}]
 {extra}
 "#,
         state = state.display()

@@ -9,6 +9,8 @@ pub enum Aim {
     TimesAtLeast(f64),
     /// At most this, in the figure's own unit.
     AtMost(f64),
+    /// No aim: a ratio to look at.
+    Shown,
 }
 
 /// One row of the table.
@@ -43,6 +45,7 @@ impl Row {
         match self.aim {
             Aim::TimesAtMost(most) | Aim::AtMost(most) => judged <= most,
             Aim::TimesAtLeast(least) => judged >= least,
+            Aim::Shown => true,
         }
     }
 
@@ -51,6 +54,7 @@ impl Row {
             Aim::TimesAtMost(most) => format!("at most {most} x"),
             Aim::TimesAtLeast(least) => format!("at least {least} x"),
             Aim::AtMost(most) => format!("at most {most} {}", self.unit),
+            Aim::Shown => "none".to_owned(),
         }
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 fn a_postgres_that_comes_and_goes_costs_no_call() {
     let away = Duration::from_secs(setting("GATEWAY_OUTAGE", 1));
     on_postgres(|postgres, database| {
-        let load = Load::new(database, "", Duration::from_millis(5));
+        // A key is good for as long as all of this takes.
+        let load = Load::new(database, "[store]\nkey_cache_age = \"10m\"\n", Duration::from_millis(5));
         let state = tempfile::tempdir().unwrap();
         let mut gateway = load.gateway(state.path(), &[]);
         load.during(&gateway, || {

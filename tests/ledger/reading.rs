@@ -36,6 +36,8 @@ fn rows_and_sums_are_told_in_litellms_shapes() {
         assert_eq!(found(&gateway, "request_id=chatcmpl-9a1").len(), 3);
         assert_eq!(found(&gateway, &format!("request_id={}", rows[2]["request_id"].as_str().unwrap())), ["one"]);
         assert_eq!(found(&gateway, "status_filter=failure").len(), 0);
+        assert_eq!(found(&gateway, "custom_llm_provider=openai&min_spend=0.00001"), ["three", "two", "one"]);
+        assert_eq!(found(&gateway, "error_message=broke").len(), 0);
         assert_eq!(found(&gateway, "limit=2"), ["three", "two"]);
         let after = rows[1]["request_id"].as_str().unwrap();
         assert_eq!(found(&gateway, &format!("limit=2&after={after}")), ["one"]);
@@ -98,6 +100,47 @@ fn a_call_is_booked_on_its_key_user_and_tags() {
     assert_eq!(money(&get("/user/daily/activity?user_id=ann")["metadata"]["total_spend"]), 1);
     // What others spend is not for everybody.
     gateway.call("GET", "/spend/logs", &headers, b"").error(403);
+}
+
+#[test]
+fn a_user_sees_his_own_calls_and_no_others() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = Gateway::start(&priced("", &up));
+    let made = |user: &str| {
+        let wanted = format!(r#"{{"user_id":"{user}","user_role":"internal_user","auto_create_key":false}}"#);
+        gateway.post("/user/new", wanted).ok();
+        let made = gateway.post("/key/generate", format!(r#"{{"user_id":"{user}"}}"#)).ok().json();
+        made["key"].as_str().unwrap().to_owned()
+    };
+    let (ann, bob) = (made("ann"), made("bob"));
+    let get = |key: &str, path: &str| gateway.call("GET", path, &[("x-api-key", key)], b"");
+    for (key, id) in [(&ann, "a1"), (&bob, "b1"), (&ann, "a2")] {
+        let headers = [("x-api-key", key.as_str()), ("Content-Type", "application/json"), ("x-request-id", id)];
+        gateway.call("POST", "/v1/chat/completions", &headers, crate::chat::HELLO.as_bytes()).ok();
+    }
+    rows(&gateway, 3);
+    let ids = |key: &str, path: &str| -> Vec<String> {
+        let told = get(key, path).ok().json();
+        let rows = told.get("data").unwrap_or(&told).as_array().unwrap().clone();
+        rows.iter().map(|row| row["metadata"]["client_id"].as_str().unwrap().to_owned()).collect()
+    };
+    for path in ["/spend/logs", "/spend/logs?user_id=bob", "/spend/logs/ui?user_id=bob", "/spend/logs/v2"] {
+        assert_eq!(ids(&ann, path), ["a2", "a1"], "{path}");
+    }
+    assert_eq!(ids(&ann, "/spend/logs?request_id=b1"), [""; 0]);
+    assert_eq!(ids(&bob, "/spend/logs?request_id=b1"), ["b1"]);
+    for path in ["/user/daily/activity?user_id=bob", "/user/daily/activity/aggregated"] {
+        assert_eq!(get(&ann, path).ok().json()["metadata"]["total_api_requests"], 2, "{path}");
+    }
+    for path in ["/spend/keys", "/global/spend", "/team/daily/activity", "/spend/logs/ui/x", "/global/activity"] {
+        get(&ann, path).error(403);
+    }
+    // Only who has the master key sets back what all have spent.
+    gateway.call("POST", "/global/spend/reset", &[("x-api-key", &ann)], b"").error(403);
+    gateway.post("/global/spend/reset", "").ok();
+    assert_eq!(money(&gateway.get(&format!("/key/info?key={ann}")).ok().json()["info"]["spend"]), 0);
+    assert_eq!(money(&gateway.get("/global/spend").ok().json()["spend"]), 3);
+    assert_eq!(rows(&gateway, 3).len(), 3);
 }
 
 /// How often the price of a call.

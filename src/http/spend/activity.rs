@@ -42,6 +42,10 @@ pub async fn daily(request: HttpRequest) -> HttpResponse {
             (Kind::Gateway, &[])
         };
         let ids = asked.one(names).map(|ids| ids.split(',').map(|id| id.trim().to_owned()).collect());
+        let (kind, ids) = match &asked.own {
+            Some(user) => (Kind::User, Some(vec![user.clone()])),
+            None => (kind, ids),
+        };
         let is_whole = path.ends_with("/aggregated");
         answer(&asked, kind, ids, is_whole).await
     })

@@ -17,7 +17,7 @@ const COUNTED: i64 = 10_000;
 pub async fn list(request: HttpRequest) -> HttpResponse {
     told(&request, |asked| async move {
         if let Some(id) = asked.one(&["request_id"]) {
-            let rows = asked.store.logs_by_any_id(&id).await?;
+            let rows = by_id(&asked, &id).await?;
             return Ok(rows.iter().map(shown).collect());
         }
         let both = asked.one(&["start_date"]).is_some() && asked.one(&["end_date"]).is_some();
@@ -25,15 +25,25 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
             return by_day(&asked).await;
         }
         let limit = asked.number("limit", MOST, MOST)?;
-        let after = asked.one(&["after"]);
-        let found = asked.store.logs(&filter(&asked)?, LogOrder::Newest, after.as_deref(), limit).await?;
-        Ok(found.rows.iter().map(shown).collect())
+        let mut after = asked.one(&["after"]);
+        let filter = filter(&asked)?;
+        // This answer has no place for where the next part begins, so a short one has to be the end.
+        let mut rows = Vec::new();
+        loop {
+            let left = limit - rows.len() as i64;
+            let found = asked.store.logs(&filter, LogOrder::Newest, after.as_deref(), left).await?;
+            rows.extend(found.rows);
+            after = found.next;
+            if after.is_none() || rows.len() as i64 >= limit {
+                return Ok(rows.iter().map(shown).collect());
+            }
+        }
     })
     .await
 }
 
 /// `GET /spend/logs/ui` and `/spend/logs/v2`: a page of rows. `after` is the `next` of the page before; page numbers
-/// reach as far as the first thousand rows.
+/// reach as far as the first thousand rows. A page whose filter fits few rows may be short and still have a `next`.
 pub async fn page(request: HttpRequest) -> HttpResponse {
     told(&request, |asked| async move {
         let size = asked.number("page_size", 50, 100)?;
@@ -47,7 +57,7 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             return Err(Error::invalid("Rows are sorted by startTime alone.").at_param("sort_by"));
         }
         if let Some(id) = asked.one(&["request_id"]) {
-            let rows = asked.store.logs_by_any_id(&id).await?;
+            let rows = by_id(&asked, &id).await?;
             let total = rows.len();
             let data: Value = rows.iter().map(shown).collect();
             return Ok(
@@ -63,12 +73,12 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
             .at_param("page"));
         }
         let found = asked.store.logs(&filter, order, after.as_deref(), skip + size).await?;
-        let total = asked.store.count_logs(&filter, COUNTED).await?;
+        let (total, is_capped) = asked.store.roughly_count_logs(&filter, COUNTED).await?;
         let data: Value = found.rows.iter().skip(usize::try_from(skip).unwrap_or(0)).map(shown).collect();
         Ok(json!({
             "data": data,
             "total": total,
-            "total_is_capped": total >= COUNTED,
+            "total_is_capped": is_capped,
             "page": page,
             "page_size": size,
             "total_pages": (total + size - 1) / size,
@@ -93,13 +103,20 @@ pub async fn one(request: HttpRequest) -> HttpResponse {
     .await
 }
 
+/// The calls that have this id, as far as whoever asks may see them.
+async fn by_id(asked: &Asked, id: &str) -> Result<Vec<LedgerRow>> {
+    let mut rows = asked.store.logs_by_any_id(id).await?;
+    rows.retain(|row| asked.own.is_none() || row.user_id == asked.own);
+    Ok(rows)
+}
+
 fn filter(asked: &Asked) -> Result<LogFilter> {
     let status = asked.one(&["status_filter", "status"]);
     Ok(LogFilter {
         from: asked.time(&["start_date", "startTime"], false)?,
         to: asked.time(&["end_date", "endTime"], true)?,
         key_id: asked.key_id.clone(),
-        user_id: asked.one(&["user_id", "internal_user"]),
+        user_id: asked.user(),
         team_id: asked.one(&["team_id"]),
         organization_id: asked.one(&["organization_id"]),
         end_user: asked.one(&["end_user"]),
@@ -113,6 +130,7 @@ fn filter(asked: &Asked) -> Result<LogFilter> {
         status,
         error_code: asked.one(&["error_code"]),
         error_class: asked.one(&["error_class"]),
+        error: asked.one(&["error_message"]),
         key_alias: asked.one(&["key_alias"]),
         min_nanos: asked.nanos("min_spend")?,
         max_nanos: asked.nanos("max_spend")?,
@@ -124,7 +142,7 @@ fn filter(asked: &Asked) -> Result<LogFilter> {
 /// The spend of each day, by user and by model.
 async fn by_day(asked: &Asked) -> Result<Value> {
     let (from, to) = asked.days()?;
-    let user = asked.one(&["user_id"]);
+    let user = asked.user();
     let filter = |kind, ids| DailyFilter {
         kind,
         ids,

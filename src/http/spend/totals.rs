@@ -1,11 +1,14 @@
 //! Who spent how much.
 
 use super::{Asked, dollars, told};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind as ErrorKind, Result};
+use crate::http::models::admitted;
+use crate::http::reply::{self, plain};
 use crate::store::{By, DailyFilter, Entity, Kind, ReportOrder, ReportRow};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Instant;
 
 /// Rows of a report.
 const MOST: i64 = 100_000;
@@ -100,6 +103,27 @@ pub async fn all(request: HttpRequest) -> HttpResponse {
         Ok(json!({"spend": dollars(spent), "max_budget": 0}))
     })
     .await
+}
+
+/// `POST /global/spend/reset`: keys and teams begin again from nothing; the rows of their calls stay. The master key
+/// alone may do so, as in LiteLLM.
+pub async fn reset(request: HttpRequest) -> HttpResponse {
+    let started = Instant::now();
+    let result = async {
+        let (_, caller) = admitted(&request).await?;
+        if caller.holder().is_some() {
+            let message = "Only the master key may set back what all keys and teams have spent.";
+            return Err(Error::new(ErrorKind::Forbidden, message).with_type("auth_error"));
+        }
+        let store = reply::worker(&request)?.gateway.store.clone();
+        store.forgive_all(&[Kind::Key, Kind::Team], crate::database::now()).await?;
+        Ok(HttpResponse::Ok().json(json!({
+            "message": "The spend of all keys and teams is 0; the rows of their calls stay.",
+            "status": "success",
+        })))
+    };
+    let result = result.await;
+    plain(&request, started, result)
 }
 
 /// `GET /global/spend/logs`: the spend of each day.

@@ -179,6 +179,29 @@ async fn a_page_is_read_by_an_index_and_not_by_the_whole_ledger(store: Store) {
     let rest = store.logs(&filter, LogOrder::Oldest, page.next.as_deref(), 150).await.unwrap();
     assert_eq!((page.rows.len(), rest.rows.len(), rest.next), (150, 50, None));
     assert_eq!(store.count_logs(&filter, 1000).await.unwrap(), 200);
+    // What no index has is looked for in a bounded part at a time.
+    let mut tx = store.db.begin().await.unwrap();
+    tx.batch("UPDATE ledger SET provider = 'rare' WHERE id = (SELECT MIN(id) FROM ledger)").await.unwrap();
+    tx.batch(&format!(
+        "INSERT INTO ledger (id, started_at, ended_at, call_type, endpoint, model, status) \
+         SELECT '{prefix}-7000-9000-0000000' || CAST(10000 + n AS TEXT), {NOW}, {NOW}, 'a', '/', 'm', 'success' \
+         FROM ({series}) AS series"
+    ))
+    .await
+    .unwrap();
+    tx.commit().await.unwrap();
+    let rare = LogFilter { provider: some("rare"), ..LogFilter::default() };
+    assert_eq!(store.roughly_count_logs(&rare, 100).await.unwrap(), (0, true));
+    let (mut after, mut found, mut pages) = (None, 0, 0);
+    loop {
+        let page = store.logs(&rare, LogOrder::Newest, after.as_deref(), 50).await.unwrap();
+        (found, pages) = (found + page.rows.len(), pages + 1);
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!((found, pages), (1, 2));
     for condition in ["id < 'x'", "key_id = 'k7' AND id < 'x'", "status = 'failure' AND status <> 'success'"] {
         let explain = if store.engine() == Engine::Postgres { "EXPLAIN" } else { "EXPLAIN QUERY PLAN" };
         let sql = format!("{explain} SELECT * FROM ledger WHERE {condition} ORDER BY id DESC LIMIT 50");
