@@ -2,6 +2,8 @@
 
 mod import;
 mod keys;
+mod people;
+mod place;
 mod store;
 mod units;
 
@@ -36,6 +38,10 @@ enum Command {
     Reload(Reload),
     /// Make, list, show, revoke and rotate keys of callers
     Key(keys::Keys),
+    /// Make, list, show, change and delete users
+    User(people::Users),
+    /// Make, list, show, change and delete teams, and say who is in them
+    Team(people::Teams),
     /// Bring the tables of the database up to date; a gateway that starts does so by itself
     Migrate(store::Migrate),
     /// Look after the store of keys, people and spend
@@ -174,6 +180,8 @@ pub fn run() -> ExitCode {
         }
         Command::Reload(args) => reload(args),
         Command::Key(args) => keys::run(args).and_then(|text| print(text.as_bytes())),
+        Command::User(args) => people::users(args).and_then(|text| print(text.as_bytes())),
+        Command::Team(args) => people::teams(args).and_then(|text| print(text.as_bytes())),
         Command::Migrate(args) => store::migrate(args).and_then(|text| print(text.as_bytes())),
         Command::Store(act) => store::run(act).and_then(|text| print(text.as_bytes())),
         Command::Doctor(args) => {

@@ -220,7 +220,7 @@ fn readiness_tells_of_the_store_and_a_postgres_that_is_down_is_a_503() {
 }
 
 /// Waits for an answer of that status.
-fn until(what: &str, status: u16, ask: impl Fn() -> Answer) -> Duration {
+pub fn until(what: &str, status: u16, ask: impl Fn() -> Answer) -> Duration {
     let begun = Instant::now();
     loop {
         let answer = ask();
@@ -270,9 +270,15 @@ fn two_gateways_share_a_postgres_that_may_go_away() {
 
 /// Runs `gateway key` beside a gateway, on its files.
 fn shell(gateway: &Gateway, words: &[&str]) -> (bool, String) {
+    beside(gateway, "key", words)
+}
+
+/// Runs a command on the store of a running gateway.
+pub fn beside(gateway: &Gateway, command: &str, words: &[&str]) -> (bool, String) {
     let dir = gateway.dir();
+    let word = command;
     let mut command = std::process::Command::new(crate::support::setup::PROGRAM);
-    command.env_clear().arg("key").args(words).arg("--state-dir").arg(dir);
+    command.env_clear().arg(word).args(words).arg("--state-dir").arg(dir);
     command.arg("--config").arg(dir.join("gateway.toml")).arg("--env-file").arg(dir.join("env"));
     let output = command.stdin(std::process::Stdio::null()).output().unwrap();
     let text = String::from_utf8_lossy(if output.status.success() { &output.stdout } else { &output.stderr });

@@ -1,6 +1,6 @@
 //! Users, teams, budgets and customers, and what follows for their keys.
 
-use crate::keys::{chat, generate, get, post, serve, text};
+use crate::keys::{beside, chat, generate, get, post, serve, text, until};
 use crate::support::Gateway;
 use serde_json::{Value, json};
 
@@ -145,4 +145,54 @@ fn budgets_and_customers_are_kept() {
     for path in ["/budget/list", "/customer/list", "/user/list"] {
         get(&gateway, text(&guest["key"]), path).error(403);
     }
+}
+
+#[test]
+fn the_shell_makes_changes_and_deletes_people_of_a_running_gateway() {
+    let gateway = serve();
+    let run = |command: &str, words: &[&str]| {
+        let (done, text) = beside(&gateway, command, words);
+        assert!(done, "{command} {words:?}: {text}");
+        text
+    };
+    let read = |text: String| serde_json::from_str::<Value>(&text).unwrap();
+    let team = read(run("team", &["create", "home", "--model", "small", "--max-budget", "20", "--tpm-limit", "1000"]));
+    assert_eq!((&team["models"], &team["max_budget"]), (&json!(["small"]), &json!(20.0)));
+    let ann = ["create", "ann", "--email", "ann@home.example", "--role", "internal_user", "--team", "home"];
+    assert_eq!(read(run("user", &ann))["teams"], json!(["home"]));
+    run("team", &["add", "home", "ann", "--admin", "--max-budget", "2.5"]);
+    let key = run("key", &["create", "--user", "ann", "--team", "home"]);
+    chat(&gateway, &key).ok();
+    let info = gateway.get("/team/info?team_id=home").ok().json();
+    assert_eq!(info["team_info"]["admins"], json!(["ann"]));
+    assert_eq!(info["team_memberships"][0]["litellm_budget_table"]["max_budget"], 2.5);
+    assert_eq!(run("team", &["list"]), "home\t-\t1\t-");
+    assert_eq!(run("user", &["list"]), "ann\tinternal_user\tann@home.example\t-\t-");
+    run("user", &["block", "ann"]);
+    until("a blocked user", 401, || chat(&gateway, &key));
+    run("user", &["unblock", "ann"]);
+    until("a user who is not blocked any more", 200, || chat(&gateway, &key));
+    let changed = read(run("user", &["update", "ann", "--alias", "Ann", "--max-budget", "3"]));
+    assert_eq!((&changed["user_alias"], &changed["user_email"]), (&json!("Ann"), &json!("ann@home.example")));
+    run("team", &["update", "home", "--model", "fast"]);
+    until("a model that was taken away", 403, || chat(&gateway, &key));
+    for (command, words, said) in [
+        ("user", &["create", "bob", "--role", "king"][..], "'user_role' is one of"),
+        ("user", &["create", "bob", "--email", "ANN@home.example"], "the address of the user 'ann'"),
+        ("user", &["create", "ann"], "a user 'ann' already"),
+        ("user", &["create", "bob", "--team", "none"], "no team 'none'"),
+        ("user", &["update", "ann", "--budget", "none"], "no budget 'none'"),
+        ("user", &["info", "bob"], "no user 'bob'"),
+        ("team", &["update", "home", "--budget-duration", "soon"], "A length of time"),
+        ("team", &["remove", "home", "bob"], "no member"),
+    ] {
+        let (done, text) = beside(&gateway, command, words);
+        assert!(!done && text.contains(said), "{command} {words:?}: {text}");
+    }
+    run("team", &["remove", "home", "ann"]);
+    assert_eq!(read(run("user", &["info", "ann"]))["teams"], json!([]));
+    run("user", &["delete", "ann"]);
+    until("a key of a user who is gone", 401, || chat(&gateway, &key));
+    run("team", &["delete", "home"]);
+    gateway.get("/team/info?team_id=home").error(404);
 }

@@ -1,32 +1,21 @@
 //! `gateway key`: keys from the shell, in the store itself, whether a gateway runs or not. One that runs hears of it
 //! within a second.
 
-use super::{Files, of_machine};
+use super::place::{BY, Place, said, with_store};
 use crate::auth::remembered::hex;
 use crate::auth::{digest, hint};
-use crate::config::store::FILE;
-use crate::config::{Config, Mode, load};
 use crate::database;
 use crate::http::admin::times;
 use crate::http::admin::{hash_of, new_text};
 use crate::store::{Entity, Key, KeyFilter, Kind, Page, Store, Team};
 use clap::{Args, Subcommand};
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 
 #[derive(Args)]
 pub struct Keys {
     #[command(subcommand)]
     act: Act,
-    /// gateway.toml, or a LiteLLM config.yaml [default: ./gateway.toml, then /etc/gateway/gateway.toml]
-    #[arg(short, long, value_name = "FILE", env = "GATEWAY_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// File of NAME=value lines with the secrets that the configuration refers to
-    #[arg(long, value_name = "FILE", env = "GATEWAY_ENV_FILE", global = true)]
-    env_file: Option<PathBuf>,
-    /// The state directory of the gateway, where its embedded store is
-    #[arg(long, value_name = "DIR", global = true)]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Subcommand)]
@@ -83,46 +72,12 @@ struct Rotate {
     grace: Option<String>,
 }
 
-/// Who did it, in the records.
-const BY: &str = "shell";
-
 /// Carries the command out.
 ///
 /// # Errors
 /// A text for the operator: no store, no such key, a value that cannot be.
 pub fn run(args: Keys) -> Result<String, String> {
-    let files = Files { config: args.config, env_file: args.env_file };
-    let config = load(&of_machine(files, args.state_dir), Mode::Live)?;
-    may_write(&config)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|e| format!("no thread can be started: {e}"))?;
-    runtime.block_on(async {
-        let store = database::open(&config, tokio::runtime::Handle::current())?;
-        store.declare(config.declared.clone());
-        store.migrate(database::now()).await.map_err(|e| e.to_string())?;
-        act(&store, args.act).await
-    })
-}
-
-/// A file that root makes could not be written by the gateway.
-pub(super) fn may_write(config: &Config) -> Result<(), String> {
-    let me = std::fs::metadata("/proc/self").map(|about| about.uid());
-    let owner = std::fs::metadata(&config.state_dir).map(|about| about.uid());
-    let fresh = !config.state_dir.join(FILE).exists();
-    match (me, owner) {
-        (_, Err(e)) if config.store.postgres.is_none() => Err(format!(
-            "{}: {e}; name the gateway's state directory with --state-dir, or start the gateway once",
-            config.state_dir.display()
-        )),
-        (Ok(me), Ok(owner)) if config.store.postgres.is_none() && fresh && me != owner => Err(format!(
-            "{} has no store yet, and belongs to another user; start the gateway once, or run this as its user",
-            config.state_dir.display()
-        )),
-        _ => Ok(()),
-    }
+    with_store(args.place, async |store| act(&store, args.act).await)
 }
 
 async fn act(store: &Store, act: Act) -> Result<String, String> {
@@ -131,15 +86,15 @@ async fn act(store: &Store, act: Act) -> Result<String, String> {
         Act::List => list(store).await,
         Act::Info(named) => {
             let key = find(store, &named).await?;
-            let spent = store.totals(&[Entity::of(Kind::Key, &key.id)]).await.map_err(|e| e.to_string())?;
+            let spent = store.totals(&[Entity::of(Kind::Key, &key.id)]).await.map_err(said)?;
             let spent = spent.first().map_or(0, crate::store::Total::spent);
             let row = crate::http::admin::key_row(&key, spent, store.is_locked::<Key>(&key.id));
-            serde_json::to_string_pretty(&row).map(|text| text + "\n").map_err(|e| e.to_string())
+            serde_json::to_string_pretty(&row).map(|text| text + "\n").map_err(said)
         }
         Act::Revoke(named) => {
             let key = find(store, &named).await?;
             let hashes = std::slice::from_ref(&key.hash);
-            store.delete_keys(hashes, &[], Some(BY), database::now()).await.map_err(|e| e.to_string())?;
+            store.delete_keys(hashes, &[], Some(BY), database::now()).await.map_err(said)?;
             Ok(format!("{} is revoked\n", shown(&key)))
         }
         Act::Rotate(asked) => {
@@ -152,7 +107,7 @@ async fn act(store: &Store, act: Act) -> Result<String, String> {
                 (key.hint, key.updated_by) = (Some(hint), Some(BY.to_owned()));
                 Ok(())
             };
-            store.regenerate_key(&key.hash, &hash, at, grace, change).await.map_err(|e| e.to_string())?;
+            store.regenerate_key(&key.hash, &hash, at, grace, change).await.map_err(said)?;
             Ok(secret + "\n")
         }
     }
@@ -174,7 +129,7 @@ async fn create(store: &Store, asked: Create) -> Result<String, String> {
         after(at, "--budget-duration", span)?;
     }
     if let Some(team) = &asked.team
-        && store.get::<Team>(team).await.map_err(|e| e.to_string())?.is_none()
+        && store.get::<Team>(team).await.map_err(said)?.is_none()
     {
         return Err(format!("--team: there is no team '{team}'"));
     }
@@ -195,7 +150,7 @@ async fn create(store: &Store, asked: Create) -> Result<String, String> {
         updated_by: Some(BY.to_owned()),
         ..Key::default()
     };
-    store.create_key(&key).await.map_err(|e| e.to_string())?;
+    store.create_key(&key).await.map_err(said)?;
     Ok(secret + "\n")
 }
 
@@ -204,7 +159,7 @@ async fn list(store: &Store) -> Result<String, String> {
     let mut text = String::new();
     let mut page = Page { limit: 1000, ..Page::default() };
     loop {
-        let found = store.list_keys(&KeyFilter::default(), &page).await.map_err(|e| e.to_string())?;
+        let found = store.list_keys(&KeyFilter::default(), &page).await.map_err(said)?;
         for key in &found.rows {
             let or = |field: &Option<String>| field.clone().unwrap_or_else(|| "-".to_owned());
             let end = match (key.blocked, key.expires_at) {
@@ -229,12 +184,12 @@ async fn find(store: &Store, named: &Named) -> Result<Key, String> {
         std::io::stdin().read_line(&mut name).map_err(|e| format!("standard input: {e}"))?;
     }
     let name = name.trim();
-    let by_hash = store.key_by_hash(&hash_of(name), database::now()).await.map_err(|e| e.to_string())?;
+    let by_hash = store.key_by_hash(&hash_of(name), database::now()).await.map_err(said)?;
     if let Some(key) = by_hash {
         return Ok(key);
     }
     let filter = KeyFilter { alias: Some(name.to_owned()), ..KeyFilter::default() };
-    let found = store.list_keys(&filter, &Page::default()).await.map_err(|e| e.to_string())?;
+    let found = store.list_keys(&filter, &Page::default()).await.map_err(said)?;
     let shown = if name.starts_with("sk-") { hint(name.as_bytes()) } else { name.to_owned() };
     found.rows.into_iter().next().ok_or_else(|| format!("there is no key '{shown}'; `gateway key list` shows them"))
 }

@@ -56,7 +56,7 @@ pub struct Copy {
 /// A text for the operator: there is no database, or its schema is of another major version.
 pub fn migrate(args: Migrate) -> Result<String, String> {
     let config = load(&of_machine(args.files, args.state_dir), Mode::Live)?;
-    super::keys::may_write(&config)?;
+    super::place::may_write(&config)?;
     on_runtime(async {
         let store = database::open(&config, tokio::runtime::Handle::current())?;
         let before = store.health().await.ok().map(|health| health.schema.version);

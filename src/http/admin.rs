@@ -10,7 +10,8 @@ pub mod times;
 mod users;
 
 pub use keys::{hash_of, key_row, mode_of_key, new_text, routes_of_type};
-pub use users::shape::role_of_user;
+pub use teams::{apply_team, team_row};
+pub use users::shape::{apply as apply_user, role_of_user, row as user_row};
 
 use actix_web::Route;
 use actix_web::web::post;

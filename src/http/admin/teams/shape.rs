@@ -64,22 +64,27 @@ pub async fn rows(desk: &Desk, teams: &[Team]) -> Result<Vec<Map<String, Value>>
     let totals = desk.store().totals(&entities).await?;
     let row = |(team, total): (&Team, &crate::store::Total)| {
         let own: Vec<&Member> = members.iter().filter(|member| member.team_id == team.id).collect();
-        let with_roles: Vec<Value> =
-            own.iter().map(|m| json!({"user_id": m.user_id, "user_email": null, "role": m.role})).collect();
-        let of = |role: &str| own.iter().filter(|m| m.role == role).map(|m| m.user_id.as_str()).collect::<Vec<_>>();
-        let mut row = show(team);
-        row.insert("team_id".to_owned(), team.id.clone().into());
-        row.insert("spend".to_owned(), usd(total.spent()));
-        row.insert("members_with_roles".to_owned(), with_roles.into());
-        row.insert("admins".to_owned(), of("admin").into());
-        row.insert("members".to_owned(), of("user").into());
-        row.insert("budget_reset_at".to_owned(), Value::Null);
-        row.insert("locked".to_owned(), desk.store().is_locked::<Team>(&team.id).into());
-        row.insert("created_at".to_owned(), times::iso(team.created_at).into());
-        row.insert("updated_at".to_owned(), times::iso(team.updated_at).into());
-        row
+        row(team, total.spent(), &own, desk.store().is_locked::<Team>(&team.id))
     };
     Ok(teams.iter().zip(&totals).map(row).collect())
+}
+
+/// `locked`: the configuration declares the team.
+pub fn row(team: &Team, spent: i64, own: &[&Member], locked: bool) -> Map<String, Value> {
+    let with_roles: Vec<Value> =
+        own.iter().map(|m| json!({"user_id": m.user_id, "user_email": null, "role": m.role})).collect();
+    let of = |role: &str| own.iter().filter(|m| m.role == role).map(|m| m.user_id.as_str()).collect::<Vec<_>>();
+    let mut row = show(team);
+    row.insert("team_id".to_owned(), team.id.clone().into());
+    row.insert("spend".to_owned(), usd(spent));
+    row.insert("members_with_roles".to_owned(), with_roles.into());
+    row.insert("admins".to_owned(), of("admin").into());
+    row.insert("members".to_owned(), of("user").into());
+    row.insert("budget_reset_at".to_owned(), Value::Null);
+    row.insert("locked".to_owned(), locked.into());
+    row.insert("created_at".to_owned(), times::iso(team.created_at).into());
+    row.insert("updated_at".to_owned(), times::iso(team.updated_at).into());
+    row
 }
 
 /// Members with their limits.

@@ -100,16 +100,21 @@ pub async fn rows(desk: &Desk, users: &[User]) -> Result<Vec<Map<String, Value>>
     let entities: Vec<Entity> = users.iter().map(|user| Entity::of(Kind::User, &user.id)).collect();
     let totals = desk.store().totals(&entities).await?;
     let row = |(user, total): (&User, &crate::store::Total)| {
-        let teams: Vec<&str> = places.iter().filter(|p| p.user_id == user.id).map(|p| p.team_id.as_str()).collect();
-        let mut row = show(user);
-        row.insert("user_id".to_owned(), user.id.clone().into());
-        row.insert("spend".to_owned(), usd(total.spent()));
-        row.insert("teams".to_owned(), teams.into());
-        row.insert("budget_reset_at".to_owned(), Value::Null);
-        row.insert("locked".to_owned(), desk.store().is_locked::<User>(&user.id).into());
-        row.insert("created_at".to_owned(), times::iso(user.created_at).into());
-        row.insert("updated_at".to_owned(), times::iso(user.updated_at).into());
-        row
+        let teams = places.iter().filter(|place| place.user_id == user.id).map(|place| place.team_id.as_str());
+        row(user, total.spent(), &teams.collect::<Vec<_>>(), desk.store().is_locked::<User>(&user.id))
     };
     Ok(users.iter().zip(&totals).map(row).collect())
+}
+
+/// `locked`: the configuration declares the user.
+pub fn row(user: &User, spent: i64, teams: &[&str], locked: bool) -> Map<String, Value> {
+    let mut row = show(user);
+    row.insert("user_id".to_owned(), user.id.clone().into());
+    row.insert("spend".to_owned(), usd(spent));
+    row.insert("teams".to_owned(), teams.into());
+    row.insert("budget_reset_at".to_owned(), Value::Null);
+    row.insert("locked".to_owned(), locked.into());
+    row.insert("created_at".to_owned(), times::iso(user.created_at).into());
+    row.insert("updated_at".to_owned(), times::iso(user.updated_at).into());
+    row
 }
