@@ -135,6 +135,10 @@ pub struct Ledger {
     pub serve_unaccounted: bool,
     /// Bytes on the disk for what is not in the store yet.
     pub spool_limit: u64,
+    /// Prompts and answers are kept, each up to so many bytes.
+    pub prompts: Option<usize>,
+    /// How old they may become; those that are there, whether more are kept or not.
+    pub prompt_retention: Duration,
     /// How old rows may become; none keeps them.
     pub retention: Option<Duration>,
     /// How often what is too old is taken away.
@@ -231,6 +235,11 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
             enabled: !file.ledger.disabled,
             serve_unaccounted: file.ledger.serve_unaccounted,
             spool_limit: file.ledger.spool_limit.map_or(1 << 30, |size| size.0 as u64),
+            prompts: file
+                .ledger
+                .store_prompts
+                .then(|| file.ledger.prompt_limit.map_or(64 << 10, |size| size.0.clamp(1 << 10, 4 << 20))),
+            prompt_retention: prompt_retention(&file.ledger),
             retention: file.ledger.retention.map(|age| age.0).filter(|age| !age.is_zero()),
             retention_interval: file
                 .ledger
@@ -245,6 +254,14 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         declared,
         warnings,
     })
+}
+
+/// What was said is told apart from what it cost: it goes after a month, if nothing else was written.
+fn prompt_retention(ledger: &file::Ledger) -> Duration {
+    let age = ledger.prompt_retention.map(|age| age.0).filter(|age| !age.is_zero());
+    let rows = ledger.retention.map(|age| age.0).filter(|age| !age.is_zero());
+    let age = age.unwrap_or(Duration::from_secs(30 * 86_400));
+    rows.map_or(age, |rows| rows.min(age))
 }
 
 /// The built-in prices, under those of a LiteLLM price map where there is one.

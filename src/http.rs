@@ -197,4 +197,5 @@ fn get() -> Route {
     web::route().guard(Any(Get()).or(Head()))
 }
 
+pub use entry::REDACTED;
 pub use reply::wrong_path;

@@ -17,7 +17,7 @@
 //! - [`upstream`] the only connections to them
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call: its [`usage`], and by the [`price`] its cost
 //! - [`mcp`] servers of tools, and the gateway as one
-//! - [`price`] what a call costs
+//! - [`price`] what a call costs; [`kept`] its prompt and its answer, where the operator keeps them
 //! - [`ledger`] calls on their way to the store, safe from the end of the process
 //! - [`import`] from the database of LiteLLM to the store
 //! - [`store`] what is remembered: keys, people, budgets, the ledger
@@ -41,6 +41,7 @@ pub mod exchange;
 pub mod gateway;
 pub mod http;
 pub mod import;
+pub mod kept;
 pub mod ledger;
 pub mod limits;
 pub mod mcp;

@@ -10,6 +10,7 @@ use crate::call::Call;
 use crate::dispatch::trace::Trace;
 use crate::envelope::shorten;
 use crate::error::Error;
+use crate::kept::Kept;
 use crate::ledger::Pen;
 use crate::limits::{Asked, Demand, Permit};
 use crate::price::{Charge, Service, usd_text};
@@ -18,6 +19,7 @@ use crate::store::LedgerRow;
 use crate::usage::{self, Usage};
 use crate::wire::json::{self, Kind};
 use actix_web::http::header::{HeaderName, HeaderValue};
+use bytes::Bytes;
 use entry::Entry;
 pub use entry::begin;
 use std::rc::Rc;
@@ -153,6 +155,27 @@ impl Meter {
         entry::begin(&mut row, &self.id, &self.caller, &self.model);
         row.stream = self.stream;
         self.entry = Some(Entry::new(pen, row));
+    }
+
+    /// What is to be kept of what is asked and answered.
+    pub fn keep(&mut self, kept: Option<Kept>) {
+        if let (Some(entry), Some(kept)) = (&mut self.entry, kept) {
+            entry.keep(kept);
+        }
+    }
+
+    /// The answer in one piece, for what is kept.
+    pub fn told(&mut self, body: &Bytes) {
+        if let Some(kept) = self.entry.as_mut().and_then(Entry::kept) {
+            kept.answer(body);
+        }
+    }
+
+    /// An event of the answer, for what is kept.
+    pub fn told_event(&mut self, event: &[u8]) {
+        if let Some(kept) = self.entry.as_mut().and_then(Entry::kept) {
+            kept.event(event);
+        }
     }
 
     /// The call goes to this deployment, from now on by its price.

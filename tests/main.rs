@@ -24,6 +24,7 @@ mod nix;
 mod params;
 mod people;
 mod prices;
+mod prompts;
 mod providers;
 mod requests;
 mod routing;

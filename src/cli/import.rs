@@ -57,7 +57,7 @@ fn from_database(args: Database) -> Result<String, String> {
     let key =
         secrets.get("LITELLM_SALT_KEY").or_else(|| secrets.get("LITELLM_MASTER_KEY")).or(config.master_key.clone());
     if args.apply {
-        super::keys::may_write(&config)?;
+        super::place::may_write(&config)?;
     }
     super::store::on_runtime(async {
         let from = Foreign::new(&url, tokio::runtime::Handle::current())

@@ -205,6 +205,15 @@ pub struct Ledger {
     /// Disk for calls that the store has not got yet, because it is down. Default `"1GiB"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spool_limit: Option<Size>,
+    /// Keep what was asked and answered, for `/spend/logs/ui/{id}`.
+    #[serde(skip_serializing_if = "is_false")]
+    pub store_prompts: bool,
+    /// The most that is kept of a request, and of an answer. Default `"64KiB"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_limit: Option<Size>,
+    /// Prompts and answers are kept for so long, and never longer than their rows. Default `"30d"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_retention: Option<Age>,
     /// Rows of calls are kept for so long; what they add up to stays. Default: for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Age>,

@@ -135,6 +135,13 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
             report.note(path(key), "the ledger is off as a whole: calls have no rows, and no spend is counted");
         }
     }
+    let kept = "store_prompts_in_spend_logs";
+    file.ledger.store_prompts = report.flag(&path(kept), settings.get(kept)) == Some(true);
+    let silent = tree.get(keys::LITELLM).and_then(|settings| settings.get("turn_off_message_logging"));
+    if file.ledger.store_prompts && silent.and_then(Value::as_bool) == Some(true) {
+        file.ledger.store_prompts = false;
+        report.note(path(kept), "litellm_settings.turn_off_message_logging is on, so none are kept");
+    }
     let kept = "maximum_spend_logs_retention_period";
     file.ledger.retention = report.age(&path(kept), settings.get(kept));
     let interval = "maximum_spend_logs_retention_interval";

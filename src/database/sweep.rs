@@ -46,7 +46,18 @@ pub async fn keep(gateway: Arc<Gateway>) {
             );
             continue;
         }
-        let age = gateway.live().config.ledger.retention;
+        let ledger = gateway.live().config.ledger;
+        match sweep_prompts(&gateway.store, clock.wall, ledger.prompt_retention).await {
+            Ok(0) => (),
+            Ok(rows) => tracing::info!(
+                "prompts and answers that are older than {} were taken away: {rows}",
+                crate::config::file::Duration(ledger.prompt_retention)
+            ),
+            Err(fault) => {
+                tracing::warn!("old prompts could not be taken away; it is tried again in {interval:?}: {fault}")
+            }
+        }
+        let age = ledger.retention;
         match sweep(&gateway.store, clock.wall, age).await {
             Ok(Done { rows: 0, partitions: 0 }) => (),
             Ok(done) => tracing::info!(
@@ -99,6 +110,23 @@ async fn sweep(store: &Store, now: i64, age: Option<Duration>) -> Result<Done, F
         }
         if !swept.more {
             return Ok(done);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Takes old prompts and answers away; there are more bytes in them than in all the rest.
+async fn sweep_prompts(store: &Store, now: i64, age: Duration) -> Result<u64, Fault> {
+    let before = now.saturating_sub(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
+    let mut rows = 0;
+    loop {
+        let swept = store.sweep_prompts(before, BATCH).await?;
+        rows += swept.rows;
+        if swept.rows > 0 {
+            store.compact(PAGES).await?;
+        }
+        if !swept.more {
+            return Ok(rows);
         }
         tokio::time::sleep(PAUSE).await;
     }

@@ -6,6 +6,7 @@ use crate::call::{Call, Patience};
 use crate::dispatch;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
+use crate::kept::Kept;
 use crate::meter::{self, Meter};
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -15,7 +16,8 @@ use std::time::Duration;
 ///
 /// # Errors
 /// Why it could not be answered.
-pub async fn answer(call: Call, meter: Meter) -> Result<HttpResponse> {
+pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
+    meter.keep(Kept::of(&call));
     match call.streams {
         true => stream::answer(call, meter).await,
         false => whole(call, meter).await,
@@ -28,6 +30,7 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         Ok(answer) => {
             meter.answered();
             meter.answered_as(answer.id.as_deref());
+            meter.told(&answer.body);
             meter.used(answer.usage);
             meter.saw(meter::estimate(answer.body.len()));
             meter.succeed();

@@ -39,15 +39,13 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         tags: said.tags(),
         ip: super::address::of(request).map(|ip| ip.to_string()),
         user_agent: said.one(&["user-agent"], &[], &[]),
-        metadata: match said.metadata {
-            // That there was more is said in its place.
-            Some((_, size)) if size > MOST_METADATA => json!({"omitted_bytes": size}),
-            Some((metadata, _)) => Value::Object(metadata),
-            None => Value::Null,
-        },
+        metadata: said.told(),
         ..LedgerRow::default()
     }
 }
+
+/// In the metadata of a row: the caller wants neither prompt nor answer to be kept.
+pub const REDACTED: &str = "enable_message_redaction";
 
 /// The session that the request names.
 pub fn session(headers: &HeaderMap, envelope: &Envelope) -> Option<String> {
@@ -90,6 +88,21 @@ impl Said<'_> {
             metadata.iter().find_map(|name| short(metadata_of.get(*name)?.as_str()?))
         };
         header.or_else(member).or_else(last)
+    }
+
+    /// The metadata that is kept with the row.
+    fn told(self) -> Value {
+        let mut told = match self.metadata {
+            // That there was more is said in its place.
+            Some((_, size)) if size > MOST_METADATA => json!({"omitted_bytes": size}),
+            Some((metadata, _)) => Value::Object(metadata),
+            None => Value::Null,
+        };
+        let header = self.headers.get("x-litellm-enable-message-redaction");
+        if header.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
+            told[REDACTED] = true.into();
+        }
+        told
     }
 
     /// Those of the header, the body and its metadata, each once.

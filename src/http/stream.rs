@@ -204,12 +204,14 @@ impl MessageBody for CallStream {
                     let step = open.first.take().unwrap_or_else(|| open.relay.step());
                     match step {
                         Step::Forward(event) => {
+                            meter.told_event(&event);
                             this.sent = Instant::now();
                             return Poll::Ready(Some(Ok(event)));
                         }
                         Step::Finish(event) => {
                             note(open, meter);
                             open.admission.succeeded(open.relay.usage().as_ref());
+                            meter.told_event(&event);
                             meter.succeed();
                             if let State::Open(opened) = std::mem::replace(&mut this.state, State::Ended)
                                 && !opened.0.ended

@@ -193,7 +193,11 @@ impl Pen {
             && was_opened
         {
             self.ledger.say(&format!("the end of call {} cannot be written to the spool: {e}", call.row.id));
-            self.ledger.unwritten.lock().unwrap_or_else(PoisonError::into_inner).push(call.clone());
+            self.ledger
+                .unwritten
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Settled { prompt: None, ..call.clone() });
             self.ledger.changed();
             self.late.borrow_mut().push(call.clone());
         } else {

@@ -3,6 +3,7 @@
 use super::Attempts;
 use crate::auth::Caller;
 use crate::error::{Error, Result};
+use crate::kept::Kept;
 use crate::ledger::Pen;
 use crate::limits::Permit;
 use crate::price::Charge;
@@ -25,6 +26,8 @@ pub struct Entry {
     pen: Rc<Pen>,
     call: Box<Settled>,
     is_open: bool,
+    /// What was asked and answered, where that is kept.
+    kept: Option<Box<Kept>>,
 }
 
 /// How a call ended.
@@ -78,7 +81,7 @@ fn time_of(id: &Uuid) -> i64 {
 
 impl Entry {
     pub fn new(pen: Rc<Pen>, row: LedgerRow) -> Self {
-        Entry { pen, call: Box::new(Settled { row, ..Settled::default() }), is_open: false }
+        Entry { pen, call: Box::new(Settled { row, ..Settled::default() }), is_open: false, kept: None }
     }
 
     /// Writes the record that makes the row sure, once. As it stands it is that of an interrupted call.
@@ -94,6 +97,17 @@ impl Entry {
         "interrupted".clone_into(&mut self.call.row.status);
         self.is_open = self.pen.open(&self.call, serve_unaccounted)?;
         Ok(())
+    }
+
+    /// What is to be kept of the call, unless its request says otherwise.
+    pub fn keep(&mut self, kept: Kept) {
+        if self.call.row.metadata.get(crate::http::REDACTED) != Some(&true.into()) {
+            self.kept = Some(Box::new(kept));
+        }
+    }
+
+    pub fn kept(&mut self) -> Option<&mut Kept> {
+        self.kept.as_deref_mut()
     }
 
     /// Where the call goes.
@@ -150,6 +164,7 @@ impl Entry {
             row.error_code = Some(end.status.to_string());
             row.error = Some(error.to_string().chars().take(MOST_MESSAGE).collect());
         }
+        self.call.prompt = self.kept.take().map(|kept| kept.prompt());
         self.pen.settle(&self.call, self.is_open);
     }
 

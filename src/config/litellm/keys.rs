@@ -33,7 +33,7 @@ const CACHING: &str = "response caching is not served yet";
 const CALLBACKS: &str = "callbacks and exporters are not served yet";
 const REDIS: &str = "shared state between several gateways is not served yet";
 const STORE: &str = "models in the database are not served yet; its pool is set by `connection_limit` and `pool_timeout` in database_url";
-const LEDGER: &str = "the ledger keeps failures always, and prompts not yet";
+const LEDGER: &str = "the ledger keeps failures always";
 const CRON: &str =
     "what is too old is taken away at an interval, in small steps: set maximum_spend_logs_retention_interval";
 const KEYS_LATER: &str = "defaults and bounds for new keys are not served yet: a key is what its request says";
@@ -227,7 +227,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (LITELLM, "failure_callback", NotYet(CALLBACKS)),
     (LITELLM, "service_callbacks", NotYet(CALLBACKS)),
     (LITELLM, "langfuse_default_tags", NotYet(CALLBACKS)),
-    (LITELLM, "turn_off_message_logging", NoNeed("messages are never logged")),
+    (LITELLM, "turn_off_message_logging", Carried),
     (LITELLM, "redact_user_api_key_info", NoNeed("keys are never logged")),
     (LITELLM, "max_budget", NotYet(BUDGETS)),
     (LITELLM, "budget_duration", NotYet(BUDGETS)),
@@ -299,7 +299,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "disable_spend_logs", Carried),
     (GENERAL, "disable_spend_updates", Carried),
     (GENERAL, "disable_error_logs", NotYet(LEDGER)),
-    (GENERAL, "store_prompts_in_spend_logs", NotYet(LEDGER)),
+    (GENERAL, "store_prompts_in_spend_logs", Carried),
     (GENERAL, "maximum_spend_logs_retention_period", Carried),
     (GENERAL, "maximum_spend_logs_retention_interval", Carried),
     (GENERAL, "maximum_spend_logs_cleanup_cron", NotYet(CRON)),
