@@ -8,6 +8,7 @@ pub mod file;
 pub mod limits;
 pub mod litellm;
 pub mod mcp;
+pub mod newcomers;
 mod people;
 pub mod proxies;
 mod references;
@@ -69,6 +70,8 @@ pub struct Config {
     pub prices: Prices,
     /// Keys, users, teams and budgets of the file.
     pub declared: Arc<crate::store::Declared>,
+    /// What the management API gives to new keys and users.
+    pub newcomers: newcomers::Newcomers,
     /// For the operator: what was not carried over or looks wrong, and is no error.
     pub warnings: Vec<String>,
 }
@@ -210,6 +213,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
     let people = people::Context { secrets, mode, master_key: master_key.as_ref(), at: crate::database::now() };
     let declared = Arc::new(people::resolve(&file, &people, &mut errors, &mut warnings));
     let routing = routing::resolve(&file, &deployments, None, &mut errors, &mut warnings);
+    let newcomers = newcomers::resolve(&file, &mut errors);
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
     let store = store::resolve(&file, secrets, mode, &mut errors);
     let limits = limits::resolve(&file.limits, &mut errors);
@@ -252,6 +256,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         routing,
         prices,
         declared,
+        newcomers,
         warnings,
     })
 }

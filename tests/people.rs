@@ -1,7 +1,7 @@
 //! Users, teams, budgets and customers, and what follows for their keys.
 
 use crate::keys::{beside, chat, generate, get, post, serve, text, until};
-use crate::support::Gateway;
+use crate::support::{Gateway, MASTER_KEY, Reply, Setup, Upstream};
 use serde_json::{Value, json};
 
 fn send(gateway: &Gateway, path: &str, body: &Value) -> Value {
@@ -195,4 +195,136 @@ fn the_shell_makes_changes_and_deletes_people_of_a_running_gateway() {
     until("a key of a user who is gone", 401, || chat(&gateway, &key));
     run("team", &["delete", "home"]);
     gateway.get("/team/info?team_id=home").error(404);
+}
+
+/// A LiteLLM file with rules for new keys and users.
+fn ruled() -> Gateway {
+    let up = Upstream::new(Reply::whole());
+    Setup::yaml(&format!(
+        "model_list:\n- model_name: small\n  litellm_params: {{model: openai/small-up, api_base: {}, api_key: os.environ/UPSTREAM_KEY}}\n\
+         general_settings: {{master_key: {MASTER_KEY}}}\n\
+         litellm_settings:\n\
+         \x20 default_key_generate_params: {{models: [small], duration: 30d, metadata: {{from: defaults}}}}\n\
+         \x20 upperbound_key_generate_params: {{max_budget: 100, duration: 90d, tpm_limit: 1000}}\n\
+         \x20 key_generation_settings:\n\
+         \x20   team_key_generation: {{allowed_team_member_roles: [admin]}}\n\
+         \x20   personal_key_generation: {{allowed_user_roles: [proxy_admin], required_params: [key_alias]}}\n\
+         \x20 default_internal_user_params: {{user_role: internal_user, models: [small]}}\n\
+         \x20 max_internal_user_budget: 7\n\
+         \x20 internal_user_budget_duration: 1mo\n",
+        up.base()
+    ))
+    .start()
+}
+
+#[test]
+fn new_keys_and_users_follow_the_rules_of_the_operator() {
+    let gateway = ruled();
+    assert!(!gateway.logs().contains("not served yet"), "{}", gateway.logs());
+    let made = generate(&gateway, &json!({"key_alias": "a", "max_budget": 3}));
+    assert_eq!(
+        (&made["models"], &made["metadata"], &made["max_budget"], &made["tpm_limit"]),
+        (&json!(["small"]), &json!({"from": "defaults"}), &json!(3.0), &json!(1000))
+    );
+    assert!(made["expires"].is_string(), "{made}");
+    for (body, said) in [
+        (json!({"key_alias": "b", "max_budget": 101}), "max_budget is over max limit"),
+        (json!({"key_alias": "b", "duration": "1y"}), "duration"),
+        (json!({"key_alias": "b", "duration": "91d"}), "duration is over max limit"),
+        (json!({"key_alias": "b", "duration": "-1"}), "duration is over max limit"),
+        (json!({}), "Required param key_alias"),
+    ] {
+        let error = gateway.post("/key/generate", body.to_string()).error(400);
+        assert!(error.message.contains(said), "{body} {error:?}");
+    }
+    let over = json!({"key": made["key"], "max_budget": 1000});
+    gateway.post("/key/update", over.to_string()).error(400);
+    gateway.post("/key/regenerate", over.to_string()).error(400);
+    gateway.post("/key/update", json!({"key": made["key"], "max_budget": null}).to_string()).error(400);
+    gateway.post("/key/update", json!({"key": made["key"], "key_alias": "c"}).to_string()).ok();
+    let ann = send(&gateway, "/user/new", &json!({"user_id": "ann"}));
+    assert_eq!(
+        (&ann["user_role"], &ann["models"], &ann["max_budget"], &ann["budget_duration"]),
+        (&json!("internal_user"), &json!(["small"]), &json!(7.0), &json!("1mo"))
+    );
+    let root = send(&gateway, "/user/new", &json!({"user_id": "root", "user_role": "proxy_admin"}));
+    assert_eq!(root["max_budget"], Value::Null);
+    let error = post(&gateway, text(&ann["key"]), "/key/generate", &json!({"key_alias": "mine"})).error(403);
+    assert!(error.message.contains("Personal key creation has been restricted"), "{error:?}");
+    post(&gateway, text(&root["key"]), "/key/generate", &json!({"key_alias": "mine"})).ok();
+    let members = json!([{"role": "user", "user_id": "ann"}]);
+    let team = json!({"team_id": "home", "members_with_roles": members});
+    send(&gateway, "/team/new", &team);
+    send(
+        &gateway,
+        "/team/permissions_update",
+        &json!({"team_id": "home", "team_member_permissions": ["/key/generate"]}),
+    );
+    let error = post(&gateway, text(&ann["key"]), "/key/generate", &json!({"team_id": "home"})).error(403);
+    assert!(error.message.contains("Team key creation has been restricted"), "{error:?}");
+}
+
+#[test]
+fn a_team_lets_its_members_do_what_it_says_and_no_more() {
+    let gateway = serve();
+    let user = |id: &str| {
+        let made = send(&gateway, "/user/new", &json!({"user_id": id, "user_role": "internal_user"}));
+        text(&made["key"]).to_owned()
+    };
+    let (ann, bob) = (user("ann"), user("bob"));
+    let members = json!([{"role": "user", "user_id": "ann"}, {"role": "user", "user_id": "bob"}]);
+    send(&gateway, "/team/new", &json!({"team_id": "home", "members_with_roles": members}));
+    let shared = generate(&gateway, &json!({"team_id": "home", "key_alias": "shared"}));
+    let of_bob = generate(&gateway, &json!({"team_id": "home", "user_id": "bob"}));
+    let change = json!({"key": shared["token"], "tags": ["a"]});
+    let grant = |what: &[&str]| {
+        send(&gateway, "/team/permissions_update", &json!({"team_id": "home", "team_member_permissions": what}));
+    };
+    for (route, body) in [
+        ("/key/update", change.clone()),
+        ("/key/regenerate", json!({"key": shared["token"]})),
+        ("/key/delete", json!({"keys": [shared["token"]]})),
+        ("/key/block", json!({"key": shared["token"]})),
+        ("/key/service-account/generate", json!({"team_id": "home"})),
+    ] {
+        post(&gateway, &ann, route, &body).error(403);
+    }
+    get(&gateway, &ann, "/key/list?team_id=home").error(403);
+    grant(&["/key/generate", "/key/update", "/key/list", "/key/service-account/generate"]);
+    post(&gateway, &ann, "/key/update", &change).ok();
+    post(&gateway, &ann, "/key/delete", &json!({"keys": [shared["token"]]})).error(403);
+    assert_eq!(get(&gateway, &ann, "/key/list?team_id=home").ok().json()["total_count"], 2);
+    // For herself, not for others; a service account is nobody's.
+    assert_eq!(post(&gateway, &ann, "/key/generate", &json!({"team_id": "home"})).ok().json()["user_id"], "ann");
+    post(&gateway, &ann, "/key/generate", &json!({"team_id": "home", "user_id": "bob"})).error(403);
+    let service = post(&gateway, &ann, "/key/service-account/generate", &json!({"team_id": "home"})).ok().json();
+    assert_eq!((&service["user_id"], &service["team_id"]), (&Value::Null, &json!("home")));
+    // Whoever is blocked by others stays blocked.
+    send(&gateway, "/key/block", &json!({"key": of_bob["key"]}));
+    post(&gateway, &bob, "/key/unblock", &json!({"key": of_bob["key"]})).error(403);
+    // Ann leads another team, whose keys she sees beside her own.
+    send(
+        &gateway,
+        "/team/new",
+        &json!({"team_id": "club", "members_with_roles": [{"role": "admin", "user_id": "ann"}]}),
+    );
+    generate(&gateway, &json!({"team_id": "club"}));
+    assert_eq!(get(&gateway, &ann, "/key/list").ok().json()["total_count"], 2);
+    assert_eq!(get(&gateway, &ann, "/key/list?include_team_keys=true").ok().json()["total_count"], 3);
+    get(&gateway, &ann, "/key/list?sort_by=spend").error(400);
+    get(&gateway, &ann, "/key/list?status=deleted").error(403);
+    send(&gateway, "/key/delete", &json!({"key_aliases": ["shared"]}));
+    let gone = gateway.get("/key/list?status=deleted").ok().json();
+    assert_eq!(
+        (&gone["keys"][0]["key_alias"], &gone["keys"][0]["deleted_by"]),
+        (&json!("shared"), &json!("default_user_id"))
+    );
+    for (body, param) in [
+        (json!({"key_alias": "x".repeat(2000)}), "key_alias"),
+        (json!({"metadata": {"a": "x".repeat(70_000)}}), "metadata"),
+        (json!({"whatever": "x".repeat(70_000)}), "whatever"),
+        (json!({"models": vec!["m"; 1001]}), "models"),
+    ] {
+        assert_eq!(gateway.post("/key/generate", body.to_string()).error(400).param.as_deref(), Some(param));
+    }
 }

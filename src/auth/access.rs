@@ -141,6 +141,19 @@ pub fn route(caller: &Caller, path: &str) -> Result<()> {
 /// Routes about keys and people.
 const MANAGEMENT: [&str; 9] =
     ["/key/", "/v2/key/", "/user/", "/team/", "/v2/team/", "/v2/user/", "/budget/", "/customer/", "/end_user/"];
+/// Routes about the gateway itself.
+const OPERATING: [&str; 10] = [
+    "/spend/",
+    "/global/",
+    "/tag/",
+    "/organization/",
+    "/health",
+    "/cache/",
+    "/config/",
+    "/model/new",
+    "/model/update",
+    "/model/delete",
+];
 /// Routes that only tell.
 const INFO: [&str; 16] = [
     "/key/info",
@@ -164,10 +177,12 @@ const INFO: [&str; 16] = [
 fn leads(entry: &str, path: &str) -> bool {
     let bare = |path: &str| path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned();
     let (entry, path) = (bare(entry), bare(path));
-    let manages = MANAGEMENT.iter().any(|prefix| path.starts_with(prefix));
+    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
+    let manages = starts(&MANAGEMENT);
     match entry.as_str() {
         "*" | "all_routes" => true,
-        "llm_api_routes" | "openai_routes" | "anthropic_routes" => !manages,
+        "llm_api_routes" | "openai_routes" | "anthropic_routes" => !manages && !starts(&OPERATING),
+        "spend_tracking_routes" => starts(&["/spend/", "/global/"]),
         "management_routes" => manages || INFO.contains(&path.as_str()),
         "info_routes" => INFO.contains(&path.as_str()) || path.starts_with("/models/"),
         _ => pattern::capture(&entry, &path).is_some(),
@@ -236,6 +251,10 @@ mod tests {
         for (entry, path, leads_there) in [
             ("llm_api_routes", "/v1/chat/completions", true),
             ("llm_api_routes", "/key/generate", false),
+            ("llm_api_routes", "/global/spend/report", false),
+            ("llm_api_routes", "/v1/models", true),
+            ("spend_tracking_routes", "/spend/logs", true),
+            ("spend_tracking_routes", "/key/generate", false),
             ("management_routes", "/key/generate", true),
             ("management_routes", "/v1/chat/completions", false),
             ("info_routes", "/key/info", true),

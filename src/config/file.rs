@@ -10,7 +10,7 @@ mod people;
 mod routing;
 
 pub use mcp::{AuthType, HomeAssistant, McpServer, Prompt, Tools, Transport, Words};
-pub use people::{Budget, Key, Member, Team, User};
+pub use people::{Budget, Key, KeyBounds, KeyDefaults, Member, NewKeys, NewUsers, PersonalKeys, Team, TeamKeys, User};
 pub use routing::{Alias, DeploymentLimits, Queue, Routing};
 
 use crate::secret::Written;
@@ -68,6 +68,10 @@ pub struct File {
     pub teams: BTreeMap<String, Team>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub budgets: BTreeMap<String, Budget>,
+    #[serde(skip_serializing_if = "is_default")]
+    pub new_keys: NewKeys,
+    #[serde(skip_serializing_if = "is_default")]
+    pub new_users: NewUsers,
     /// Servers of tools. `[mcp.NAME]` is the same.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", alias = "mcp")]
     pub mcp_servers: BTreeMap<String, McpServer>,

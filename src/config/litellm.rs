@@ -104,6 +104,7 @@ fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
     }
     file.database_url = report.text("litellm_settings.database_url", settings.get("database_url")).map(Written);
     routing::shared(file, keys::LITELLM, settings, report);
+    newcomers(file, settings, report);
     if let Some(cache) = report.map(keys::CACHE, settings.get("cache_params")) {
         survey_unknown(keys::CACHE, keys::CACHE, cache, report);
     }
@@ -111,6 +112,35 @@ fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
 
 /// What is too old is looked for once a month at least.
 const MOST_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30 * 86_400);
+
+/// What new keys and users get, and may have.
+fn newcomers(file: &mut File, settings: &Map<String, Value>, report: &mut Report) {
+    let path = |key: &str| format!("{}.{key}", keys::LITELLM);
+    let mut part = |key: &str| (path(key), settings.get(key));
+    let (at, value) = part("default_key_generate_params");
+    file.new_keys.defaults = report.part(&at, value);
+    let (at, value) = part("upperbound_key_generate_params");
+    file.new_keys.bounds = report.part(&at, value);
+    let (at, value) = part("key_generation_settings");
+    if let Some(rules) = report.map(&at, value) {
+        file.new_keys.team = report.part(&format!("{at}.team_key_generation"), rules.get("team_key_generation"));
+        file.new_keys.personal =
+            report.part(&format!("{at}.personal_key_generation"), rules.get("personal_key_generation"));
+        for other in
+            rules.keys().filter(|key| !matches!(key.as_str(), "team_key_generation" | "personal_key_generation"))
+        {
+            report.note(format!("{at}.{}", shown(other)), "unknown key");
+        }
+    }
+    let (at, value) = part("default_internal_user_params");
+    file.new_users = report.part(&at, value);
+    // What internal users get where nothing else is said.
+    let most = report.number(&path("max_internal_user_budget"), settings.get("max_internal_user_budget"));
+    file.new_users.max_budget = file.new_users.max_budget.or(most);
+    let span = "internal_user_budget_duration";
+    let span = report.text(&path(span), settings.get(span));
+    file.new_users.budget_duration = file.new_users.budget_duration.take().or(span);
+}
 
 fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Report) {
     let Some(settings) = report.map(keys::GENERAL, tree.get(keys::GENERAL)) else {

@@ -85,7 +85,7 @@ fn record<T: fields::Fields>(mut record: T, written: &impl serde::Serialize, han
 }
 
 /// What a caller would be told, with the field that it is about.
-fn told(error: &crate::error::Error) -> String {
+pub(super) fn told(error: &crate::error::Error) -> String {
     let text = error.to_string();
     match error.param().filter(|field| !text.contains(*field)) {
         Some(field) => format!("{field}: {text}"),

@@ -96,6 +96,8 @@ pub struct KeyFilter {
     pub team_id: Option<String>,
     /// Keys of any of these teams.
     pub team_ids: Option<Vec<String>>,
+    /// Keys of this user, or of any of these teams.
+    pub user_or_teams: Option<(String, Vec<String>)>,
     pub organization_id: Option<String>,
     /// The whole alias.
     pub alias: Option<String>,
@@ -118,6 +120,9 @@ impl KeyFilter {
         if let Some(teams) = &self.team_ids {
             filter.and_in("team_id", teams);
         }
+        if let Some((user, teams)) = &self.user_or_teams {
+            filter.and_either(("user_id", user), ("team_id", teams));
+        }
         filter.and_some("organization_id = ?", self.organization_id.as_ref());
         filter.and_some("alias = ?", self.alias.as_ref());
         if let Some(part) = &self.alias_part {
@@ -139,6 +144,10 @@ impl KeyFilter {
         same(&self.user_id, &key.user_id)
             && same(&self.team_id, &key.team_id)
             && self.team_ids.as_ref().is_none_or(in_teams)
+            && self
+                .user_or_teams
+                .as_ref()
+                .is_none_or(|(user, teams)| key.user_id.as_ref() == Some(user) || in_teams(teams))
             && same(&self.organization_id, &key.organization_id)
             && same(&self.alias, &key.alias)
             && self.alias_part.as_ref().is_none_or(|part| alias.contains(&part.to_lowercase()))

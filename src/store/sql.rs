@@ -282,6 +282,17 @@ impl Where {
         self.text.push_str(&format!("{column} IN ({})", bound.join(", ")));
     }
 
+    /// One column is this value, or the other one of those.
+    pub fn and_either(&mut self, one: (&'static str, &str), other: (&'static str, &[String])) {
+        let first = self.bind(one.1.to_owned().to_value());
+        let bound: Vec<String> = other.1.iter().map(|v| self.bind(v.to_value())).collect();
+        self.text.push_str(if self.text.is_empty() { " WHERE " } else { " AND " });
+        match bound.is_empty() {
+            true => self.text.push_str(&format!("{} = {first}", one.0)),
+            false => self.text.push_str(&format!("({} = {first} OR {} IN ({}))", one.0, other.0, bound.join(", "))),
+        }
+    }
+
     /// The column is none of the values.
     pub fn and_not_in(&mut self, column: &'static str, values: &[String]) {
         if !values.is_empty() {

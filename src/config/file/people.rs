@@ -211,3 +211,102 @@ written! {
         }
     }
 }
+
+/// `[new_keys]`: what keys that are made by the management API get, and what they may have.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NewKeys {
+    /// Used where a request says nothing.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub defaults: KeyDefaults,
+    /// The most that a request may ask for, and what it gets where it says nothing.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub bounds: KeyBounds,
+    /// Keys of teams.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub team: TeamKeys,
+    /// Keys of no team.
+    #[serde(skip_serializing_if = "super::is_default")]
+    pub personal: PersonalKeys,
+}
+
+written! {
+    /// LiteLLM's `default_key_generate_params`.
+    pub struct KeyDefaults {
+        maybe {
+            user_id: String,
+            team_id: String,
+            duration: String,
+            max_budget: f64,
+            budget_duration: String,
+            tpm_limit: i64,
+            rpm_limit: i64,
+            max_parallel_requests: i64,
+        }
+        lists {
+            models: String,
+        }
+        trees {
+            metadata,
+        }
+    }
+}
+
+written! {
+    /// LiteLLM's `upperbound_key_generate_params`.
+    pub struct KeyBounds {
+        maybe {
+            duration: String,
+            max_budget: f64,
+            budget_duration: String,
+            tpm_limit: i64,
+            rpm_limit: i64,
+            max_parallel_requests: i64,
+        }
+    }
+}
+
+written! {
+    /// LiteLLM's `team_key_generation`.
+    pub struct TeamKeys {
+        maybe {
+            /// Roles in the team, `admin` and `user`, that may make keys of it.
+            allowed_team_member_roles: Vec<String>,
+        }
+        lists {
+            required_params: String,
+        }
+    }
+}
+
+written! {
+    /// LiteLLM's `personal_key_generation`.
+    pub struct PersonalKeys {
+        maybe {
+            /// Roles of users that may make keys of their own.
+            allowed_user_roles: Vec<String>,
+        }
+        lists {
+            required_params: String,
+        }
+    }
+}
+
+written! {
+    /// `[new_users]`: what a new user gets where the request says nothing, unless it names another role than
+    /// `internal_user`. LiteLLM's `default_internal_user_params`.
+    pub struct NewUsers {
+        maybe {
+            user_role: String,
+            max_budget: f64,
+            budget_duration: String,
+            tpm_limit: i64,
+            rpm_limit: i64,
+            max_parallel_requests: i64,
+        }
+        lists {
+            models: String,
+            teams: String,
+        }
+    }
+}

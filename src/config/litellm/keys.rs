@@ -36,8 +36,7 @@ const STORE: &str = "models in the database are not served yet; its pool is set 
 const LEDGER: &str = "the ledger keeps failures always";
 const CRON: &str =
     "what is too old is taken away at an interval, in small steps: set maximum_spend_logs_retention_interval";
-const KEYS_LATER: &str = "defaults and bounds for new keys are not served yet: a key is what its request says";
-const USERS: &str = "defaults for new users and teams, and users named by a header, are not served yet";
+const USERS: &str = "settings of callbacks by team, and users named by a header, are not served yet";
 const HEALTH: &str = "background health checks are not served yet: GET /health calls every deployment";
 const ALERTS: &str = "alerts are not served yet";
 const TAGS: &str = "routing by tags is not served yet";
@@ -153,7 +152,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (INFO, "*_cost_per_*", Carried),
     (INFO, "*_token_cost", Carried),
     (INFO, "*_token_cost_above_*", Carried),
-    (INFO, "access_groups", NotYet(SHOWN)),
+    (INFO, "access_groups", Carried),
     (INFO, "health_check_model", Carried),
     (INFO, "health_check_timeout", NotYet(SHOWN)),
     (INFO, "health_check_max_tokens", Carried),
@@ -231,18 +230,18 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (LITELLM, "redact_user_api_key_info", NoNeed("keys are never logged")),
     (LITELLM, "max_budget", NotYet(BUDGETS)),
     (LITELLM, "budget_duration", NotYet(BUDGETS)),
-    (LITELLM, "max_internal_user_budget", NotYet(BUDGETS)),
+    (LITELLM, "max_internal_user_budget", Carried),
     (LITELLM, "max_end_user_budget", NotYet(BUDGETS)),
     (LITELLM, "max_end_user_budget_id", NotYet(BUDGETS)),
-    (LITELLM, "internal_user_budget_duration", NotYet(BUDGETS)),
+    (LITELLM, "internal_user_budget_duration", Carried),
     (LITELLM, "timezone", NotYet(BUDGETS)),
     (LITELLM, "disable_end_user_cost_tracking", NotYet("costs of end users are not kept yet")),
     (LITELLM, "cost_discount_config", NotYet("discounts are not applied yet")),
     (LITELLM, "cost_margin_config", NotYet("margins are not applied yet")),
-    (LITELLM, "default_key_generate_params", NotYet(KEYS_LATER)),
-    (LITELLM, "upperbound_key_generate_params", NotYet(KEYS_LATER)),
-    (LITELLM, "key_generation_settings", NotYet(KEYS_LATER)),
-    (LITELLM, "default_internal_user_params", NotYet(USERS)),
+    (LITELLM, "default_key_generate_params", Carried),
+    (LITELLM, "upperbound_key_generate_params", Carried),
+    (LITELLM, "key_generation_settings", Carried),
+    (LITELLM, "default_internal_user_params", Carried),
     (LITELLM, "default_team_settings", NotYet(USERS)),
     (LITELLM, "public_model_groups", NotYet("a public list of models is not served yet")),
     (LITELLM, "mcp_aliases", Carried),

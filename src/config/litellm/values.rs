@@ -107,6 +107,28 @@ impl Report {
         pairs
     }
 
+    /// A map as a part of our written form, member by member: what it does not have is a note, what has another type is
+    /// an error.
+    pub fn part<T: Default + serde::de::DeserializeOwned>(&mut self, path: &str, value: Option<&Value>) -> T {
+        let Some(map) = self.map(path, value) else {
+            return T::default();
+        };
+        let mut whole = Map::new();
+        for (key, value) in map.iter().filter(|(_, value)| !value.is_null()) {
+            let one = Map::from_iter([(key.clone(), value.clone())]);
+            match serde_json::from_value::<T>(Value::Object(one)) {
+                Ok(_) => {
+                    whole.insert(key.clone(), value.clone());
+                }
+                Err(e) if e.to_string().starts_with("unknown field") => {
+                    self.note(format!("{path}.{}", super::shown(key)), "it is not used for new ones");
+                }
+                Err(_) => self.wrong(&format!("{path}.{}", super::shown(key)), value, "what the management API takes"),
+            }
+        }
+        serde_json::from_value(Value::Object(whole)).unwrap_or_default()
+    }
+
     /// A boolean, also as `"yes"`, `"no"`, `"on"`, `"off"`, `"true"` or `"false"`.
     pub fn flag(&mut self, path: &str, value: Option<&Value>) -> Option<bool> {
         let value = self.settled(path, value?)?;

@@ -54,7 +54,25 @@ async fn rows(desk: &Desk, customers: &[Customer]) -> Result<Vec<Value>> {
         if ids.is_empty() { Vec::new() } else { desk.store().get_many(&ids).await? };
     let row = |(customer, total): (&Customer, &crate::store::Total)| {
         let budget = shared.iter().find(|budget| Some(&budget.id) == customer.budget_id.as_ref());
-        let budget = budget.map(|budget| budgets::row(desk, budget));
+        // As in LiteLLM a customer's own limits show as a budget.
+        let own = [customer.max_budget_nanos, customer.tpm_limit, customer.rpm_limit, customer.max_parallel_requests];
+        let budget = match budget {
+            Some(budget) => Some(budgets::row(desk, budget)),
+            None if own.iter().any(Option::is_some) => {
+                let names = [
+                    "max_budget",
+                    "soft_budget",
+                    "budget_duration",
+                    "tpm_limit",
+                    "rpm_limit",
+                    "max_parallel_requests",
+                    "model_max_budget",
+                ];
+                let shown = show(customer);
+                Some(names.iter().filter_map(|name| Some(((*name).to_owned(), shown.get(*name)?.clone()))).collect())
+            }
+            None => None,
+        };
         let mut row = show(customer);
         row.insert("user_id".to_owned(), customer.id.clone().into());
         row.insert("spend".to_owned(), usd(total.spent()));

@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::{Gateway, Live};
 use crate::http::body;
 use crate::http::reply::{path_part, plain, worker};
-use crate::store::{Change, Key, Page, Store, User};
+use crate::store::{Change, Key, Page, Store, Team, User};
 use crate::wire::json;
 use actix_web::web::{Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
@@ -105,7 +105,7 @@ impl Desk {
         Page { after: None, skip: (page - 1) * size, limit: size }
     }
 
-    fn role(&self) -> Option<&str> {
+    pub fn role(&self) -> Option<&str> {
         self.caller.user()?.role.as_deref()
     }
 
@@ -141,10 +141,24 @@ impl Desk {
         Error::new(Kind::Forbidden, format!("{what} Your role is '{role}'.")).with_type("auth_error")
     }
 
+    /// What the caller is in the team.
+    pub async fn role_in(&self, team_id: &str) -> Result<Option<String>> {
+        let Some(user) = self.caller.user() else { return Ok(None) };
+        Ok(self.store().member(team_id, &user.id).await?.map(|member| member.role))
+    }
+
     /// Whether the caller is an administrator of the team.
     pub async fn leads(&self, team_id: &str) -> Result<bool> {
-        let Some(user) = self.caller.user() else { return Ok(false) };
-        Ok(self.store().member(team_id, &user.id).await?.is_some_and(|member| member.role == "admin"))
+        Ok(self.role_in(team_id).await?.as_deref() == Some("admin"))
+    }
+
+    /// Whether the team lets its plain members do this with its keys, and the caller is one of them.
+    pub async fn is_granted(&self, team_id: &str, route: &str) -> Result<bool> {
+        if self.role_in(team_id).await?.is_none() {
+            return Ok(false);
+        }
+        let team: Option<Team> = self.store().get(team_id).await?;
+        Ok(team.is_some_and(|team| team.member_permissions.iter().any(|granted| granted == route)))
     }
 
     /// Whether a key of this user is the business of the team's admins: a member who is nothing more than that.
@@ -159,8 +173,8 @@ impl Desk {
     }
 
     /// # Errors
-    /// 403 where the key is neither the caller's own nor of a team that he leads.
-    pub async fn may_change(&self, key: &Key) -> Result<()> {
+    /// 403 where the key is neither the caller's own, nor of a team that he leads or that lets its members do this.
+    pub async fn may_change(&self, key: &Key, route: &str) -> Result<()> {
         if self.is_admin() {
             return Ok(());
         }
@@ -171,7 +185,7 @@ impl Desk {
         }
         if let Some(team) = &key.team_id
             && self.role() != Some("proxy_admin_viewer")
-            && self.leads(team).await?
+            && (self.leads(team).await? || self.is_granted(team, route).await?)
             && self.is_within(team, key.user_id.as_deref()).await?
         {
             return Ok(());
@@ -187,7 +201,7 @@ impl Desk {
             return Ok(());
         }
         if let Some(team) = &key.team_id
-            && self.leads(team).await?
+            && (self.leads(team).await? || self.is_granted(team, "/key/info").await?)
         {
             return Ok(());
         }

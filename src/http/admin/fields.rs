@@ -53,6 +53,10 @@ pub(super) use fields;
 
 /// The largest amount that is taken: a billion dollars.
 const MOST_USD: f64 = 1e9;
+/// Texts, lists and objects of a request are stored up to these sizes: what is remembered of a key stays small.
+const MOST_TEXT: usize = 1024;
+const MOST_NAMES: usize = 1000;
+const MOST_TREE: usize = 64 << 10;
 /// Members without a column are kept up to this many.
 const MOST_EXTRA: usize = 64;
 
@@ -79,7 +83,7 @@ fn keep(extra: &mut Value, name: &str, value: &Value) -> Result<()> {
         if value.is_null() {
             members.remove(name);
         } else if members.len() < MOST_EXTRA || members.contains_key(name) {
-            members.insert(name.to_owned(), value.clone());
+            members.insert(name.to_owned(), small(name, value)?);
         } else {
             return Err(
                 Error::invalid(format!("More than {MOST_EXTRA} members that mean nothing here.")).at_param(name)
@@ -96,12 +100,13 @@ fn set(slot: Slot<'_>, name: &str, value: &Value) -> Result<()> {
         Slot::Text(field) => {
             *field = match value {
                 Value::Null => None,
-                Value::String(text) => Some(text.clone()),
+                Value::String(text) if text.len() <= MOST_TEXT => Some(text.clone()),
+                Value::String(_) => return Err(wrong("a text of at most 1024 bytes")),
                 _ => return Err(wrong("a text")),
             }
         }
         Slot::Texts(field) => *field = texts(name, value)?,
-        Slot::Tree(field) => *field = if value.is_null() { Value::Object(Map::new()) } else { value.clone() },
+        Slot::Tree(field) => *field = if value.is_null() { Value::Object(Map::new()) } else { small(name, value)? },
         Slot::Usd(field) => {
             *field = match value {
                 Value::Null => None,
@@ -147,11 +152,22 @@ fn set(slot: Slot<'_>, name: &str, value: &Value) -> Result<()> {
     Ok(())
 }
 
+/// A value that is not too large to be stored.
+fn small(name: &str, value: &Value) -> Result<Value> {
+    if value.to_string().len() > MOST_TREE {
+        return Err(Error::invalid(format!("'{name}' is larger than 64 KiB.")).at_param(name));
+    }
+    Ok(value.clone())
+}
+
 /// A list of texts; null is none.
 pub fn texts(name: &str, value: &Value) -> Result<Vec<String>> {
     let wrong = || Error::invalid(format!("Invalid type for '{name}': expected a list of texts.")).at_param(name);
     match value {
         Value::Null => Ok(Vec::new()),
+        Value::Array(items) if items.len() > MOST_NAMES => {
+            Err(Error::invalid(format!("'{name}' has more than {MOST_NAMES} entries.")).at_param(name))
+        }
         Value::Array(items) => items.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(wrong)).collect(),
         _ => Err(wrong()),
     }

@@ -3,17 +3,20 @@
 //! Source: LiteLLM's documentation of virtual keys and of its management endpoints.
 
 mod lists;
+mod newcomers;
 mod shape;
 
 pub use lists::{aliases, infos, list};
+pub use newcomers::with_defaults;
 pub use shape::{mode_of_key, routes_of_type, row_with as key_row};
 
+use super::budgets;
 use super::desk::{Body, Desk, list as names, needed, run, text};
 use super::fields::{nanos, usd};
 use crate::auth::remembered::hex;
 use crate::auth::{digest, hint};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Entity, Fault, Key, Kind as Sum};
+use crate::store::{Budget, Entity, Fault, Key, Kind as Sum};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
@@ -74,7 +77,28 @@ fn chosen(desk: &Desk, body: &Body, member: &str) -> Result<String> {
 }
 
 pub async fn generate(request: HttpRequest, payload: Payload) -> HttpResponse {
-    run(request, payload, async |desk, body| make(&desk, body).await).await
+    run(request, payload, async |desk, mut body| {
+        // Whoever leads nobody makes keys for himself.
+        let team = text(&body, "team_id")?;
+        let leads = match &team {
+            Some(team) => desk.leads(team).await?,
+            None => false,
+        };
+        if !desk.is_admin() && !leads && text(&body, "user_id")?.is_none() {
+            body.insert("user_id".to_owned(), desk.caller.user_id().into());
+        }
+        make_by_rules(&desk, body, "/key/generate").await
+    })
+    .await
+}
+
+/// A key as the operator's rules for new ones want it.
+async fn make_by_rules(desk: &Desk, mut body: Body, route: &str) -> Result<Value> {
+    let rules = &desk.live.config.newcomers;
+    newcomers::with_defaults(&mut body, &rules.key_defaults);
+    newcomers::within_bounds(&mut body, &rules.key_bounds, true)?;
+    newcomers::admitted(desk, &body).await?;
+    make(desk, body, route).await
 }
 
 /// A key that belongs to a team and to no person.
@@ -90,16 +114,17 @@ pub async fn generate_for_service(request: HttpRequest, payload: Payload) -> Htt
                 metadata.insert("service_account_id".to_owned(), alias.into());
             }
         }
-        let leads = desk.is_admin() || desk.leads(&needed(&body, "team_id")?).await?;
-        if !leads {
+        let team = needed(&body, "team_id")?;
+        let granted = desk.is_granted(&team, "/key/service-account/generate").await?;
+        if !desk.is_admin() && !granted && !desk.leads(&team).await? {
             return Err(desk.refused("Only proxy admins and admins of the team may do this."));
         }
-        make(&desk, body).await
+        make_by_rules(&desk, body, "/key/service-account/generate").await
     })
     .await
 }
 
-async fn make(desk: &Desk, body: Body) -> Result<Value> {
+async fn make(desk: &Desk, body: Body, route: &str) -> Result<Value> {
     let secret = chosen(desk, &body, "key")?;
     let hash = hex(&digest(secret.as_bytes()));
     let mut key = Key {
@@ -113,11 +138,8 @@ async fn make(desk: &Desk, body: Body) -> Result<Value> {
         ..Key::default()
     };
     shape::apply(desk, &mut key, &body)?;
-    if !desk.is_admin() && key.user_id.is_none() && key.team_id.is_none() {
-        key.user_id = desk.caller.user_id().map(str::to_owned);
-    }
     shape::check(desk, &key).await?;
-    allowed_to_make(desk, &key).await?;
+    allowed_to_make(desk, &key, route).await?;
     desk.store().create_key(&key).await?;
     desk.changed(std::slice::from_ref(&key.hash));
     shape::made(desk, &key, &secret).await
@@ -129,23 +151,33 @@ pub async fn of_user(desk: &Desk, user_id: &str, body: &Body) -> Result<Value> {
     let mut own: Body =
         body.iter().filter(|(name, _)| kept.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect();
     own.insert("user_id".to_owned(), user_id.into());
-    make(desk, own).await
+    make(desk, own, "/key/generate").await
 }
 
 /// Keys as the database has them.
 pub async fn rows(desk: &Desk, keys: &[Key]) -> Result<Vec<Value>> {
     let spent = spends(desk, keys).await?;
-    let locked = |key: &Key| desk.store().is_locked::<Key>(&key.id);
-    Ok(keys.iter().zip(spent).map(|(key, spent)| shape::row_with(key, spent, locked(key)).into()).collect())
+    let ids: Vec<String> = keys.iter().filter_map(|key| key.budget_id.clone()).collect();
+    let shared: Vec<Budget> = if ids.is_empty() { Vec::new() } else { desk.store().get_many(&ids).await? };
+    let row = |(key, spent): (&Key, i64)| {
+        let budget = shared.iter().find(|budget| Some(&budget.id) == key.budget_id.as_ref());
+        let mut row = shape::row_with(key, spent, desk.store().is_locked::<Key>(&key.id));
+        row.insert("litellm_budget_table".to_owned(), budget.map(|budget| budgets::row(desk, budget)).into());
+        row.into()
+    };
+    Ok(keys.iter().zip(spent).map(row).collect())
 }
 
 /// A member of a team may make keys in it where the team says so.
-async fn allowed_to_make(desk: &Desk, key: &Key) -> Result<()> {
-    let Err(refused) = desk.may_change(key).await else {
+async fn allowed_to_make(desk: &Desk, key: &Key, route: &str) -> Result<()> {
+    let Err(refused) = desk.may_change(key, route).await else {
         let foreign = key.user_id.as_deref().is_some_and(|user| Some(user) != desk.caller.user_id());
         return match &key.team_id {
             // A key of one's own in a team of others spends that team's money.
-            Some(team) if !desk.is_admin() && !desk.leads(team).await? => in_team(desk, team, "/key/generate").await,
+            Some(team) if !desk.is_admin() && !desk.leads(team).await? => match foreign {
+                true => Err(desk.refused("Keys of others are made by proxy admins, and by admins of their team.")),
+                false => in_team(desk, team, route).await,
+            },
             None if foreign && !desk.is_admin() => Err(desk.refused("Keys of others are made by proxy admins.")),
             _ => Ok(()),
         };
@@ -154,10 +186,7 @@ async fn allowed_to_make(desk: &Desk, key: &Key) -> Result<()> {
 }
 
 async fn in_team(desk: &Desk, team_id: &str, route: &str) -> Result<()> {
-    let user = desk.caller.user_id().unwrap_or_default();
-    let team: Option<crate::store::Team> = desk.store().get(team_id).await?;
-    let granted = team.is_some_and(|team| team.member_permissions.iter().any(|p| p == route));
-    if granted && desk.store().member(team_id, user).await?.is_some() {
+    if desk.is_granted(team_id, route).await? {
         return Ok(());
     }
     let message = format!("Members of the team '{team_id}' may not do {route}; its admins may.");
@@ -175,7 +204,7 @@ async fn find(desk: &Desk, named: &str) -> Result<Key> {
 pub async fn update(request: HttpRequest, payload: Payload) -> HttpResponse {
     run(request, payload, async |desk, body| {
         let named = needed(&body, "key")?;
-        let key = change(&desk, &named, &body).await?;
+        let key = change(&desk, &named, body).await?;
         let mut shown = shape::row(&desk, &key).await?;
         shown.insert("key".to_owned(), named.into());
         Ok(shown.into())
@@ -183,14 +212,16 @@ pub async fn update(request: HttpRequest, payload: Payload) -> HttpResponse {
     .await
 }
 
-async fn change(desk: &Desk, named: &str, body: &Body) -> Result<Key> {
+async fn change(desk: &Desk, named: &str, mut body: Body) -> Result<Key> {
     let old = find(desk, named).await?;
-    desk.may_change(&old).await?;
+    desk.may_change(&old, "/key/update").await?;
+    newcomers::within_bounds(&mut body, &desk.live.config.newcomers.key_bounds, false)?;
+    let body = &body;
     let mut new = old.clone();
     shape::apply(desk, &mut new, body)?;
     shape::check(desk, &new).await?;
     if (&old.user_id, &old.team_id) != (&new.user_id, &new.team_id) {
-        allowed_to_make(desk, &new).await?;
+        allowed_to_make(desk, &new, "/key/generate").await?;
     }
     let spend = body.get("spend").filter(|spend| !spend.is_null()).map(|spend| nanos("spend", spend)).transpose()?;
     let (at, by) = (desk.at, desk.by());
@@ -221,7 +252,7 @@ pub async fn bulk_update(request: HttpRequest, payload: Payload) -> HttpResponse
         for item in items {
             let named = item["key"].as_str().unwrap_or_default();
             let result = match item.as_object() {
-                Some(body) if !named.is_empty() => change(&desk, named, body).await,
+                Some(body) if !named.is_empty() => change(&desk, named, body.clone()).await,
                 _ => Err(Error::invalid("Missing required parameter: 'key'.").at_param("key")),
             };
             match result {
@@ -255,7 +286,7 @@ pub async fn delete(request: HttpRequest, payload: Payload) -> HttpResponse {
             })?);
         }
         for key in &keys {
-            desk.may_change(key).await?;
+            desk.may_change(key, "/key/delete").await?;
         }
         let hashes: Vec<String> = keys.into_iter().map(|key| key.hash).collect();
         desk.store().delete_keys(&hashes, &[], desk.by().as_deref(), desk.at).await?;
@@ -276,11 +307,13 @@ pub async fn unblock(request: HttpRequest, payload: Payload) -> HttpResponse {
 
 async fn set_blocked(desk: &Desk, body: &Body, blocked: bool) -> Result<Value> {
     let key = find(desk, &needed(body, "key")?).await?;
-    let leads = match &key.team_id {
-        Some(team) => desk.leads(team).await?,
+    let route = if blocked { "/key/block" } else { "/key/unblock" };
+    let of_team = match &key.team_id {
+        Some(team) => desk.leads(team).await? || desk.is_granted(team, route).await?,
         None => false,
     };
-    if !desk.is_admin() && !leads {
+    // What somebody else has blocked is not for its user to unblock.
+    if !desk.is_admin() && !(of_team && desk.may_change(&key, route).await.is_ok()) {
         return Err(desk.refused("Only proxy admins, and admins of the key's team, may do this."));
     }
     let by = desk.by();
@@ -295,13 +328,14 @@ async fn set_blocked(desk: &Desk, body: &Body, blocked: bool) -> Result<Value> {
 
 /// Another text for a key, which keeps its name, its limits and what it has spent.
 pub async fn regenerate(request: HttpRequest, payload: Payload) -> HttpResponse {
-    run(request, payload, async |desk, body| {
+    run(request, payload, async |desk, mut body| {
         let named = match desk.key_in_path() {
             Some(named) => named.to_owned(),
             None => needed(&body, "key")?,
         };
         let old = find(&desk, &named).await?;
-        desk.may_change(&old).await?;
+        desk.may_change(&old, "/key/regenerate").await?;
+        newcomers::within_bounds(&mut body, &desk.live.config.newcomers.key_bounds, false)?;
         let secret = chosen(&desk, &body, "new_key")?;
         let hash = hex(&digest(secret.as_bytes()));
         let grace = match text(&body, "grace_period")? {
@@ -312,7 +346,7 @@ pub async fn regenerate(request: HttpRequest, payload: Payload) -> HttpResponse 
         shape::apply(&desk, &mut trial, &body)?;
         shape::check(&desk, &trial).await?;
         if (&old.user_id, &old.team_id) != (&trial.user_id, &trial.team_id) {
-            allowed_to_make(&desk, &trial).await?;
+            allowed_to_make(&desk, &trial, "/key/generate").await?;
         }
         let (at, by, shown) = (desk.at, desk.by(), hint(secret.as_bytes()));
         let change = |key: &mut Key| {

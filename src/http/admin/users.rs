@@ -28,9 +28,13 @@ pub const ROUTES: &[(&str, &str)] = &[
 const MOST: usize = 500;
 
 pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
-    run(request, payload, async |desk, body| {
+    run(request, payload, async |desk, mut body| {
         desk.admin_only()?;
         let id = text(&body, "user_id")?.unwrap_or_else(|| crate::meter::new_id().to_string());
+        // As in LiteLLM, what internal users get is not for administrators.
+        if matches!(text(&body, "user_role")?.as_deref(), None | Some("internal_user")) {
+            keys::with_defaults(&mut body, &desk.live.config.newcomers.user_defaults);
+        }
         let mut user = fresh(&desk, id);
         shape::apply(&mut user, &body)?;
         budgets::check(&desk, user.budget_id.as_ref()).await?;

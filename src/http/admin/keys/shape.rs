@@ -192,8 +192,10 @@ pub async fn spent(desk: &Desk, key: &Key) -> Result<i64> {
 
 /// A key as the database has it.
 pub async fn row(desk: &Desk, key: &Key) -> Result<Map<String, Value>> {
-    let spent = spent(desk, key).await?;
-    Ok(row_with(key, spent, desk.store().is_locked::<Key>(&key.id)))
+    match super::rows(desk, std::slice::from_ref(key)).await?.pop() {
+        Some(Value::Object(row)) => Ok(row),
+        _ => Ok(Map::new()),
+    }
 }
 
 /// `locked`: the configuration declares it.

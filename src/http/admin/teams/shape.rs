@@ -4,8 +4,9 @@ use crate::error::Result;
 use crate::http::admin::desk::{Body, Desk};
 use crate::http::admin::fields::{apply as put, fields, show, usd};
 use crate::http::admin::times;
-use crate::store::{Entity, Kind, Member, Team};
+use crate::store::{Entity, Kind, Member, Team, User};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
 
 fields!(Team {
     "team_alias" => Text alias,
@@ -46,7 +47,18 @@ const HANDLED: [&str; 8] =
     ["locked", "team_id", "members_with_roles", "members", "admins", "spend", "created_at", "updated_at"];
 
 /// What plain members can be allowed.
-pub const PERMISSIONS: [&str; 2] = ["/key/generate", "/key/service-account/generate"];
+pub const PERMISSIONS: [&str; 10] = [
+    "/key/generate",
+    "/key/service-account/generate",
+    "/key/update",
+    "/key/delete",
+    "/key/regenerate",
+    "/key/block",
+    "/key/unblock",
+    "/key/info",
+    "/key/list",
+    "/key/health",
+];
 
 /// Puts a request into a team.
 ///
@@ -62,9 +74,18 @@ pub async fn rows(desk: &Desk, teams: &[Team]) -> Result<Vec<Map<String, Value>>
     let members = if ids.is_empty() { Vec::new() } else { desk.store().members_of(&ids).await? };
     let entities: Vec<Entity> = teams.iter().map(|team| Entity::of(Kind::Team, &team.id)).collect();
     let totals = desk.store().totals(&entities).await?;
+    let user_ids: Vec<String> = members.iter().map(|member| member.user_id.clone()).collect();
+    let users: Vec<User> = if user_ids.is_empty() { Vec::new() } else { desk.store().get_many(&user_ids).await? };
+    let emails: HashMap<&str, &str> =
+        users.iter().filter_map(|user| Some((user.id.as_str(), user.email.as_deref()?))).collect();
     let row = |(team, total): (&Team, &crate::store::Total)| {
         let own: Vec<&Member> = members.iter().filter(|member| member.team_id == team.id).collect();
-        row(team, total.spent(), &own, desk.store().is_locked::<Team>(&team.id))
+        let mut row = row(team, total.spent(), &own, desk.store().is_locked::<Team>(&team.id));
+        for member in row.get_mut("members_with_roles").and_then(Value::as_array_mut).into_iter().flatten() {
+            let email = member["user_id"].as_str().and_then(|id| emails.get(id).copied());
+            member["user_email"] = email.into();
+        }
+        row
     };
     Ok(teams.iter().zip(&totals).map(row).collect())
 }
