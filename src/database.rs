@@ -5,6 +5,7 @@
 
 pub mod sweep;
 
+use crate::auth::blocked::Blocked;
 use crate::config::Config;
 use crate::config::store::FILE;
 use crate::gateway::Gateway;
@@ -130,7 +131,11 @@ pub async fn keep(gateway: Arc<Gateway>) {
                 let schema = gateway.store.migrate(now()).await?;
                 tracing::debug!("the store has the schema {}.{}", schema.major, schema.version);
             }
-            changes(&gateway.store, seen).await
+            let (number, told) = changes(&gateway.store, seen).await?;
+            if matches!(&told, Told::All) || matches!(&told, Told::Some(changes) if Blocked::concerns(changes)) {
+                gateway.blocked.read(&gateway.store).await?;
+            }
+            Ok::<_, Fault>((number, told))
         };
         match look.await {
             Ok((number, told)) => {

@@ -1,6 +1,7 @@
 //! What all workers share: the configuration in force, and the end of the process.
 
 use crate::auth::Auth;
+use crate::auth::blocked::Blocked;
 use crate::auth::remembered::Remembered;
 use crate::clock::Clock;
 use crate::config::{Config, Mode, Sources, load};
@@ -63,6 +64,8 @@ pub struct Gateway {
     pub recent: Recent,
     /// Keys that were looked up.
     pub keys: Remembered,
+    /// Customers that are blocked.
+    pub blocked: Blocked,
     pub ending: Ending,
     pub visitors: Arc<Visitors>,
     pub started: Instant,
@@ -95,6 +98,7 @@ impl Gateway {
             database: Watch::default(),
             keys: Remembered::default(),
             recent: Recent::default(),
+            blocked: Blocked::default(),
             ledger: Ledger::new(&config.state_dir, config.ledger.spool_limit, database::now()),
             live: ArcSwap::from_pointee(Live::new(0, config)),
             sources: ArcSwap::from_pointee(sources),

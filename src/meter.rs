@@ -157,6 +157,11 @@ impl Meter {
         self.entry = Some(Entry::new(pen, row));
     }
 
+    /// On whose behalf the call is made, where it is booked.
+    pub fn end_user(&self) -> Option<&str> {
+        self.entry.as_ref().and_then(Entry::end_user)
+    }
+
     /// What is to be kept of what is asked and answered.
     pub fn keep(&mut self, kept: Option<Kept>) {
         if let (Some(entry), Some(kept)) = (&mut self.entry, kept) {

@@ -134,6 +134,14 @@ fn budgets_and_customers_are_kept() {
     let blocked = send(&gateway, "/end_user/block", &json!({"user_ids": ["guest", "stranger"]}));
     assert_eq!(blocked["blocked_users"].as_array().map(Vec::len), Some(2));
     assert_eq!(gateway.get("/customer/info?end_user_id=guest").ok().json()["blocked"], true);
+    let ask = |user: &str| {
+        let body = json!({"model": "small", "user": user, "messages": [{"role": "user", "content": "hi"}]});
+        gateway.post("/v1/chat/completions", body.to_string())
+    };
+    assert!(ask("stranger").error(403).message.contains("User blocked"), "a blocked customer is served");
+    ask("somebody").ok();
+    send(&gateway, "/customer/unblock", &json!({"user_ids": ["stranger"]}));
+    ask("stranger").ok();
     assert_eq!(gateway.get("/customer/list").ok().json().as_array().map(Vec::len), Some(2));
     send(&gateway, "/budget/update", &json!({"budget_id": "small", "max_budget": 2}));
     let infos = send(&gateway, "/budget/info", &json!({"budgets": ["small"]}));

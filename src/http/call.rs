@@ -18,6 +18,10 @@ use std::time::Duration;
 /// Why it could not be answered.
 pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     meter.keep(Kept::of(&call));
+    if let Err(error) = call.worker.gateway.blocked.admit(meter.end_user()) {
+        meter.fail(&error);
+        return Err(error);
+    }
     match call.streams {
         true => stream::answer(call, meter).await,
         false => whole(call, meter).await,

@@ -106,6 +106,10 @@ impl Entry {
         }
     }
 
+    pub fn end_user(&self) -> Option<&str> {
+        self.call.row.end_user.as_deref()
+    }
+
     pub fn kept(&mut self) -> Option<&mut Kept> {
         self.kept.as_deref_mut()
     }

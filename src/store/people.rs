@@ -211,6 +211,15 @@ impl Store {
         self.list_where(conditions, |user| filter.admits(user, &places), page).await
     }
 
+    /// The ids of customers that are blocked.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn blocked_customers(&self) -> Result<Vec<String>> {
+        let sql = "SELECT id FROM customers WHERE blocked = 1 ORDER BY id LIMIT 100000";
+        self.db.read(sql, Vec::new()).await?.rows.into_iter().map(super::sql::Row::one).collect()
+    }
+
     /// How many users there are.
     ///
     /// # Errors

@@ -100,6 +100,7 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
         apply(&mut customer, &body, &HANDLED)?;
         budgets::check(&desk, customer.budget_id.as_ref()).await?;
         desk.store().create(&customer).await?;
+        desk.gateway.blocked.read(desk.store()).await?;
         row(&desk, customer).await
     })
     .await
@@ -118,6 +119,7 @@ pub async fn update(request: HttpRequest, payload: Payload) -> HttpResponse {
             apply(customer, &body, &HANDLED).map_err(|e| Fault::Invalid(e.to_string()))
         };
         let customer = desk.store().update(&id, desk.at, change).await?;
+        desk.gateway.blocked.read(desk.store()).await?;
         row(&desk, customer).await
     })
     .await
@@ -128,6 +130,7 @@ pub async fn delete(request: HttpRequest, payload: Payload) -> HttpResponse {
         desk.admin_only()?;
         let ids = ids(&body)?;
         let gone = desk.store().delete::<Customer>(&ids, desk.by().as_deref(), desk.at).await?;
+        desk.gateway.blocked.read(desk.store()).await?;
         if gone.is_empty() {
             return Err(missing(&ids.join(", ")));
         }
@@ -171,6 +174,7 @@ async fn set_blocked(desk: &Desk, body: &Body, blocked: bool) -> Result<Vec<Valu
             changed.push(desk.store().update(&id, desk.at, change).await?);
         }
     }
+    desk.gateway.blocked.read(desk.store()).await?;
     rows(desk, &changed).await
 }
 
