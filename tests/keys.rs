@@ -48,6 +48,7 @@ fn a_key_is_made_used_blocked_and_deleted() {
     assert!(key.starts_with("sk-") && key.len() == 25, "{made}");
     assert_eq!((&made["max_budget"], &made["spend"], &made["metadata"]), (&json!(5.0), &json!(0.0), &json!({"a": 1})));
     assert_eq!(text(&made["key_name"]), format!("sk-...{}", &key[21..]));
+    assert_eq!((&made["budget_reset_at"], &made["litellm_budget_table"]), (&Value::Null, &Value::Null));
     assert!(text(&made["expires"]).ends_with('Z') && text(&made["token"]).len() == 64, "{made}");
     chat(&gateway, key).ok();
     gateway.wait_log("the call with its key", |line| line.contains("laptop"));

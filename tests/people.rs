@@ -126,7 +126,9 @@ fn budgets_and_customers_are_kept() {
         send(&gateway, "/budget/new", &json!({"budget_id": "small", "max_budget": 1, "budget_duration": "1d"}));
     assert_eq!((&budget["budget_id"], &budget["max_budget"]), (&json!("small"), &json!(1.0)));
     gateway.post("/budget/new", r#"{"budget_duration":"soon"}"#).error(400);
-    generate(&gateway, &json!({"budget_id": "small"}));
+    let shared = generate(&gateway, &json!({"budget_id": "small", "budget_duration": "1h"}));
+    assert_eq!(shared["litellm_budget_table"]["max_budget"], 1.0);
+    assert!(text(&shared["budget_reset_at"]).contains(":00:00"), "{shared}");
     gateway.post("/key/generate", r#"{"budget_id":"none"}"#).error(400);
     let customer =
         send(&gateway, "/customer/new", &json!({"user_id": "guest", "budget_id": "small", "alias": "Guest"}));

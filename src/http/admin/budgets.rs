@@ -34,7 +34,7 @@ const HANDLED: [&str; 7] = ["locked", "budget_id", "id", "created_at", "created_
 pub fn row(desk: &Desk, budget: &Budget) -> Map<String, Value> {
     let mut row = show(budget);
     row.insert("budget_id".to_owned(), budget.id.clone().into());
-    row.insert("budget_reset_at".to_owned(), Value::Null);
+    row.insert("budget_reset_at".to_owned(), desk.resets_at(budget.budget_duration.as_ref()));
     row.insert("locked".to_owned(), desk.store().is_locked::<Budget>(&budget.id).into());
     row.insert("created_at".to_owned(), times::iso(budget.created_at).into());
     row.insert("created_by".to_owned(), budget.created_by.clone().into());

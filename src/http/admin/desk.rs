@@ -1,12 +1,14 @@
 //! A request to the management API: who asks, what for, and what they may.
 
 use super::fields::texts;
+use super::times;
 use crate::auth::{self, Caller};
 use crate::database::{self, Told};
 use crate::error::{Error, Kind, Result};
 use crate::gateway::{Gateway, Live};
 use crate::http::body;
 use crate::http::reply::{path_part, plain, worker};
+use crate::limits::calendar;
 use crate::store::{Change, Key, Page, Store, Team, User};
 use crate::wire::json;
 use actix_web::web::{Payload, Query};
@@ -117,6 +119,12 @@ impl Desk {
     /// May see everything.
     pub fn is_viewer(&self) -> bool {
         self.is_admin() || self.role() == Some("proxy_admin_viewer")
+    }
+
+    /// When a budget of this length begins anew.
+    pub fn resets_at(&self, span: Option<&String>) -> Value {
+        let window = span.and_then(|span| calendar::window(span, &self.live.config.limits.zone, self.at));
+        window.map(|window| times::iso(window.end)).into()
     }
 
     /// Who does it, for the record.

@@ -162,6 +162,7 @@ pub async fn rows(desk: &Desk, keys: &[Key]) -> Result<Vec<Value>> {
     let row = |(key, spent): (&Key, i64)| {
         let budget = shared.iter().find(|budget| Some(&budget.id) == key.budget_id.as_ref());
         let mut row = shape::row_with(key, spent, desk.store().is_locked::<Key>(&key.id));
+        row.insert("budget_reset_at".to_owned(), desk.resets_at(key.budget_duration.as_ref()));
         row.insert("litellm_budget_table".to_owned(), budget.map(|budget| budgets::row(desk, budget)).into());
         row.into()
     };
@@ -376,7 +377,7 @@ pub async fn reset_spend(request: HttpRequest, payload: Payload) -> HttpResponse
             "spend": usd(to),
             "previous_spend": usd(before),
             "max_budget": key.max_budget_nanos.map_or(Value::Null, usd),
-            "budget_reset_at": null,
+            "budget_reset_at": desk.resets_at(key.budget_duration.as_ref()),
         }))
     })
     .await

@@ -50,7 +50,8 @@ fields!(Key {
 });
 
 /// Members that are no fields, or that others decide.
-const HANDLED: [&str; 21] = [
+const HANDLED: [&str; 22] = [
+    "budget_reset_at",
     "locked",
     "token_id",
     "created_at",
@@ -212,6 +213,7 @@ pub fn row_with(key: &Key, spent: i64, locked: bool) -> Map<String, Value> {
     row.insert("created_by".to_owned(), key.created_by.clone().into());
     row.insert("updated_at".to_owned(), times::iso(key.updated_at).into());
     row.insert("updated_by".to_owned(), key.updated_by.clone().into());
+    row.insert("budget_reset_at".to_owned(), Value::Null);
     row.insert("litellm_budget_table".to_owned(), Value::Null);
     row.insert("locked".to_owned(), locked.into());
     row

@@ -85,6 +85,7 @@ pub async fn rows(desk: &Desk, teams: &[Team]) -> Result<Vec<Map<String, Value>>
             let email = member["user_id"].as_str().and_then(|id| emails.get(id).copied());
             member["user_email"] = email.into();
         }
+        row.insert("budget_reset_at".to_owned(), desk.resets_at(team.budget_duration.as_ref()));
         row
     };
     Ok(teams.iter().zip(&totals).map(row).collect())

@@ -101,7 +101,10 @@ pub async fn rows(desk: &Desk, users: &[User]) -> Result<Vec<Map<String, Value>>
     let totals = desk.store().totals(&entities).await?;
     let row = |(user, total): (&User, &crate::store::Total)| {
         let teams = places.iter().filter(|place| place.user_id == user.id).map(|place| place.team_id.as_str());
-        row(user, total.spent(), &teams.collect::<Vec<_>>(), desk.store().is_locked::<User>(&user.id))
+        let locked = desk.store().is_locked::<User>(&user.id);
+        let mut row = row(user, total.spent(), &teams.collect::<Vec<_>>(), locked);
+        row.insert("budget_reset_at".to_owned(), desk.resets_at(user.budget_duration.as_ref()));
+        row
     };
     Ok(users.iter().zip(&totals).map(row).collect())
 }
