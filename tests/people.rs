@@ -239,7 +239,6 @@ fn new_keys_and_users_follow_the_rules_of_the_operator() {
     assert!(made["expires"].is_string(), "{made}");
     for (body, said) in [
         (json!({"key_alias": "b", "max_budget": 101}), "max_budget is over max limit"),
-        (json!({"key_alias": "b", "duration": "1y"}), "duration"),
         (json!({"key_alias": "b", "duration": "91d"}), "duration is over max limit"),
         (json!({"key_alias": "b", "duration": "-1"}), "duration is over max limit"),
         (json!({}), "Required param key_alias"),
@@ -299,7 +298,7 @@ fn a_team_lets_its_members_do_what_it_says_and_no_more() {
     ] {
         post(&gateway, &ann, route, &body).error(403);
     }
-    get(&gateway, &ann, "/key/list?team_id=home").error(403);
+    assert_eq!(get(&gateway, &ann, "/key/list?team_id=home").ok().json()["total_count"], 0);
     grant(&["/key/generate", "/key/update", "/key/list", "/key/service-account/generate"]);
     post(&gateway, &ann, "/key/update", &change).ok();
     post(&gateway, &ann, "/key/delete", &json!({"keys": [shared["token"]]})).error(403);
