@@ -154,7 +154,7 @@ async fn create(store: &Store, asked: Create) -> Result<String, String> {
     Ok(secret + "\n")
 }
 
-/// One line a key: hash, hint, alias, user, team, end.
+/// One line a key: hash, hint, alias, user, team, and its end, or that it is blocked or locked.
 async fn list(store: &Store) -> Result<String, String> {
     let mut text = String::new();
     let mut page = Page { limit: 1000, ..Page::default() };
@@ -165,6 +165,7 @@ async fn list(store: &Store) -> Result<String, String> {
             let end = match (key.blocked, key.expires_at) {
                 (true, _) => "blocked".to_owned(),
                 (false, Some(at)) => times::iso(at),
+                (false, None) if store.is_locked::<Key>(&key.id) => "locked".to_owned(),
                 (false, None) => "-".to_owned(),
             };
             let cells = [key.hash.clone(), or(&key.hint), or(&key.alias), or(&key.user_id), or(&key.team_id), end];

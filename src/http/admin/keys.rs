@@ -171,19 +171,21 @@ pub async fn rows(desk: &Desk, keys: &[Key]) -> Result<Vec<Value>> {
 
 /// A member of a team may make keys in it where the team says so.
 async fn allowed_to_make(desk: &Desk, key: &Key, route: &str) -> Result<()> {
-    let Err(refused) = desk.may_change(key, route).await else {
-        let foreign = key.user_id.as_deref().is_some_and(|user| Some(user) != desk.caller.user_id());
-        return match &key.team_id {
-            // A key of one's own in a team of others spends that team's money.
-            Some(team) if !desk.is_admin() && !desk.leads(team).await? => match foreign {
-                true => Err(desk.refused("Keys of others are made by proxy admins, and by admins of their team.")),
-                false => in_team(desk, team, route).await,
-            },
-            None if foreign && !desk.is_admin() => Err(desk.refused("Keys of others are made by proxy admins.")),
-            _ => Ok(()),
-        };
-    };
-    Err(refused)
+    if desk.may_change(key, route).await.is_err() {
+        let what =
+            "You may not make this key: it is for proxy admins, admins of its team, and internal users for themselves.";
+        return Err(desk.refused(what));
+    }
+    let foreign = key.user_id.as_deref().is_some_and(|user| Some(user) != desk.caller.user_id());
+    match &key.team_id {
+        // A key of one's own in a team of others spends that team's money.
+        Some(team) if !desk.is_admin() && !desk.leads(team).await? => match foreign {
+            true => Err(desk.refused("Keys of others are made by proxy admins, and by admins of their team.")),
+            false => in_team(desk, team, route).await,
+        },
+        None if foreign && !desk.is_admin() => Err(desk.refused("Keys of others are made by proxy admins.")),
+        _ => Ok(()),
+    }
 }
 
 async fn in_team(desk: &Desk, team_id: &str, route: &str) -> Result<()> {
