@@ -116,7 +116,7 @@ const MOST_INTERVAL: std::time::Duration = std::time::Duration::from_secs(30 * 8
 /// What new keys and users get, and may have.
 fn newcomers(file: &mut File, settings: &Map<String, Value>, report: &mut Report) {
     let path = |key: &str| format!("{}.{key}", keys::LITELLM);
-    let mut part = |key: &str| (path(key), settings.get(key));
+    let part = |key: &str| (path(key), settings.get(key));
     let (at, value) = part("default_key_generate_params");
     file.new_keys.defaults = report.part(&at, value);
     let (at, value) = part("upperbound_key_generate_params");
