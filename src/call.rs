@@ -5,7 +5,7 @@
 
 use crate::auth::Caller;
 use crate::envelope::Envelope;
-use crate::exchange::{Ask, Face};
+use crate::exchange::{Ask, Face, History};
 use crate::gateway::{Live, Worker};
 use crate::meter;
 use crate::route::{Fallback, Plan, Priority, Timeouts};
@@ -36,6 +36,8 @@ pub struct Call {
     pub betas: Vec<Cow<'static, str>>,
     /// Another `anthropic-version` than the usual one.
     pub version: Option<HeaderValue>,
+    /// The response that it goes on from.
+    pub history: Option<History>,
 }
 
 impl Call {
@@ -48,6 +50,7 @@ impl Call {
             model: self.plan.model(),
             id: self.id,
             max_nesting: self.live.config.server.max_nesting,
+            history: self.history.as_ref(),
         }
     }
 

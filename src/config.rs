@@ -87,6 +87,8 @@ pub struct Server {
     pub idle_timeout: Option<Duration>,
     /// None: the status of a stream is never sent before its first event is there.
     pub early_commit: Option<Duration>,
+    /// How long responses are kept; none are where it is not said.
+    pub keep_responses: Option<Duration>,
     pub keep_alive: Duration,
     /// Lower case.
     pub key_header: Option<String>,
@@ -418,6 +420,8 @@ fn server(
         drain: written.drain.map_or(Duration::from_secs(30), |d| d.0),
         idle_timeout: sources.idle_timeout.or(written.idle_timeout.map(|d| d.0)).filter(|d| !d.is_zero()),
         early_commit: (!early_commit.is_zero()).then_some(early_commit),
+        keep_responses: Some(written.keep_responses.map_or(Duration::from_secs(30 * 86_400), |d| d.0))
+            .filter(|d| !d.is_zero()),
         keep_alive: written.keep_alive.map(|d| d.0).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(15)),
         key_header: written.key_header.as_ref().map(|h| h.to_ascii_lowercase()),
         // LiteLLM admits any origin; callers without a key must not be reachable from any web page.

@@ -12,15 +12,16 @@ use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
 use crate::provider::{
-    Endpoint, Facts, Language, Prepared, foreign, hub, leave_out, prepare, prepare_native, tool_names,
+    Endpoint, Facts, Language, Prepared, endpoints, foreign, hub, leave_out, prepare, prepare_native, tool_names,
 };
 use crate::route::Target;
 use crate::usage::Usage;
 use crate::wire::feed::Framing;
-use crate::wire::messages;
+use crate::wire::{completions, messages, responses};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 pub use relay::Relay;
+use serde_json::Value;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -31,6 +32,10 @@ pub enum Face {
     Chat,
     /// Anthropic's Messages.
     Messages,
+    /// OpenAI's Responses.
+    Responses,
+    /// OpenAI's text completions.
+    Completions,
 }
 
 /// What is asked, and under which name the answer is given.
@@ -45,6 +50,17 @@ pub struct Ask<'a> {
     pub id: Uuid,
     /// Requests nested deeper are refused.
     pub max_nesting: usize,
+    /// What the response that this call goes on from holds.
+    pub history: Option<&'a History>,
+}
+
+/// A response that a call goes on from.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// The deployment that keeps it too, under the same id.
+    pub kept_by: Option<String>,
+    /// Its items: what was asked, and what was answered.
+    pub items: Vec<Value>,
 }
 
 /// What is sent, and what is to be done with the answer.
@@ -64,22 +80,32 @@ pub enum Back {
     Chat { from: Option<Box<foreign::Context>>, shows_usage: bool },
     /// Anthropic's Messages as they come.
     Messages,
-    /// Anthropic's Messages, of OpenAI chat, which may be translated itself.
-    MessagesFromChat {
-        from: Option<Box<foreign::Context>>,
-        model: String,
-        id: String,
-        estimated_input: u64,
-        names: Arc<hub::ToolNames>,
-    },
+    /// OpenAI's Responses as they come.
+    Responses,
+    /// OpenAI's text completions as they come.
+    Completions { shows_usage: bool },
+    /// Another format, of OpenAI chat, which may be translated itself.
+    FromChat { from: Option<Box<foreign::Context>>, to: Teller, shows_usage: bool },
+}
+
+/// Tells an answer of OpenAI chat in the caller's format.
+#[derive(Debug, Clone)]
+pub enum Teller {
+    Messages { model: String, id: String, estimated_input: u64, names: Arc<hub::ToolNames> },
+    Responses { echo: Box<responses::Echo>, model: String, id: String, created: u64, estimated_input: u64 },
+    Completions,
 }
 
 impl Back {
     /// How the pieces of the upstream's stream follow each other.
     pub fn framing(&self) -> Framing {
         match self {
-            Back::Chat { from: Some(from), .. } | Back::MessagesFromChat { from: Some(from), .. } => from.framing(),
-            Back::Chat { from: None, .. } | Back::Messages | Back::MessagesFromChat { from: None, .. } => Framing::Sse,
+            Back::Chat { from: Some(from), .. } | Back::FromChat { from: Some(from), .. } => from.framing(),
+            Back::Chat { from: None, .. }
+            | Back::Messages
+            | Back::Responses
+            | Back::Completions { .. }
+            | Back::FromChat { from: None, .. } => Framing::Sse,
         }
     }
 }
@@ -116,13 +142,45 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             };
             let (chat, names) = shorter.map_or_else(|| (chat, Arc::default()), |(chat, names)| (chat, Arc::new(names)));
             let Spoken { body, betas, from, .. } = spoken(&chat, ask, target, language)?;
-            let back = Back::MessagesFromChat {
-                from,
+            let to = Teller::Messages {
                 model: ask.model.to_owned(),
                 id: format!("msg_{}", ask.id.simple()),
                 estimated_input: messages::estimate_tokens(bytes)?,
                 names,
             };
+            Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
+        }
+        Face::Responses if deployment.makes_responses => {
+            let body = native_response(ask, target)?;
+            Ok(Outbound { endpoint: Endpoint::Responses, body, betas: Vec::new(), back: Back::Responses })
+        }
+        Face::Responses => {
+            let bytes = ask.envelope.bytes();
+            let history = ask.history.map(|history| history.items.clone()).unwrap_or_default();
+            let asked = responses::to_chat(bytes, history)?;
+            let chat = Envelope::parse(Bytes::from(asked.chat), ask.max_nesting)?;
+            let facts = &target.known().facts;
+            let chat = leave_out(&chat, deployment.provider, target.model(), facts, ask.max_nesting)?.unwrap_or(chat);
+            let Spoken { body, betas, from, .. } = spoken(&chat, ask, target, language)?;
+            let to = Teller::Responses {
+                echo: Box::new(asked.echo),
+                model: ask.model.to_owned(),
+                id: ask.id.simple().to_string(),
+                created: created(&ask.id),
+                estimated_input: meter::estimate(bytes.len()),
+            };
+            Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
+        }
+        Face::Completions if endpoints::has_completions(deployment.provider) && language == Language::OpenAi => {
+            let Prepared { body, shows_usage, .. } =
+                prepare(ask.envelope, &deployment.shape, target.model(), ask.streams)?;
+            let back = Back::Completions { shows_usage };
+            Ok(Outbound { endpoint: Endpoint::Completions, body, betas: Vec::new(), back })
+        }
+        Face::Completions => {
+            let chat = Envelope::parse(Bytes::from(completions::to_chat(ask.envelope.bytes())?), ask.max_nesting)?;
+            let Spoken { body, betas, from, shows_usage } = spoken(&chat, ask, target, language)?;
+            let back = Back::FromChat { from, to: Teller::Completions, shows_usage };
             Ok(Outbound { endpoint, body, betas, back })
         }
         Face::Chat => {
@@ -130,6 +188,27 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage } })
         }
     }
+}
+
+/// A response that the upstream makes itself. What it does not keep of the conversation is sent along.
+fn native_response(ask: &Ask<'_>, target: &Target) -> Result<Pieces> {
+    let deployment = &target.deployment;
+    let kept = |history: &&History| history.kept_by.as_ref() != Some(&deployment.id);
+    let Some(history) = ask.history.filter(kept) else {
+        return Ok(prepare_native(ask.envelope, &deployment.shape, target.model()));
+    };
+    let asked = responses::to_chat(ask.envelope.bytes(), history.items.clone())?;
+    let items = serde_json::to_vec(&asked.items).map_err(|e| Error::invalid(e.to_string()))?;
+    let mut edits = Edits::default();
+    if let Some(place) = ask.envelope.find("previous_response_id") {
+        edits.remove(place);
+    }
+    match ask.envelope.get("input") {
+        Some(member) => edits.replace(member, items),
+        None => edits.insert("input", items),
+    }
+    let whole = Envelope::parse(edits.apply(ask.envelope), ask.max_nesting)?;
+    Ok(prepare_native(&whole, &deployment.shape, target.model()))
 }
 
 /// A chat completion in the upstream's language.
@@ -236,10 +315,24 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
                 Ok(Whole { body, usage, id })
             }
         },
-        Back::MessagesFromChat { from, model, id, names, .. } => {
+        Back::Responses => {
+            let told = responses::native(&body);
+            match told.is_error {
+                true => Err(from_upstream(origin, StatusCode::OK, &body)),
+                false => Ok(Whole { body, usage: told.usage, id: told.id }),
+            }
+        }
+        Back::Completions { .. } => chat(&None, body),
+        Back::FromChat { from, to, .. } => {
             let answer = chat(from, body)?;
-            let named = tool_names::restore(names, &answer.body);
-            let body = messages::from_chat(named.as_deref().unwrap_or(&answer.body), model, id)?;
+            let body = match to {
+                Teller::Messages { model, id, names, .. } => {
+                    let named = tool_names::restore(names, &answer.body);
+                    messages::from_chat(named.as_deref().unwrap_or(&answer.body), model, id)?
+                }
+                Teller::Responses { echo, id, created, .. } => responses::from_chat(&answer.body, echo, id, *created)?,
+                Teller::Completions => completions::from_chat(&answer.body)?,
+            };
             Ok(Whole { body: body.into(), ..answer })
         }
     }

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod body;
 mod call;
 mod chat;
+mod completions;
 mod entry;
 mod explain;
 mod health;
@@ -12,6 +13,7 @@ mod mcp;
 mod messages;
 mod models;
 mod reply;
+mod responses;
 mod spend;
 mod stream;
 mod utils;
@@ -27,6 +29,25 @@ const CALLS: &[(&str, &str)] = &[
     ("POST", "/chat/completions"),
     ("POST", "/openai/deployments/{model}/chat/completions"),
     ("POST", "/engines/{model}/chat/completions"),
+    ("POST", "/v1/completions"),
+    ("POST", "/completions"),
+    ("POST", "/openai/deployments/{model}/completions"),
+    ("POST", "/engines/{model}/completions"),
+    ("POST", "/v1/responses"),
+    ("POST", "/responses"),
+    ("POST", "/openai/v1/responses"),
+    ("GET", "/v1/responses/{id}"),
+    ("DELETE", "/v1/responses/{id}"),
+    ("GET", "/responses/{id}"),
+    ("DELETE", "/responses/{id}"),
+    ("GET", "/openai/v1/responses/{id}"),
+    ("DELETE", "/openai/v1/responses/{id}"),
+    ("GET", "/v1/responses/{id}/input_items"),
+    ("GET", "/responses/{id}/input_items"),
+    ("GET", "/openai/v1/responses/{id}/input_items"),
+    ("POST", "/v1/responses/{id}/cancel"),
+    ("POST", "/responses/{id}/cancel"),
+    ("POST", "/openai/v1/responses/{id}/cancel"),
     ("POST", "/v1/messages"),
     ("POST", "/anthropic/v1/messages"),
     ("POST", "/v1/messages/count_tokens"),
@@ -116,6 +137,16 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     for (_, path) in &CALLS[..4] {
         serve(path, || post().to(chat::completions));
     }
+    for path in
+        ["/v1/completions", "/completions", "/openai/deployments/{model}/completions", "/engines/{model}/completions"]
+    {
+        serve(path, || post().to(completions::create));
+    }
+    for path in ["/v1/responses", "/responses", "/openai/v1/responses"] {
+        serve(path, || post().to(responses::create));
+        serve(&format!("{path}/{{id}}/input_items"), || get().to(responses::input_items));
+        serve(&format!("{path}/{{id}}/cancel"), || post().to(responses::cancel));
+    }
     for path in ["/v1/messages", "/anthropic/v1/messages"] {
         serve(path, || post().to(messages::create));
         serve(&format!("{path}/count_tokens"), || post().to(messages::count_tokens));
@@ -180,6 +211,14 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         serve(path, || get().to(mcp::sse));
     }
     serve("/mcp/sse/messages", || post().to(mcp::sse_message));
+    for path in ["/v1/responses/{id}", "/responses/{id}", "/openai/v1/responses/{id}"] {
+        config.service(
+            web::resource(format!("{root}{path}"))
+                .route(get().to(responses::get))
+                .route(web::delete().to(responses::delete))
+                .default_service(web::to(reply::wrong_method)),
+        );
+    }
     for path in ["/mcp", "/mcp/", "/mcp/{servers}", "/{servers}/mcp"] {
         let path = format!("{root}{path}");
         config.service(

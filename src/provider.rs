@@ -7,6 +7,7 @@
 
 pub mod anthropic;
 pub mod compatible;
+pub mod endpoints;
 pub mod foreign;
 pub mod gemini;
 pub mod hub;

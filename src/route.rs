@@ -68,6 +68,8 @@ pub struct Deployment {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub shape: Shape,
     pub labels: Labels,
+    /// It makes responses (OpenAI's Responses) itself.
+    pub makes_responses: bool,
     pub pricing: Pricing,
     /// That the price is not known was said.
     pub unpriced: AtomicBool,
@@ -266,7 +268,7 @@ impl Routes {
         for group in groups.into_iter().map(Arc::new) {
             match group.name.contains('*') {
                 true => routes.patterns.push(group),
-                false => drop(routes.exact.insert(group.name.clone(), Plan { group, name: None })),
+                false => drop(routes.exact.insert(group.name.clone(), Plan { group, name: None, only: None })),
             }
         }
         routes.patterns.sort_by_key(|g| std::cmp::Reverse(g.name.len()));
@@ -369,7 +371,7 @@ impl Routes {
             return Some(plan.clone());
         }
         let group = self.patterns.iter().find(|group| pattern::capture(&group.name, model).is_some())?;
-        Some(Plan { group: group.clone(), name: Some(model.to_owned()) })
+        Some(Plan { group: group.clone(), name: Some(model.to_owned()), only: None })
     }
 
     /// What an alias stands for.

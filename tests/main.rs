@@ -27,6 +27,7 @@ mod prices;
 mod prompts;
 mod providers;
 mod requests;
+mod responses;
 mod routing;
 mod sdk;
 mod secrets;

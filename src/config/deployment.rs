@@ -270,6 +270,9 @@ fn one(
         }
         Pricing::ByName { .. } => (None, None),
     };
+    let mode = model.info.get("mode").and_then(serde_json::Value::as_str);
+    let at_home = provider.base_url.is_some_and(|home| home == base.trim_end_matches('/'));
+    let makes_responses = provider::endpoints::makes_responses(provider, at_home, mode);
     let label = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
     Ok(Deployment {
         index,
@@ -304,6 +307,7 @@ fn one(
         price_of_two,
         headers,
         unserved,
+        makes_responses,
         pricing,
         unpriced: AtomicBool::new(false),
     })

@@ -113,6 +113,9 @@ pub struct Server {
     /// Time between keep-alives of a silent stream. Default `"15s"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_alive: Option<Duration>,
+    /// How long responses of the Responses API are kept, for later ones to go on from; `"0s"` is never. Default `"30d"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_responses: Option<Duration>,
     /// One more request header that may hold the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_header: Option<String>,

@@ -1,6 +1,6 @@
 //! A streamed answer on its way: the upstream's bytes in, the caller's events out.
 
-use super::Back;
+use super::{Back, Teller};
 use crate::error::{Error, Kind, Origin};
 use crate::provider::{foreign, hub, tool_names};
 use crate::route::Tariff;
@@ -9,6 +9,7 @@ use crate::usage::Usage;
 use crate::wire::feed::{Broken, Feed};
 use crate::wire::messages::{self, Watch};
 use crate::wire::sse::{self, Content, Events};
+use crate::wire::{completions, responses};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -25,17 +26,73 @@ pub struct Relay {
 
 #[derive(Debug)]
 enum Way {
-    Chat {
-        foreign: Option<Box<Translator>>,
-        tap: Tap,
-    },
+    Chat { foreign: Option<Box<Translator>>, tap: Tap },
     Messages(Watch),
-    MessagesFromChat {
-        foreign: Option<Box<Translator>>,
-        tap: Tap,
-        stream: Box<messages::Stream>,
-        names: Arc<hub::ToolNames>,
-    },
+    Responses(responses::Watch),
+    FromChat { foreign: Option<Box<Translator>>, tap: Tap, telling: Telling },
+}
+
+/// A stream of chat on its way to a caller of another format.
+#[derive(Debug)]
+enum Telling {
+    Messages { stream: Box<messages::Stream>, names: Arc<hub::ToolNames> },
+    Responses(Box<responses::Stream>),
+    Completions,
+}
+
+impl Telling {
+    fn new(to: Teller) -> Self {
+        match to {
+            Teller::Messages { model, id, estimated_input, names } => {
+                Telling::Messages { stream: Box::new(messages::Stream::new(&model, &id, estimated_input)), names }
+            }
+            Teller::Responses { echo, model, id, created, estimated_input } => {
+                Telling::Responses(Box::new(responses::Stream::new(*echo, &id, created, &model, estimated_input)))
+            }
+            Teller::Completions => Telling::Completions,
+        }
+    }
+
+    /// Tells the chunks that a step of the tap holds: one, or a last one and its `[DONE]`.
+    fn chunks(&mut self, events: Bytes, out: &mut BytesMut) {
+        let mut parts = Events::new(MAX_EVENT);
+        parts.push(events);
+        while let Ok(Some(event)) = parts.take() {
+            let Content::Data(data) = sse::content(&event) else { continue };
+            match self {
+                Telling::Messages { stream, names } => match tool_names::restore(names, &data) {
+                    Some(restored) => stream.chunk(&restored, out),
+                    None => stream.chunk(&data, out),
+                },
+                Telling::Responses(stream) => stream.chunk(&data, out),
+                Telling::Completions => completions::chunk(&data, out),
+            }
+        }
+    }
+
+    fn end(&mut self, out: &mut BytesMut) {
+        match self {
+            Telling::Messages { stream, .. } => stream.end(out),
+            Telling::Responses(stream) => stream.end(out),
+            Telling::Completions => (),
+        }
+    }
+
+    fn has_succeeded(&self) -> bool {
+        match self {
+            Telling::Messages { stream, .. } => stream.has_succeeded(),
+            Telling::Responses(stream) => stream.has_succeeded(),
+            Telling::Completions => true,
+        }
+    }
+
+    fn failure(&mut self) -> Option<Error> {
+        match self {
+            Telling::Messages { stream, .. } => stream.failure(),
+            Telling::Responses(stream) => stream.failure(),
+            Telling::Completions => None,
+        }
+    }
 }
 
 /// What stands between an upstream of another language and the tap.
@@ -90,11 +147,22 @@ impl Relay {
                 Way::Chat { foreign: translator(from), tap: Tap::new(origin.clone(), shows_usage, tariff) }
             }
             Back::Messages => Way::Messages(Watch::new(origin.clone())),
-            Back::MessagesFromChat { from, model, id, estimated_input, names } => Way::MessagesFromChat {
+            Back::Completions { shows_usage } => {
+                Way::Chat { foreign: None, tap: Tap::new(origin.clone(), shows_usage, tariff) }
+            }
+            Back::Responses => Way::Responses(responses::Watch::new(origin.clone())),
+            Back::FromChat { from, to, shows_usage } => Way::FromChat {
                 foreign: translator(from),
-                tap: Tap::new(origin.clone(), true, Tariff::default()),
-                stream: Box::new(messages::Stream::new(&model, &id, estimated_input)),
-                names,
+                // A format that says costs in its own way says none of the hub's.
+                tap: Tap::new(
+                    origin.clone(),
+                    shows_usage,
+                    match &to {
+                        Teller::Completions => tariff,
+                        Teller::Messages { .. } | Teller::Responses { .. } => Tariff::default(),
+                    },
+                ),
+                telling: Telling::new(to),
             },
         };
         Relay { way, origin, ended: false }
@@ -104,8 +172,9 @@ impl Relay {
     pub fn push(&mut self, chunk: Bytes) {
         match &mut self.way {
             Way::Messages(watch) => watch.push(chunk),
-            Way::Chat { foreign: None, tap } | Way::MessagesFromChat { foreign: None, tap, .. } => tap.push(chunk),
-            Way::Chat { foreign: Some(foreign), tap } | Way::MessagesFromChat { foreign: Some(foreign), tap, .. } => {
+            Way::Responses(watch) => watch.push(chunk),
+            Way::Chat { foreign: None, tap } | Way::FromChat { foreign: None, tap, .. } => tap.push(chunk),
+            Way::Chat { foreign: Some(foreign), tap } | Way::FromChat { foreign: Some(foreign), tap, .. } => {
                 tap.push(foreign.push(chunk));
             }
         }
@@ -114,7 +183,7 @@ impl Relay {
     /// The upstream has ended the stream; nothing is pushed any more.
     pub fn end(&mut self) {
         self.ended = true;
-        if let Way::Chat { foreign: Some(foreign), tap } | Way::MessagesFromChat { foreign: Some(foreign), tap, .. } =
+        if let Way::Chat { foreign: Some(foreign), tap } | Way::FromChat { foreign: Some(foreign), tap, .. } =
             &mut self.way
         {
             tap.push(foreign.end());
@@ -127,18 +196,19 @@ impl Relay {
         match &mut self.way {
             Way::Chat { foreign, tap } => or_end(tap.step(), foreign.as_deref(), ended, &self.origin, || tap.end()),
             Way::Messages(watch) => or_end(watch.step(), None, ended, &self.origin, || watch.end()),
-            Way::MessagesFromChat { foreign, tap, stream, names } => {
+            Way::Responses(watch) => or_end(watch.step(), None, ended, &self.origin, || watch.end()),
+            Way::FromChat { foreign, tap, telling } => {
                 let mut out = BytesMut::new();
                 loop {
-                    if let Some(error) = stream.failure() {
+                    if let Some(error) = telling.failure() {
                         return Step::Fail(error);
                     }
                     match or_end(tap.step(), foreign.as_deref(), ended, &self.origin, || tap.end()) {
-                        Step::Forward(event) => chunk(event, stream, names, &mut out),
+                        Step::Forward(event) => telling.chunks(event, &mut out),
                         Step::Finish(event) => {
-                            chunk(event, stream, names, &mut out);
-                            stream.end(&mut out);
-                            if stream.has_succeeded() {
+                            telling.chunks(event, &mut out);
+                            telling.end(&mut out);
+                            if telling.has_succeeded() {
                                 return Step::Finish(out.freeze());
                             }
                         }
@@ -152,30 +222,51 @@ impl Relay {
         }
     }
 
+    /// The whole response of a stream that has finished, where the caller's format has one.
+    pub fn response(&self) -> Option<&Bytes> {
+        match &self.way {
+            Way::FromChat { telling: Telling::Responses(stream), .. } => stream.response(),
+            Way::Responses(watch) => watch.response.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// The last events of a stream that failed, where what went before matters to them.
+    pub fn failed(&mut self, error: &Error) -> Option<Bytes> {
+        match &mut self.way {
+            Way::FromChat { telling: Telling::Responses(stream), .. } => Some(stream.failed(error)),
+            Way::Responses(watch) => Some(responses::error_event(error, watch.events_so_far())),
+            _ => None,
+        }
+    }
+
     /// The usage, as far as it is known.
     pub fn usage(&self) -> Option<Usage> {
         match &self.way {
-            Way::Chat { foreign, tap } | Way::MessagesFromChat { foreign, tap, .. } => tap.usage.or_else(|| {
+            Way::Chat { foreign, tap } | Way::FromChat { foreign, tap, .. } => tap.usage.or_else(|| {
                 let usage = foreign.as_ref()?.stream.usage_so_far()?;
                 Some(Usage { completion_tokens: usage.completion_tokens.max(tap.seen_tokens()), ..usage })
             }),
             Way::Messages(watch) => watch.usage,
+            Way::Responses(watch) => watch.usage,
         }
     }
 
     /// The upstream's id of the answer, once it is known.
     pub fn answer_id(&self) -> Option<&str> {
         match &self.way {
-            Way::Chat { tap, .. } | Way::MessagesFromChat { tap, .. } => tap.answer_id.as_deref(),
+            Way::Chat { tap, .. } | Way::FromChat { tap, .. } => tap.answer_id.as_deref(),
             Way::Messages(watch) => watch.answer_id.as_deref(),
+            Way::Responses(watch) => watch.answer_id.as_deref(),
         }
     }
 
     /// Output tokens so far, as far as they can be told without usage.
     pub fn seen_tokens(&self) -> u64 {
         match &self.way {
-            Way::Chat { tap, .. } | Way::MessagesFromChat { tap, .. } => tap.seen_tokens(),
+            Way::Chat { tap, .. } | Way::FromChat { tap, .. } => tap.seen_tokens(),
             Way::Messages(watch) => watch.seen_tokens(),
+            Way::Responses(watch) => watch.seen_tokens(),
         }
     }
 }
@@ -189,18 +280,6 @@ fn or_end(step: Step, foreign: Option<&Translator>, ended: bool, origin: &Origin
         )),
         Step::More if ended => end(),
         step => step,
-    }
-}
-
-/// Gives the translation the chunks that a step of the tap holds: one, or a last one and its `[DONE]`.
-fn chunk(events: Bytes, stream: &mut messages::Stream, names: &hub::ToolNames, out: &mut BytesMut) {
-    let mut parts = Events::new(MAX_EVENT);
-    parts.push(events);
-    while let Ok(Some(event)) = parts.take() {
-        if let Content::Data(data) = sse::content(&event) {
-            let named = tool_names::restore(names, &data);
-            stream.chunk(named.as_deref().unwrap_or(&data), out);
-        }
     }
 }
 

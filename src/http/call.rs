@@ -1,6 +1,7 @@
 //! What all routes of calls have in common: how a checked call is answered, and what no request may say.
 
 use super::explain::{self, EXPLAIN};
+use super::responses::Keeper;
 use super::{reply, stream};
 use crate::call::{Call, Patience};
 use crate::dispatch;
@@ -8,6 +9,7 @@ use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::kept::Kept;
 use crate::meter::{self, Meter};
+use crate::wire::json;
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use std::time::Duration;
@@ -32,6 +34,10 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
 async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     match dispatch::whole(&call, &mut meter).await {
         Ok(answer) => {
+            if let Some(keeper) = Keeper::of(&call) {
+                let kept_by = answer.deployment.makes_responses.then(|| answer.deployment.id.clone());
+                keeper.keep(answer.body.clone(), kept_by).await;
+            }
             meter.answered();
             meter.answered_as(answer.id.as_deref());
             meter.told(&answer.body);
@@ -108,6 +114,32 @@ pub fn check_owner(name: &[u8]) -> Result<()> {
             "'{name}' cannot be set by a request; it belongs to the gateway's configuration."
         ))
         .at_param(*name)),
+        None => Ok(()),
+    }
+}
+
+/// Tools that the gateway would have to run itself must not reach an upstream.
+///
+/// # Errors
+/// A 400 that names the tool.
+pub fn check_tools(tools: &[u8]) -> Result<()> {
+    if memchr::memmem::find(tools, b"\"mcp\"").is_none() {
+        return Ok(());
+    }
+    let (mut place, mut found) = (0, None);
+    // The text was checked as a part of the body.
+    let _ = json::array(tools, usize::MAX, |tool| {
+        let text = &tools[tool.span];
+        let _ = json::object(text, usize::MAX, |m| {
+            if &text[m.key] == b"type" && &text[m.value.span] == b"\"mcp\"" {
+                found.get_or_insert(place);
+            }
+        });
+        place += 1;
+    });
+    match found {
+        Some(place) => Err(Error::invalid("Tools of the type 'mcp' are not served yet; take this one out.")
+            .at_param(format!("tools[{place}].type"))),
         None => Ok(()),
     }
 }

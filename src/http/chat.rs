@@ -1,6 +1,6 @@
 //! `POST /v1/chat/completions` and its aliases.
 
-use super::call::{self, check_owner, missing, wrong_type};
+use super::call::{self, check_owner, check_tools, missing, wrong_type};
 use super::{body, entry, reply, wishes};
 use crate::auth::{self, access};
 use crate::call::Call;
@@ -64,6 +64,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
         wishes,
         betas: Vec::new(),
         version: None,
+        history: None,
     })
 }
 
@@ -112,27 +113,4 @@ fn check(envelope: &Envelope) -> Result<()> {
         check_tools(envelope.text(&tools.value))?;
     }
     Ok(())
-}
-
-/// Tools that the gateway would have to run itself must not reach an upstream.
-fn check_tools(tools: &[u8]) -> Result<()> {
-    if memchr::memmem::find(tools, b"\"mcp\"").is_none() {
-        return Ok(());
-    }
-    let (mut place, mut found) = (0, None);
-    // The text was checked as a part of the body.
-    let _ = json::array(tools, usize::MAX, |tool| {
-        let text = &tools[tool.span];
-        let _ = json::object(text, usize::MAX, |m| {
-            if &text[m.key] == b"type" && &text[m.value.span] == b"\"mcp\"" {
-                found.get_or_insert(place);
-            }
-        });
-        place += 1;
-    });
-    match found {
-        Some(place) => Err(Error::invalid("Tools of the type 'mcp' are not served yet; take this one out.")
-            .at_param(format!("tools[{place}].type"))),
-        None => Ok(()),
-    }
 }

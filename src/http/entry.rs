@@ -22,6 +22,8 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
     let (call_type, endpoint) = match face {
         Face::Chat => ("acompletion", "/v1/chat/completions"),
         Face::Messages => ("anthropic_messages", "/v1/messages"),
+        Face::Responses => ("aresponses", "/v1/responses"),
+        Face::Completions => ("atext_completion", "/v1/completions"),
     };
     let said = Said { headers: request.headers(), envelope, metadata: metadata(envelope) };
     LedgerRow {

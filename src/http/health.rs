@@ -136,6 +136,7 @@ async fn ask(worker: &Worker, live: &Live, deployment: &Arc<Deployment>) -> Resu
         model: target.model(),
         id: crate::meter::new_id(),
         max_nesting: 8,
+        history: None,
     };
     let outbound = exchange::outbound(&ask, &target)?;
     let response = worker.upstream.send(live.generation, &target, Request::call(outbound.body)).await?;

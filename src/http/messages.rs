@@ -74,6 +74,7 @@ async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Re
         wishes,
         betas,
         version,
+        history: None,
     })
 }
 

@@ -6,6 +6,7 @@
 
 use super::explain::{self, EXPLAIN};
 use super::reply;
+use super::responses::Keeper;
 use crate::call::Call;
 use crate::clock::{Alarm, Ring};
 use crate::dispatch::{self, Open};
@@ -13,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::exchange::Face;
 use crate::meter::{Attempts, Meter};
 use crate::tap::Step;
-use crate::wire::messages;
+use crate::wire::{messages, responses};
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -29,7 +30,7 @@ use uuid::Uuid;
 /// What keeps a silent stream open.
 fn keep_alive_of(face: Face) -> Bytes {
     match face {
-        Face::Chat => Bytes::from_static(b": keep-alive\n\n"),
+        Face::Chat | Face::Responses | Face::Completions => Bytes::from_static(b": keep-alive\n\n"),
         Face::Messages => Bytes::from_static(messages::PING),
     }
 }
@@ -46,6 +47,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     let settings = &call.live.config.server;
     let (early_commit, keep_alive) = (settings.early_commit, settings.keep_alive);
     let (face, group, id) = (call.face, call.plan.label(), meter.id);
+    let keeper = Keeper::of(&call);
     let (started, explains) = (meter.started, call.wishes.explains);
     let mut alarm = call.worker.clock.alarm(early_commit.and_then(|limit| asked.checked_add(limit)));
     let mut opening: Opening = Box::pin(async move {
@@ -88,7 +90,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         }
     };
     let now = Instant::now();
-    Ok(builder.body(CallStream { face, id, state, alarm, keep_alive, heard: now, sent: now }))
+    Ok(builder.body(CallStream { face, keeper, id, state, alarm, keep_alive, heard: now, sent: now }))
 }
 
 /// Waits until the time is up; the end of the process is not waited for here.
@@ -102,6 +104,8 @@ enum State {
     /// The status is out, the first event is not there.
     Opening(Opening),
     Open(Box<(Open, Meter)>),
+    /// The answer is whole, and is being kept; its last event comes then.
+    Keeping(Pin<Box<dyn Future<Output = ()>>>, Bytes, Box<(Open, Meter)>),
     /// The last event is out; the upstream may have a few bytes left.
     Closing(ClientResponse),
     Ended,
@@ -110,6 +114,8 @@ enum State {
 /// The body of a streamed answer.
 struct CallStream {
     face: Face,
+    /// Keeps the answer before its last event goes out.
+    keeper: Option<Keeper>,
     id: Uuid,
     state: State,
     alarm: Alarm,
@@ -128,7 +134,8 @@ impl CallStream {
         meter.fail(error);
         self.state = State::Ended;
         Poll::Ready(Some(Ok(match self.face {
-            Face::Chat => error.event(),
+            Face::Chat | Face::Completions => error.event(),
+            Face::Responses => responses::error_event(error, 0),
             Face::Messages => messages::error_event(error, &reply::request_id(&self.id)),
         })))
     }
@@ -140,7 +147,13 @@ impl CallStream {
                 let (mut open, mut meter) = *opened;
                 note(&open, &mut meter);
                 open.admission.broke_off(error);
-                self.fail(meter, error)
+                match open.relay.failed(error) {
+                    Some(last) => {
+                        meter.fail(error);
+                        Poll::Ready(Some(Ok(last)))
+                    }
+                    None => self.fail(meter, error),
+                }
             }
             _ => Poll::Ready(None),
         }
@@ -209,6 +222,15 @@ impl MessageBody for CallStream {
                             return Poll::Ready(Some(Ok(event)));
                         }
                         Step::Finish(event) => {
+                            if let (Some(response), Some(keeper)) = (open.relay.response(), this.keeper.take()) {
+                                let (response, deployment) = (response.clone(), &open.deployment);
+                                let kept_by = deployment.makes_responses.then(|| deployment.id.clone());
+                                let keeping = Box::pin(keeper.keep(response, kept_by));
+                                if let State::Open(opened) = std::mem::replace(&mut this.state, State::Ended) {
+                                    this.state = State::Keeping(keeping, event, opened);
+                                }
+                                continue;
+                            }
                             note(open, meter);
                             open.admission.succeeded(open.relay.usage().as_ref());
                             meter.told_event(&event);
@@ -240,6 +262,14 @@ impl MessageBody for CallStream {
                                 return this.pause(cx);
                             }
                         },
+                    }
+                }
+                State::Keeping(keeping, event, opened) => {
+                    ready!(keeping.as_mut().poll(cx));
+                    // Nobody keeps it twice: the last event goes the way of every last event.
+                    opened.0.first = Some(Step::Finish(std::mem::take(event)));
+                    if let State::Keeping(_, _, opened) = std::mem::replace(&mut this.state, State::Ended) {
+                        this.state = State::Open(opened);
                     }
                 }
                 State::Closing(_) => {

@@ -12,6 +12,10 @@ pub enum Endpoint {
     Stream,
     /// The number of tokens that a call would have (Anthropic's `count_tokens`).
     Count,
+    /// A response, in one piece or as it is made (OpenAI's Responses).
+    Responses,
+    /// A text completion, in one piece or as it is made.
+    Completions,
 }
 
 /// How a provider writes the path of a language.
@@ -53,6 +57,8 @@ impl Path {
 
 fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
     match (language, endpoint) {
+        (Language::OpenAi, Endpoint::Responses) => "responses".to_owned(),
+        (Language::OpenAi, Endpoint::Completions) => "completions".to_owned(),
         (Language::OpenAi, _) => "chat/completions".to_owned(),
         (Language::Anthropic, Endpoint::Count) => "messages/count_tokens".to_owned(),
         (Language::Anthropic, _) => "messages".to_owned(),
@@ -63,7 +69,9 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
             };
             let model = segment(model);
             match endpoint {
-                Endpoint::Call => format!("{kind}/{model}:generateContent"),
+                Endpoint::Call | Endpoint::Responses | Endpoint::Completions => {
+                    format!("{kind}/{model}:generateContent")
+                }
                 Endpoint::Stream => format!("{kind}/{model}:streamGenerateContent?alt=sse"),
                 Endpoint::Count => format!("{kind}/{model}:countTokens"),
             }

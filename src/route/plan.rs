@@ -16,6 +16,8 @@ pub struct Plan {
     pub(super) group: Arc<Group>,
     /// The name that was asked for, where that is not the group's own.
     pub(super) name: Option<String>,
+    /// No other than this one, by its index: what the call goes on from lies there.
+    pub(super) only: Option<usize>,
 }
 
 /// What of a call counts for the choice.
@@ -111,6 +113,11 @@ pub enum Nobody {
 }
 
 impl Plan {
+    /// From now on only the deployment of that id is asked, if it is one of these.
+    pub fn stay_with(&mut self, id: &str) {
+        self.only = self.group.deployments.iter().find(|d| d.id == id).map(|d| d.index).or(self.only);
+    }
+
     /// The model as it was asked for.
     pub fn model(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.group.name)
@@ -205,7 +212,8 @@ impl Plan {
     /// Why the deployment is not asked, if it is not.
     fn out(&self, deployment: &Deployment, question: &Question<'_>) -> Option<Out> {
         let (own, pulse, settings) = (&deployment.own, &deployment.pulse, question.settings);
-        if question.tried.contains(&deployment.index) {
+        let elsewhere = self.only.is_some_and(|only| only != deployment.index);
+        if elsewhere || question.tried.contains(&deployment.index) {
             return Some(Out::Tried);
         }
         if let Some((_, out)) = question.refused.iter().find(|(index, _)| *index == deployment.index) {

@@ -23,8 +23,9 @@ mod tests;
 
 pub use answer::from_chat;
 pub use echo::Echo;
+pub use input::items;
 pub use request::{Asked, to_chat};
-pub use stream::Stream;
+pub use stream::{Stream, error_event};
 pub use watch::{Native, Watch, native};
 
 /// What stands before thinking blocks in an `encrypted_content` of ours. Their signatures have to come back with the

@@ -9,6 +9,7 @@ use crate::wire::hub::calls::{Calls, Sink};
 use crate::wire::hub::{self, Chunk, Delta, Piece};
 use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
+use serde_json::json;
 
 /// Translates one stream.
 #[derive(Debug)]
@@ -243,6 +244,13 @@ impl Stream {
         self.stage = Stage::Done;
         self.error = Some(error);
     }
+}
+
+/// The one event of a stream that failed before its response was begun, or that another wrote.
+pub fn error_event(error: &Error, number: u64) -> Bytes {
+    let event = json!({"type": "error", "sequence_number": number, "code": code_of(error), "message": error.to_string(),
+        "param": error.param()});
+    format!("event: error\ndata: {event}\n\n").into()
 }
 
 /// OpenAI's code for an error inside a response.

@@ -100,6 +100,9 @@ pub struct Watch {
     pub usage: Option<Usage>,
     /// The upstream's id of the answer.
     pub answer_id: Option<String>,
+    /// The whole response, once it is there.
+    pub response: Option<Bytes>,
+    events_so_far: u64,
     deltas: u64,
     delta_bytes: usize,
     smallest_delta: usize,
@@ -112,6 +115,8 @@ impl Watch {
             origin,
             usage: None,
             answer_id: None,
+            response: None,
+            events_so_far: 0,
             deltas: 0,
             delta_bytes: 0,
             smallest_delta: usize::MAX,
@@ -155,7 +160,13 @@ impl Watch {
         self.deltas.max(meter::estimate(self.delta_bytes.saturating_sub(frames)))
     }
 
+    /// How many events the upstream has sent: the number of the next one.
+    pub fn events_so_far(&self) -> u64 {
+        self.events_so_far
+    }
+
     fn see(&mut self, event: Bytes) -> Step {
+        self.events_so_far += 1;
         let passes =
             |start: &&[u8]| event.strip_prefix(*start).is_some_and(|rest| matches!(rest[..], [b'\n' | b'\r', ..]));
         if PASSING.iter().any(passes) {
@@ -183,6 +194,7 @@ impl Watch {
         match name.as_deref().unwrap_or_default() {
             "response.completed" | "response.incomplete" => {
                 self.know(response);
+                self.response = response.map(Bytes::copy_from_slice);
                 Step::Finish(event)
             }
             "response.failed" | "error" => {

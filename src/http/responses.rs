@@ -1,0 +1,201 @@
+//! OpenAI's Responses: `POST /v1/responses`, and what is kept of them for later requests.
+
+mod keep;
+
+use super::call::{self, check_owner, missing, wrong_type};
+use super::{body, entry, reply, wishes};
+use crate::auth::{self, access};
+use crate::call::Call;
+use crate::envelope::Envelope;
+use crate::error::{Error, Kind, Result};
+use crate::exchange::{Face, History};
+use crate::meter::{self, Meter};
+use crate::wire::json;
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+pub use keep::Keeper;
+use serde_json::{Value, json};
+use std::time::Instant;
+
+pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
+    let mut meter = Meter::new(meter::new_id(), Instant::now());
+    let id = meter.id;
+    let answer = match begin(&request, payload, &mut meter).await {
+        Ok(call) => call::answer(call, meter).await,
+        Err(error) => {
+            meter.fail(&error);
+            Err(error)
+        }
+    };
+    reply::fit(&request, answer.unwrap_or_else(|error| reply::error(&error, &id)))
+}
+
+async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<Call> {
+    let worker = reply::worker(request)?.clone();
+    let live = worker.gateway.live();
+    let caller = auth::caller(&worker.gateway, &live, request).await?;
+    meter.called_by(caller.clone());
+    let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
+    let size = bytes.len();
+    let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
+    check(&envelope)?;
+    let streams = envelope.flag("stream");
+    let model = envelope.string("model").filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
+    meter.asked(&model, streams, size);
+    let model = access::model(&live, &caller, &model)?;
+    let mut plan = live.routes.plan(&model)?;
+    let patience = call::patience(&envelope, request.headers())?;
+    let history = match envelope.string("previous_response_id") {
+        Some(previous) => Some(keep::history(&worker.gateway, &caller, &previous).await?),
+        None => None,
+    };
+    // Who keeps the conversation is asked to go on with it, as long as it is there.
+    if let Some(kept_by) = history.as_ref().and_then(|history: &History| history.kept_by.as_deref()) {
+        plan.stay_with(kept_by);
+    }
+    let wishes = wishes::of(&live, &caller, &envelope, request.headers(), meter)?;
+    if live.config.ledger.enabled {
+        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Responses));
+    }
+    drop(model);
+    Ok(Call {
+        id: meter.id,
+        face: Face::Responses,
+        worker,
+        live,
+        caller,
+        envelope,
+        streams,
+        plan,
+        patience,
+        wishes,
+        betas: Vec::new(),
+        version: None,
+        history,
+    })
+}
+
+/// # Errors
+/// A 400 that names the member at fault.
+fn check(envelope: &Envelope) -> Result<()> {
+    for member in envelope.members().iter().filter(|m| m.value.kind != json::Kind::Null) {
+        let name = envelope.name(member);
+        let kind = match name {
+            b"model" | b"instructions" | b"previous_response_id" | b"user" => json::Kind::String,
+            b"tools" | b"include" => json::Kind::Array,
+            b"stream" | b"store" | b"background" | b"parallel_tool_calls" => json::Kind::Bool,
+            b"reasoning" | b"text" | b"metadata" | b"stream_options" => json::Kind::Object,
+            b"temperature" | b"top_p" | b"max_output_tokens" | b"max_tool_calls" | b"top_logprobs" => {
+                json::Kind::Number
+            }
+            _ => member.value.kind,
+        };
+        if member.value.kind != kind && name != b"instructions" {
+            return Err(wrong_type(&String::from_utf8_lossy(name), kind.with_article()));
+        }
+        check_owner(name)?;
+    }
+    match envelope.get("input").map(|member| member.value.kind) {
+        Some(json::Kind::String | json::Kind::Array) => (),
+        None | Some(json::Kind::Null) if envelope.get("previous_response_id").is_some() => (),
+        None | Some(json::Kind::Null) => return Err(missing("input")),
+        Some(_) => return Err(wrong_type("input", "a string or an array")),
+    }
+    if envelope.flag("background") {
+        let why = "Responses in the background are not served: ask for a stream, or wait for the answer.";
+        return Err(Error::invalid(why).at_param("background"));
+    }
+    if let Some(tools) = envelope.get("tools") {
+        call::check_tools(envelope.text(&tools.value))?;
+    }
+    Ok(())
+}
+
+/// `GET /v1/responses/{id}`
+pub async fn get(request: HttpRequest) -> HttpResponse {
+    let started = Instant::now();
+    let answer = async {
+        if request.query_string().split('&').any(|pair| pair == "stream=true") {
+            let why = "A finished response cannot be streamed again; ask for it without 'stream'.";
+            return Err(Error::invalid(why).at_param("stream"));
+        }
+        let kept = keep::find(&request).await?;
+        Ok(HttpResponse::Ok().json(kept.response))
+    };
+    reply::plain(&request, started, answer.await)
+}
+
+/// `DELETE /v1/responses/{id}`
+pub async fn delete(request: HttpRequest) -> HttpResponse {
+    let started = Instant::now();
+    let answer = async {
+        let id = keep::forget(&request).await?;
+        Ok(HttpResponse::Ok().json(json!({"id": id, "object": "response", "deleted": true})))
+    };
+    reply::plain(&request, started, answer.await)
+}
+
+/// `GET /v1/responses/{id}/input_items`
+pub async fn input_items(request: HttpRequest) -> HttpResponse {
+    let started = Instant::now();
+    let answer = async {
+        let kept = keep::find(&request).await?;
+        Ok(HttpResponse::Ok().json(page(&kept, request.query_string())?))
+    };
+    reply::plain(&request, started, answer.await)
+}
+
+/// `POST /v1/responses/{id}/cancel`
+pub async fn cancel(request: HttpRequest) -> HttpResponse {
+    let started = Instant::now();
+    let answer = async {
+        let kept = keep::find(&request).await?;
+        let id = kept.response["id"].as_str().unwrap_or_default().to_owned();
+        Err(Error::invalid(format!("The response {id} is finished; only one made in the background can be cancelled.")))
+    };
+    reply::plain(&request, started, answer.await)
+}
+
+/// A part of the items that a response was made of; newest first unless asked otherwise.
+fn page(kept: &keep::Kept, query: &str) -> Result<Value> {
+    let of = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let limit = match of("limit").map(str::parse::<usize>) {
+        None => 20,
+        Some(Ok(limit @ 1..=100)) => limit,
+        Some(_) => return Err(Error::invalid("'limit' must be a number from 1 to 100.").at_param("limit")),
+    };
+    let hex = kept.response["id"].as_str().unwrap_or_default().trim_start_matches("resp_").to_owned();
+    // Items that came without an id get one that stays: the place they stand at.
+    let mut items: Vec<Value> = kept.input.iter().enumerate().map(|(n, item)| named(item, &hex, n)).collect();
+    if of("order") != Some("asc") {
+        items.reverse();
+    }
+    let from = match of("after") {
+        None => 0,
+        Some(after) => match items.iter().position(|item| item["id"] == after) {
+            Some(place) => place + 1,
+            None => return Err(Error::new(Kind::NotFound, "There is no such item in this response.").at_param("after")),
+        },
+    };
+    let page: Vec<Value> = items.iter().skip(from).take(limit).cloned().collect();
+    let id = |item: Option<&Value>| item.map_or(Value::Null, |item| item["id"].clone());
+    Ok(json!({"object": "list", "first_id": id(page.first()), "last_id": id(page.last()),
+        "has_more": from + page.len() < items.len(), "data": page}))
+}
+
+fn named(item: &Value, hex: &str, place: usize) -> Value {
+    let mut item = item.clone();
+    if let Value::Object(members) = &mut item {
+        members.entry("type").or_insert_with(|| "message".into());
+        members.entry("id").or_insert_with(|| format!("item_{hex}{place:04x}").into());
+        if let Some(Value::String(text)) = members.get("content") {
+            let part = if members.get("role").is_some_and(|r| r == "assistant") { "output_text" } else { "input_text" };
+            let mut part = json!({"type": part, "text": text});
+            if part["type"] == "output_text" {
+                part["annotations"] = json!([]);
+            }
+            members.insert("content".to_owned(), json!([part]));
+        }
+    }
+    item
+}

@@ -1,0 +1,238 @@
+//! `/v1/responses` and `/v1/completions`: over chat completions, and where the upstream serves them itself.
+
+use crate::support::reply::{DONE, delta, event, usage_chunk};
+use crate::support::{Answer, Gateway, Reply, Upstream, config, deployment, model};
+use serde_json::{Value, json};
+
+const PATH: &str = "/v1/responses";
+
+fn over(up: &Upstream) -> Gateway {
+    Gateway::start(&config("", &[model("small", up)]))
+}
+
+fn post(gateway: &Gateway, path: &str, body: &Value) -> Answer {
+    gateway.post(path, body.to_string())
+}
+
+/// The data of all events of a stream, whose names must be their types and whose numbers must count.
+fn events(answer: &Answer) -> Vec<Value> {
+    let text = answer.text();
+    let read = |(n, event): (usize, &str)| {
+        let (name, data) = event.split_once('\n').unwrap();
+        let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+        assert_eq!(name.strip_prefix("event: ").unwrap(), data["type"]);
+        assert_eq!(data["sequence_number"], n);
+        data
+    };
+    let events = text.split_terminator("\n\n").filter(|event| !event.starts_with(':'));
+    events.enumerate().map(read).collect()
+}
+
+#[test]
+fn a_text_is_answered_with_items_and_usage() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = over(&up);
+    let asked = json!({"model": "small", "input": "Hello", "instructions": "Be brief.", "max_output_tokens": 50,
+        "metadata": {"a": "b"}});
+    let answer = post(&gateway, PATH, &asked).ok();
+    let told = answer.json();
+    assert_eq!(
+        (&told["object"], &told["status"], &told["error"]),
+        (&json!("response"), &json!("completed"), &json!(null))
+    );
+    assert_eq!((&told["metadata"], &told["max_output_tokens"]), (&json!({"a": "b"}), &json!(50)));
+    assert_eq!(told["output"][0]["content"][0]["type"], "output_text");
+    assert_eq!((&told["usage"]["input_tokens"], &told["usage"]["output_tokens"]), (&json!(12), &json!(5)));
+    assert!(answer.header("x-litellm-call-id").is_some());
+    let sent = up.only_request().json();
+    assert_eq!((&sent["model"], &sent["max_completion_tokens"]), (&json!("small-up"), &json!(50)));
+    assert_eq!(sent["messages"][0], json!({"role": "system", "content": "Be brief."}));
+    let call = gateway.only_call();
+    assert_eq!((&call["prompt_tokens"], &call["outcome"]), (&json!(12), &json!("success")));
+}
+
+#[test]
+fn a_stream_has_its_events_in_order_and_ends_with_the_whole_response() {
+    let call = json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let chunks = [
+        delta(json!({"reasoning_content": "hm"}), None),
+        delta(json!({"content": "Hello"}), None),
+        delta(json!({"tool_calls": [call]}), None),
+        delta(json!({}), Some("tool_calls")),
+        usage_chunk(),
+        DONE.to_owned(),
+    ];
+    let up = Upstream::new(Reply::stream().send(&chunks.concat()).end_body());
+    let gateway = over(&up);
+    let tools = json!([{"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}]);
+    let answer = post(&gateway, PATH, &json!({"model": "small", "input": "x", "stream": true, "tools": tools})).ok();
+    let told = events(&answer);
+    let kinds: Vec<&str> = told.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!((kinds[0], *kinds.last().unwrap()), ("response.created", "response.completed"));
+    let last = &told.last().unwrap()["response"];
+    let items: Vec<&Value> = last["output"].as_array().unwrap().iter().map(|item| &item["type"]).collect();
+    assert_eq!(items, ["reasoning", "message", "function_call"]);
+    assert_eq!(last["usage"]["total_tokens"], 17);
+    assert_eq!(gateway.only_call()["completion_tokens"], 5);
+}
+
+#[test]
+fn a_conversation_goes_on_by_its_id_for_its_own_key_alone() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = over(&up);
+    let key = |name: &str| {
+        let made = post(&gateway, "/key/generate", &json!({"key_alias": name})).ok().json();
+        format!("Bearer {}", made["key"].as_str().unwrap())
+    };
+    let (mine, other) = (key("mine"), key("other"));
+    let call = |method: &str, path: &str, key: &str, body: &Value| {
+        gateway.call(method, path, &[("authorization", key)], body.to_string().as_bytes())
+    };
+    let first = call("POST", PATH, &mine, &json!({"model": "small", "input": "One"})).ok().json();
+    let id = first["id"].as_str().unwrap().to_owned();
+    let next = json!({"model": "small", "previous_response_id": id, "stream": true, "input": [
+        {"role": "user", "content": "Two"}]});
+    let up_again = call("POST", PATH, &mine, &json!({"model": "small", "previous_response_id": id, "input": "Two"}));
+    assert_eq!(up_again.ok().json()["previous_response_id"], json!(id));
+    let sent = up.requests().last().unwrap().json();
+    let roles: Vec<&Value> = sent["messages"].as_array().unwrap().iter().map(|m| &m["role"]).collect();
+    assert_eq!(roles, ["user", "assistant", "user"]);
+
+    let one = format!("{PATH}/{id}");
+    assert_eq!(call("GET", &one, &mine, &Value::Null).ok().json()["id"], json!(id));
+    let items = call("GET", &format!("{one}/input_items"), &mine, &Value::Null).ok().json();
+    assert_eq!((&items["object"], &items["has_more"]), (&json!("list"), &json!(false)));
+    assert_eq!(items["data"][0]["content"][0]["text"], "One");
+    assert!(call("POST", &format!("{one}/cancel"), &mine, &Value::Null).error(400).message.contains("background"));
+
+    // To everybody else it is not there.
+    let refused = call("POST", PATH, &other, &next).error(400);
+    assert_eq!(refused.code.as_deref(), Some("previous_response_not_found"));
+    call("GET", &one, &other, &Value::Null).error(404);
+    call("DELETE", &one, &other, &Value::Null).error(404);
+    let gone = call("DELETE", &one, &mine, &Value::Null).ok().json();
+    assert_eq!(gone, json!({"id": id, "object": "response", "deleted": true}));
+    call("GET", &one, &mine, &Value::Null).error(404);
+}
+
+#[test]
+fn a_streamed_response_is_kept_before_its_last_event_and_not_if_nobody_wants_it() {
+    let up = Upstream::new(Reply::texts(&["Hel", "lo"]));
+    let gateway = over(&up);
+    let ask = |more: Value| {
+        let mut body = json!({"model": "small", "input": "x", "stream": true});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let told = events(&post(&gateway, PATH, &body).ok());
+        told.last().unwrap()["response"]["id"].as_str().unwrap().to_owned()
+    };
+    let kept = ask(json!({}));
+    assert_eq!(gateway.get(&format!("{PATH}/{kept}")).ok().json()["output"][0]["content"][0]["text"], "Hello");
+    let lost = ask(json!({"store": false}));
+    gateway.get(&format!("{PATH}/{lost}")).error(404);
+}
+
+#[test]
+fn an_upstream_that_makes_responses_gets_them_as_they_came() {
+    let response = json!({"id": "resp_up", "object": "response", "status": "completed", "error": null, "model": "gpt-up",
+        "output": [{"id": "msg_1", "type": "message", "role": "assistant", "status": "completed",
+            "content": [{"type": "output_text", "text": "Hi", "annotations": []}]}],
+        "usage": {"input_tokens": 20, "output_tokens": 3, "total_tokens": 23}});
+    let up = Upstream::new(Reply::json(200, &response.to_string())).rules(|rules| rules.is_free = true);
+    let entry = deployment("small", "openai/small-up", up.base()) + "info = { mode = \"responses\" }\n";
+    let gateway = Gateway::start(&config("", &[entry]));
+    let asked = json!({"model": "small", "input": "x", "tools": [{"type": "web_search"}], "truncation": "auto"});
+    let told = post(&gateway, PATH, &asked).ok().json();
+    assert_eq!(told, response);
+    let sent = up.only_request();
+    assert!(sent.target.ends_with("/responses"), "{}", sent.target);
+    assert_eq!((&sent.json()["tools"], &sent.json()["model"]), (&asked["tools"], &json!("small-up")));
+    assert_eq!(gateway.only_call()["prompt_tokens"], 20);
+    // The same upstream remembers it.
+    let next = json!({"model": "small", "input": "y", "previous_response_id": "resp_up"});
+    post(&gateway, PATH, &next).ok();
+    assert_eq!(up.requests().last().unwrap().json()["previous_response_id"], "resp_up");
+}
+
+#[test]
+fn a_stream_that_fails_says_so_in_its_own_words() {
+    let up = Upstream::new(Reply::stream().send(&delta(json!({"content": "a"}), None)).end_body());
+    let told = events(&post(&over(&up), PATH, &json!({"model": "small", "input": "x", "stream": true})).ok());
+    let kinds: Vec<&Value> = told.iter().rev().take(2).map(|event| &event["type"]).collect();
+    assert_eq!(kinds, ["response.failed", "error"]);
+}
+
+#[test]
+fn what_cannot_be_served_is_named() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = over(&up);
+    for (more, param) in [
+        (json!({"input": null}), "input"),
+        (json!({"input": 7}), "input"),
+        (json!({"background": true}), "background"),
+        (json!({"stream": "yes"}), "stream"),
+        (json!({"conversation": "conv_1"}), "conversation"),
+        (json!({"tools": [{"type": "file_search"}]}), "tools[0].type"),
+        (json!({"input": [{"type": "statue"}]}), "input[0].type"),
+        (json!({"api_base": "http://x"}), "api_base"),
+        (json!({"previous_response_id": "resp_none"}), "previous_response_id"),
+    ] {
+        let mut body = json!({"model": "small", "input": "x"});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        assert_eq!(post(&gateway, PATH, &body).error(400).param.as_deref(), Some(param), "{body}");
+    }
+    gateway.get("/v1/responses/resp_none").error(404);
+    assert_eq!(up.requests().len(), 0);
+}
+
+#[test]
+fn a_text_is_completed_by_a_model_that_chats() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = over(&up);
+    let told =
+        post(&gateway, "/v1/completions", &json!({"model": "small", "prompt": "Once", "max_tokens": 5})).ok().json();
+    assert_eq!(told["object"], "text_completion");
+    assert!(told["choices"][0]["text"].is_string() && told["usage"]["prompt_tokens"] == 12);
+    assert_eq!(up.only_request().json()["messages"], json!([{"role": "user", "content": "Once"}]));
+
+    let up = Upstream::new(Reply::texts(&["Hel", "lo"]));
+    let gateway = over(&up);
+    let body = json!({"model": "small", "prompt": "x", "stream": true, "stream_options": {"include_usage": true}});
+    let text = post(&gateway, "/completions", &body).ok().text();
+    let chunks: Vec<Value> = text
+        .split_terminator("\n\n")
+        .filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok())
+        .collect();
+    let said: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["text"].as_str()).collect();
+    assert_eq!(said, "Hello");
+    assert!(chunks.iter().any(|chunk| chunk["usage"]["completion_tokens"].is_u64()) && text.ends_with(DONE));
+    assert_eq!(
+        post(&gateway, "/v1/completions", &json!({"model": "small"})).error(400).param.as_deref(),
+        Some("prompt")
+    );
+}
+
+#[test]
+fn a_server_that_completes_texts_is_asked_for_them() {
+    let answer = json!({"id": "cmpl-1", "object": "text_completion", "created": 1, "model": "m", "choices": [
+        {"text": " upon", "index": 0, "logprobs": null, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 2, "completion_tokens": 1, "total_tokens": 3}});
+    let up = Upstream::new(Reply::json(200, &answer.to_string())).rules(|rules| rules.is_free = true);
+    let gateway = Gateway::start(&config("", &[deployment("small", "hosted_vllm/small-up", up.base())]));
+    let asked = json!({"model": "small", "prompt": "def f(", "suffix": "return", "max_tokens": 5});
+    assert_eq!(post(&gateway, "/v1/completions", &asked).ok().json(), answer);
+    let sent = up.only_request();
+    assert!(sent.target.ends_with("/completions") && !sent.target.contains("chat"), "{}", sent.target);
+    assert_eq!((&sent.json()["suffix"], &sent.json()["model"]), (&json!("return"), &json!("small-up")));
+    assert_eq!(gateway.only_call()["completion_tokens"], 1);
+
+    let chunk = |text: &str, finish: Value| {
+        event(&json!({"id": "c", "object": "text_completion", "created": 1, "model": "m",
+            "choices": [{"text": text, "index": 0, "finish_reason": finish}]}))
+    };
+    let stream = [chunk("a", Value::Null), chunk("b", json!("stop")), usage_chunk(), DONE.to_owned()].concat();
+    let up = Upstream::new(Reply::stream().send(&stream).end_body()).rules(|rules| rules.is_free = true);
+    let gateway = Gateway::start(&config("", &[deployment("small", "hosted_vllm/small-up", up.base())]));
+    let told = post(&gateway, "/v1/completions", &json!({"model": "small", "prompt": "x", "stream": true})).ok().text();
+    assert!(told.contains("\"text\":\"b\"") && told.ends_with(DONE) && !told.contains("usage"), "{told}");
+    assert_eq!(gateway.only_call()["completion_tokens"], 5);
+}
