@@ -101,12 +101,6 @@ impl Error {
         self
     }
 
-    /// The exact cause, instead of the status.
-    pub fn with_code(mut self, code: &str) -> Self {
-        self.told.code = Some(code.to_owned());
-        self
-    }
-
     /// Tells the caller when to come back, in the upstream's words, or who was asked.
     pub fn with_headers(mut self, headers: Vec<(HeaderName, HeaderValue)>) -> Self {
         self.told.headers.retain(|(name, _)| !headers.iter().any(|(other, _)| other == name));
