@@ -107,7 +107,7 @@ fn a_conversation_goes_on_by_its_id_for_its_own_key_alone() {
 
     // To everybody else it is not there.
     let refused = call("POST", PATH, &other, &next).error(400);
-    assert_eq!(refused.code.as_deref(), Some("previous_response_not_found"));
+    assert_eq!(refused.code, "previous_response_not_found");
     call("GET", &one, &other, &Value::Null).error(404);
     call("DELETE", &one, &other, &Value::Null).error(404);
     let gone = call("DELETE", &one, &mine, &Value::Null).ok().json();
