@@ -122,7 +122,9 @@ fn network_probes(sources: &Sources, config: Option<&Config>, listening: Vec<Str
         probes.extend(listening.into_iter().map(network::listener));
         let directory = if service { Path::new("/run/gateway") } else { &config.state_dir };
         probes.push(network::control(directory.join(crate::control::SOCKET)));
-        probes.extend(network::upstreams(&config.deployments, &Arc::new(TlsConfigs::default())));
+        let tls = Arc::new(TlsConfigs::default());
+        probes.extend(network::upstreams(&config.deployments, &tls));
+        probes.extend(network::tools(&config.mcp.servers, &tls));
     }
     if let Some(url) = crate::config::declared(sources).ok().and_then(|declared| declared.database) {
         probes.push(network::database(&url));

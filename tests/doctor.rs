@@ -48,8 +48,12 @@ fn everything_that_is_wrong_has_its_line_and_its_cure() {
         deployment("down", "openai_like/x", &format!("http://127.0.0.1:{port}/v1")),
         deployment("local", "openai_like/x", &format!("unix:{}/none.sock:/v1", dir.path().display())),
     ];
+    let tools = format!(
+        "[mcp_servers.far]\nurl = \"http://127.0.0.1:{port}/mcp\"\n[mcp_servers.near]\nsocket = \"{}/no.sock\"\n[mcp_servers.own]\ncommand = [\"/no/such/program\"]\n",
+        dir.path().display()
+    );
     let text = format!(
-        "database_url = \"env:DB\"\n{}",
+        "database_url = \"env:DB\"\n{}\n{tools}",
         config(&format!("listen = [\"127.0.0.1:{port}\"]"), &models).replace("env:MASTER_KEY", "env:LOST_KEY")
     );
     std::fs::write(dir.path().join("gateway.toml"), text).unwrap();
@@ -65,6 +69,9 @@ fn everything_that_is_wrong_has_its_line_and_its_cure() {
         &["upstream of down", &at, " -> "],
         &["upstream of local", "none.sock", " -> "],
         &["database", &at, " -> "],
+        &["tools of far", &at, "url", " -> "],
+        &["tools of near", "no.sock", " -> "],
+        &["tools of own", "/no/such/program", " -> "],
     ] {
         assert_line(&ended, "FAIL", parts);
     }

@@ -2,6 +2,7 @@
 
 use super::{Finding, Probe, State};
 use crate::config::Listen;
+use crate::config::mcp::{Reach, Server};
 use crate::control;
 use crate::route::Deployment;
 use crate::upstream::tls::TlsConfigs;
@@ -11,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -123,10 +125,14 @@ impl Place {
         if let Some(path) = &transport.socket {
             return Some(Place::Unix(path.clone()));
         }
-        let host = deployment.calls.host()?;
+        let (host, port) = (deployment.calls.host()?, deployment.calls.port_u16());
+        Some(Place::at(host, port, transport.tls, transport.ca_file.as_deref()))
+    }
+
+    fn at(host: &str, port: Option<u16>, tls: bool, ca_file: Option<&Path>) -> Place {
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host).to_owned();
-        let port = deployment.calls.port_u16().unwrap_or(if transport.tls { 443 } else { 80 });
-        Some(Place::Tcp { host, port, tls: transport.tls, ca_file: transport.ca_file.clone() })
+        let port = port.unwrap_or(if tls { 443 } else { 80 });
+        Place::Tcp { host, port, tls, ca_file: ca_file.map(Path::to_owned) }
     }
 }
 
@@ -143,17 +149,55 @@ pub fn upstreams(deployments: &[Arc<Deployment>], tls: &Arc<TlsConfigs>) -> Vec<
         .map(|(place, names)| {
             let about = format!("upstream of {}", shortened(&names));
             let tls = tls.clone();
-            Probe::new(about.clone(), move || match &place {
-                Place::Unix(path) => unix_upstream(about, path),
-                Place::Tcp { host, port, tls: false, .. } => {
-                    tcp_upstream(about, host, *port, connect_to(host, *port).map_err(|e| e.to_string()))
-                }
-                Place::Tcp { host, port, ca_file, .. } => {
-                    tcp_upstream(about, host, *port, handshake(&tls, host, *port, ca_file.as_deref()))
-                }
-            })
+            Probe::new(about.clone(), move || reach(about, &place, "api_base", &tls))
         })
         .collect()
+}
+
+/// A connection to each server of tools; of several places of one the first says where it is. No tool is called.
+pub fn tools(servers: &[Arc<Server>], tls: &Arc<TlsConfigs>) -> Vec<Probe> {
+    let probe = |server: &Arc<Server>| {
+        let about = format!("tools of {}", server.name);
+        let place = match &server.reach {
+            Reach::Socket(path) => Place::Unix(path.clone()),
+            Reach::Net { places, transport } => {
+                let url = &places.first()?.url;
+                Place::at(url.host()?, url.port_u16(), transport.tls, transport.ca_file.as_deref())
+            }
+            Reach::Program(program) => {
+                let word = program.words.first()?.clone();
+                return Some(Probe::new(about.clone(), move || program_of_tools(about, &word)));
+            }
+        };
+        let tls = tls.clone();
+        Some(Probe::new(about.clone(), move || reach(about, &place, "url", &tls)))
+    };
+    servers.iter().filter_map(probe).collect()
+}
+
+/// Whether there is such a file; a name alone is looked for by the system when it is started.
+fn program_of_tools(about: String, word: &str) -> Finding {
+    let is_there = std::fs::metadata(word).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0);
+    if is_there {
+        Finding::good(about, format!("{word} can be started"))
+    } else if word.starts_with('/') {
+        Finding::bad(about, format!("{word} is no program"), "install it, or correct its `command`")
+    } else {
+        Finding::new(State::Skipped, about, format!("{word} is looked for in the PATH of its `env`"))
+    }
+}
+
+/// A connection to the place that this setting names.
+fn reach(about: String, place: &Place, setting: &str, tls: &TlsConfigs) -> Finding {
+    match place {
+        Place::Unix(path) => unix_upstream(about, path),
+        Place::Tcp { host, port, tls: false, .. } => {
+            tcp_upstream(about, host, *port, setting, connect_to(host, *port).map_err(|e| e.to_string()))
+        }
+        Place::Tcp { host, port, ca_file, .. } => {
+            tcp_upstream(about, host, *port, setting, handshake(tls, host, *port, ca_file.as_deref()))
+        }
+    }
 }
 
 /// The first names, and how many more.
@@ -175,16 +219,16 @@ fn unix_upstream(about: String, path: &Path) -> Finding {
     }
 }
 
-fn tcp_upstream<T>(about: String, host: &str, port: u16, result: Result<T, String>) -> Finding {
+fn tcp_upstream<T>(about: String, host: &str, port: u16, setting: &str, result: Result<T, String>) -> Finding {
     match result {
         Ok(_) => Finding::good(about, format!("{host}:{port} accepts connections")),
         Err(e) => {
             let cure = if e.contains("certificate") {
-                "trust its authority with ca_file, or install ca-certificates; a wrong clock does this too"
+                "trust its authority with ca_file, or install ca-certificates; a wrong clock does this too".to_owned()
             } else if e.contains("lookup") || e.contains("resolve") {
-                "correct the name in api_base, or look at the machine's name server: resolvectl query NAME"
+                format!("correct the name in {setting}, or look at the machine's name server: resolvectl query NAME")
             } else {
-                "start that server, or correct api_base; a firewall on the way would look like this too"
+                format!("start that server, or correct {setting}; a firewall on the way would look like this too")
             };
             Finding::bad(about, format!("{host}:{port}: {e}"), cure)
         }
