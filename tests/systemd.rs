@@ -15,14 +15,14 @@ fn show(line: &str) {
     stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
-#[test]
-fn the_units_live_through_a_day_on_a_real_systemd() {
+/// Runs the script with these arguments, and shows its steps.
+fn live_through(arguments: &[&str]) {
     if std::env::var_os("GATEWAY_SYSTEMD").is_some_and(|value| value == "off") {
         show("\nSKIPPED, because GATEWAY_SYSTEMD=off: the units are not run by a real systemd");
         return;
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/systemd/run");
-    let mut child = Command::new(script).arg(PROGRAM).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(script).arg(PROGRAM).args(arguments).stdout(Stdio::piped()).spawn().unwrap();
     let mut steps = String::new();
     for line in BufReader::new(child.stdout.take().unwrap()).lines() {
         let line = line.unwrap();
@@ -36,4 +36,14 @@ fn the_units_live_through_a_day_on_a_real_systemd() {
     }
     assert!(status.success(), "{status}:\n{steps}");
     assert!(steps.contains("all steps passed"), "{steps}");
+}
+
+#[test]
+fn the_units_live_through_a_day_on_a_real_systemd() {
+    live_through(&[]);
+}
+
+#[test]
+fn a_person_has_a_gateway_of_his_own_on_a_real_systemd() {
+    live_through(&["--only", "user"]);
 }

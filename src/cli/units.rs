@@ -1,7 +1,7 @@
 //! `gateway systemd-units`: the plan from the command line, the files to disk, and what to do with them.
 
 use super::{Files, sources};
-use crate::config::{Mode, file, load};
+use crate::config::{Mode, declared, file, load};
 use crate::systemd::units::{Plan, Unit, all};
 use clap::Args;
 use std::os::unix::fs::PermissionsExt;
@@ -58,16 +58,20 @@ pub fn write(args: Units) -> Result<(), String> {
             .map_err(|e| format!("the path of this program is not known ({e}); name it with --program"))?,
     };
     // What the file says now; a machine without one gets the default.
-    let drain = sources(args.files)
-        .and_then(|sources| load(&sources, Mode::Offline).ok())
-        .map_or(Duration::from_secs(30), |config| config.server.drain);
+    let files = sources(args.files);
+    let config = files.as_ref().and_then(|sources| load(sources, Mode::Offline).ok());
+    let drain = config.map_or(Duration::from_secs(30), |config| config.server.drain);
+    // Where the address of the database is, as a secret, is not looked at: that there is one is enough.
+    let is_postgres = files.as_ref().and_then(|sources| declared(sources).ok()).is_some_and(|declared| {
+        declared.database.is_some() || declared.references.iter().any(|reference| reference.place == "database_url")
+    });
     if !args.user && ["/home", "/root", "/run/user"].iter().any(|hidden| program.starts_with(hidden)) {
         eprintln!(
             "warning: the units cannot see {} (ProtectHome=); copy the program to /usr/local/bin, and run this command from there",
             program.display()
         );
     }
-    let plan = Plan { user: args.user, directory, program, idle_timeout: args.idle_timeout, drain };
+    let plan = Plan { user: args.user, directory, program, idle_timeout: args.idle_timeout, drain, is_postgres };
     put_all(&plan.directory, &all(&plan), args.force)?;
     super::print(next_steps(&plan).as_bytes())
 }

@@ -21,6 +21,8 @@ pub struct Plan {
     pub idle_timeout: Option<file::Duration>,
     /// How long open calls may go on after a stop (`server.drain`).
     pub drain: std::time::Duration,
+    /// The store is Postgres, not the embedded one.
+    pub is_postgres: bool,
 }
 
 /// A file to write.
@@ -327,22 +329,44 @@ Unit={unit}
 }
 
 fn backup(plan: &Plan) -> String {
+    let gateway = plan.gateway();
+    let (about, order, directories, dump, commands) = if plan.is_postgres {
+        (
+            "Of Postgres on this machine",
+            "Wants=postgresql.service\nAfter=postgresql.service",
+            "StateDirectory=gateway/backup",
+            "/var/lib/gateway/backup/gateway.dump",
+            "ExecStart=pg_dump --host=/run/postgresql --format=custom --file=/var/lib/gateway/backup/gateway.dump.new gateway
+ExecStart=pg_restore --list --file=/dev/null /var/lib/gateway/backup/gateway.dump.new"
+                .to_owned(),
+        )
+    } else {
+        (
+            "Of SQLite; with a database_url in gateway.toml write the units anew",
+            "# Nobody has called yet.\nConditionPathExists=/var/lib/gateway/gateway.db",
+            "StateDirectory=gateway gateway/backup",
+            "/var/lib/gateway/backup/gateway.db",
+            format!(
+                "ExecStart=rm -f /var/lib/gateway/backup/gateway.db.new
+ExecStart={gateway} store backup --config /dev/null --state-dir /var/lib/gateway /var/lib/gateway/backup/gateway.db.new"
+            ),
+        )
+    };
     format!(
-        "# With database_url = \"postgres:///gateway?host=/run/postgresql\"; enable gateway-backup.timer for it.
+        "# {about}. For it: systemctl enable --now gateway-backup.timer
 [Unit]
 Description=Dump of the gateway's database
-Wants=postgresql.service
-After=postgresql.service
+{order}
 
 [Service]
 Type=oneshot
 User=gateway
 Group=gateway
-StateDirectory=gateway/backup
+{directories}
+StateDirectoryMode=0700
 # Under another name until it is whole. A backup program takes /var/lib/gateway; nothing under /run, so no secret.
-ExecStart=pg_dump --host=/run/postgresql --format=custom --file=/var/lib/gateway/backup/gateway.dump.new gateway
-ExecStart=pg_restore --list --file=/dev/null /var/lib/gateway/backup/gateway.dump.new
-ExecStart=mv -fT /var/lib/gateway/backup/gateway.dump.new /var/lib/gateway/backup/gateway.dump
+{commands}
+ExecStart=mv -fT {dump}.new {dump}
 TimeoutStartSec=1h
 IOSchedulingClass=idle
 Nice=10
@@ -374,7 +398,16 @@ mod tests {
             program: "/opt/llm gate/100%/gateway".into(),
             idle_timeout: None,
             drain: std::time::Duration::from_secs(30),
+            is_postgres: false,
         }
+    }
+
+    #[test]
+    fn the_dump_is_one_of_the_store_that_is_used() {
+        let embedded = backup(&plan(false));
+        assert!(embedded.contains(" store backup ") && !embedded.contains("pg_dump"), "{embedded}");
+        let postgres = backup(&Plan { is_postgres: true, ..plan(false) });
+        assert!(postgres.contains("pg_dump") && !postgres.contains(" store backup "), "{postgres}");
     }
 
     #[test]
