@@ -29,11 +29,11 @@ in
       default = { };
       description = ''
         MCP servers whose tools the gateway offers: at an address (`url`), or a program (`command`). Other fields are
-        passed on to `gateway.toml`. *Not served yet*: the program answers with a warning.
+        passed on to `gateway.toml`, see docs/mcp.md. A key needs a grant: `keys.<name>.object_permission.mcp_servers`.
       '';
       example = lib.literalExpression ''
         {
-          search = { url = "https://search.home.example/mcp"; headers.Authorization = "env:SEARCH_TOKEN"; };
+          search = { url = "https://search.home.example/mcp"; auth_value = "env:SEARCH_TOKEN"; };
           files = { command = [ (lib.getExe pkgs.mcp-server-filesystem) "/srv/share" ]; };
         }
       '';
@@ -75,7 +75,7 @@ in
       enable = mkOption {
         type = types.bool;
         default = false;
-        description = "Offer the tools of Home Assistant. *Not served yet*: the program answers with a warning.";
+        description = "Offer the tools of Home Assistant, to keys with a grant. More fields: `settings.home_assistant`.";
       };
       url = mkOption {
         type = types.str;

@@ -5,6 +5,7 @@ let
   cfg = config.services.gateway;
   written = import ../written.nix;
   defaults = cfg.settings.defaults;
+  routing = cfg.settings.routing or { };
 
   limit = cfg.settings.server.body_limit;
   bodyLimit = written.bytes (if limit == null then "32MiB" else limit);
@@ -16,6 +17,8 @@ let
         [
           (if defaults.timeout == null then "600s" else defaults.timeout)
           defaults.stream_timeout
+          # For all attempts of a call together.
+          (routing.deadline or "600s")
         ]
         ++ lib.concatMap (model: [
           (model.timeout or null)
@@ -24,7 +27,9 @@ let
       )
     )
   );
-  patience = toString (lib.foldl' lib.max 0 waits + 60);
+  # A call may stand in the queue first.
+  queued = if routing ? queue then written.seconds (routing.queue.timeout or "60s") else 0;
+  patience = toString (lib.foldl' lib.max 0 waits + (if queued == null then 0 else queued) + 60);
 in
 {
   options.services.gateway.nginx = {

@@ -1,4 +1,4 @@
-# Home Assistant beside the gateway. Its tools are not served yet: the configuration is, with a warning.
+# Home Assistant beside the gateway, and a program with a unit of its own.
 {
   gateway,
   module,
@@ -22,8 +22,8 @@
     machine.wait_for_unit("gateway.socket")
     machine.wait_for_open_port(8123)
     machine.succeed("curl -fsS http://127.0.0.1:4000/health/liveliness")
-    machine.succeed("journalctl -u gateway.service | grep 'home_assistant: '")
-    machine.succeed("curl -fsS -H 'authorization: Bearer ha-token' http://127.0.0.1:8123/api/mcp/assist -d '{}'")
+    tools = machine.succeed("curl -fsS http://127.0.0.1:4000/mcp-rest/tools/list")
+    assert "HassTurnOn" in tools, tools
     with subtest("a server of standard input and output has a unit of its own"):
         machine.wait_for_unit("gateway-mcp-echo.socket")
         connect = "${pkgs.socat}/bin/socat -t 2 - UNIX:/run/gateway-mcp/echo.sock"

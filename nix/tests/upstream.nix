@@ -17,12 +17,27 @@ let
             self.end_headers()
             self.wfile.write(body)
 
+        def tools(self, message):
+            if "id" not in message:
+                return self.answer(202, "application/json", b"")
+            known = {
+                "initialize": {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+                               "serverInfo": {"name": "house", "version": "1"}},
+                "tools/list": {"tools": [{"name": "HassTurnOn", "inputSchema": {"type": "object"}}]},
+            }
+            said = {"jsonrpc": "2.0", "id": message["id"]}
+            if message["method"] in known:
+                said["result"] = known[message["method"]]
+            else:
+                said["error"] = {"code": -32601, "message": "Method not found"}
+            return self.answer(200, "application/json", json.dumps(said).encode())
+
         def do_POST(self):
             asked = self.rfile.read(int(self.headers["content-length"]))
             if self.path.startswith("/api/mcp"):
                 if self.headers.get("authorization") != "Bearer ha-token":
                     return self.answer(401, "text/plain", b"401: Unauthorized")
-                return self.answer(200, "application/json", b'{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}')
+                return self.tools(json.loads(asked))
             call = json.loads(asked)
             key = self.headers.get("authorization", "none")
             if not call.get("stream"):

@@ -35,7 +35,7 @@
     };
   };
 
-  # docs/nixos.md: HTTPS, 1Password, Postgres, Restic.
+  # docs/nixos.md: HTTPS, 1Password, Postgres, Home Assistant, Restic.
   house = {
     security.acme.acceptTerms = true;
     security.acme.defaults.email = "me@home.example";
@@ -56,6 +56,7 @@
           GATEWAY_MASTER_KEY = "op://Homelab/Gateway/credential";
           GROQ_API_KEY = "op://Homelab/Groq $1 100%/credential";
           GATEWAY_KEY_PHONE = "op://Homelab/Phone/credential";
+          HOME_ASSISTANT_TOKEN = "op://Homelab/Home Assistant/token";
         };
       };
       keys.phone = {
@@ -63,10 +64,25 @@
         max_budget = 5;
         budget_duration = "30d";
         user_id = "ann";
+        object_permission.mcp_servers = [
+          "files"
+          "home_assistant"
+        ];
+      };
+      homeAssistant.enable = true;
+      mcpServers.files = {
+        command = [
+          "/usr/local/bin/mcp-files"
+          "/srv/a share"
+          "100%"
+        ];
+        environmentFile = "/etc/gateway/files.env";
       };
       settings.users.ann.user_email = "ann@home.example";
       settings.server.body_limit = "48MiB";
       settings.defaults.timeout = "20m";
+      settings.routing.deadline = "3h";
+      settings.routing.queue.length = 50;
       # As a list that another program writes may come.
       settings.models = [
         {
@@ -111,7 +127,7 @@
     };
   };
 
-  # Tools and Home Assistant: declared, and not served yet. Keys by a file each, and by a hash.
+  # Tools, and Home Assistant by a token of its own. Keys by a file each, and by a hash.
   tools = {
     services.gateway = {
       enable = true;

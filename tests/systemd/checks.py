@@ -28,7 +28,8 @@ def declared():
     if not module.exists():
         return '[keys.phone]\nkey = "env:GATEWAY_KEY_PHONE"\nmodels = ["fast"]\nmax_budget = 5\n'
     tables = re.split(r"(?m)^(?=\[)", module.read_text())
-    return "".join(table for table in tables if table.startswith(("[keys.", "[users.")))
+    served = ("[keys.", "[users.", "[mcp_servers.", "[home_assistant]")
+    return "".join(table for table in tables if table.startswith(served))
 
 
 TOML = """
@@ -377,7 +378,7 @@ with step("a key that the module declares, from a secret: its calls, its row, it
     row_of(identity)
     expect(sql(f"select key_id from ledger where id = '{identity}'") == owner, "another key in the ledger")
     good = SETTINGS.read_text()
-    SETTINGS.write_text(good.replace(declared(), ""))
+    SETTINGS.write_text(good.replace("[keys.phone", "[keys.other").replace("GATEWAY_KEY_PHONE", "GROQ_API_KEY"))
     systemctl("restart", "gateway-config.service")
     expect(with_key("sk-phone-another-one")[0] == 401, "it is served after its end")
     SETTINGS.write_text(good)
@@ -385,6 +386,40 @@ with step("a key that the module declares, from a secret: its calls, its row, it
     systemctl("restart", "gateway-secrets.service", "gateway-config.service")
     expect(with_key(PHONE)[0] == 200, "not served again")
     expect(prop("MainPID") == before, "another process")
+if os.path.exists("/etc/systemd/system/gateway-mcp-files.socket"):
+    with step("tools of a program in a unit of its own, and of Home Assistant") as tell:
+        def tools(key=PHONE):
+            payload = json.loads(call("GET", "/mcp-rest/tools/list", via="https", key=key).read())
+            expect(not payload.get("error"), payload)
+            return sorted(tool["mcp_info"]["server_name"] for tool in payload["tools"])
+
+        def who(server, key=PHONE):
+            wish = {"server_id": server, "name": "who", "arguments": {}}
+            answer = call("POST", "/mcp-rest/tools/call", json.dumps(wish), via="https", key=key)
+            payload = answer.read().decode()
+            expect(answer.status == 200, f"{answer.status} {payload[:300]}")
+            return json.loads(json.loads(payload)["content"][0]["text"])
+
+        expect(tools(MASTER) == ["files", "home_assistant"], tools(MASTER))
+        expect(tools() == ["files", "home_assistant"], f"of the key: {tools()}")
+        expect(tools(tablet) == [], f"of a key without a grant: {tools(tablet)}")
+        who("home_assistant")
+        first = who("files")
+        expect(first["uid"] not in (0, pwd.getpwnam("gateway").pw_uid), f"user {first['uid']}")
+        expect(first["words"] == ["/srv/a share", "100%"], first)
+        expect(first["secret_of_its_own"] == "token-of-the-files-alone" and first["sees"] == [], first)
+        expect(not [name for name in first["names"] if "GATEWAY" in name or "GROQ" in name], first["names"])
+        expect(who("files")["pid"] == first["pid"], "a process for each call")
+        os.kill(first["pid"], 9)
+        again = who("files")
+        expect(again["pid"] != first["pid"], "the same process")
+        wait_for("the rows", lambda: int(sql("select count(*) from ledger where call_type = 'call_mcp_tool'") or 0) >= 4)
+        unit = run("systemctl", "list-units", "--plain", "--no-legend", "gateway-mcp-files@*").split()[0]
+        score = run("systemd-analyze", "security", "--no-pager", unit).splitlines()[-1]
+        expect(float(score.split(":")[1].split()[0]) <= 2.5, score)
+        tell(f"user {first['uid']}, {score.split(':')[1].split()[0]} of 10, another process after kill -9")
+        systemctl("restart", "gateway.service")
+        expect(who("files")["uid"] and tools() == ["files", "home_assistant"], "not served after a restart")
 with step("Postgres is away and comes back: who is known is served, the rows come afterwards, the doctor says it") as tell:
     postgres = run("systemctl", "list-units", "--plain", "--no-legend", "postgresql@*").split()[0]
     # Known again: a reload forgets who was looked up.
@@ -439,7 +474,7 @@ with step("gateway doctor finds nothing wrong") as tell:
     expect("all is well" in said, said)
     tell(said.splitlines()[-1])
 with step("no secret in units, properties, environments, command lines or the journal") as tell:
-    secrets = [MASTER, PHONE, "sk-phone-another-one", tablet, "gsk-first-key", "gsk-second-key", "ops-token-of-the-test"]
+    secrets = [MASTER, PHONE, "sk-phone-another-one", tablet, "token-of-the", "gsk-first-key", "gsk-second-key", "ops-token-of-the-test"]
     places = {
         "journal": run("journalctl", "-b", "--no-pager", "-o", "verbose", "--all"),
         "properties": run("systemctl", "show", "--all", *CHAIN, "gateway.socket"),

@@ -1,7 +1,10 @@
 """A model server on 127.0.0.1:9009. The text of the last message says, as JSON, how it answers."""
 
 import json
+import threading
 import time
+
+import tools
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -55,9 +58,41 @@ class Upstream(BaseHTTPRequestHandler):
         return {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
 
 
+class HomeAssistant(BaseHTTPRequestHandler):
+    """Its server of tools, which asks for the token."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def tell(self, status, payload=b""):
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def do_GET(self):
+        self.tell(405)
+
+    do_DELETE = do_GET
+
+    def do_POST(self):
+        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.headers.get("Authorization") != "Bearer token-of-the-house-in-the-test":
+            self.tell(401)
+        elif self.path != "/api/mcp/assist":
+            self.tell(404)
+        else:
+            answer = tools.answer(message)
+            self.tell(200 if answer else 202, json.dumps(answer).encode() if answer else b"")
+
+
 class Server(ThreadingHTTPServer):
     request_queue_size = 1024
     daemon_threads = True
 
 
+threading.Thread(target=Server(("127.0.0.1", 8123), HomeAssistant).serve_forever, daemon=True).start()
 Server(("127.0.0.1", 9009), Upstream).serve_forever()
