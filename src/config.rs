@@ -25,6 +25,7 @@ use crate::route::{Deployment, Settings};
 use crate::secret::{Secrets, Written};
 use file::{File, LogFormat};
 use secrecy::SecretString;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -190,6 +191,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
 
     let prices = prices(&file, sources, secrets, mode, &mut errors, &mut warnings);
     let mut deployments = Vec::new();
+    let mut of_models = HashMap::new();
     let names = file.models.iter().map(|model| model.name.as_str()).collect();
     let context = deployment::Context {
         defaults: &file.defaults,
@@ -204,6 +206,17 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         match deployment::resolve(&context, model, deployments.len()) {
             Ok(resolved) => {
                 warnings.extend(resolved.warnings);
+                if let Some(own) = &model.limits {
+                    // Its rates are the router's.
+                    let own = file::limits::Own {
+                        max_budget: own.max_budget,
+                        soft_budget: own.soft_budget,
+                        budget_duration: own.budget_duration.clone(),
+                        ..Default::default()
+                    };
+                    let terms = limits::terms(&format!("models[{place}] '{}': limits", model.name), &own, &mut errors);
+                    of_models.extend(resolved.deployments.iter().map(|d| (d.id.clone(), terms.clone())));
+                }
                 deployments.extend(resolved.deployments.into_iter().map(Arc::new));
             }
             Err(problems) => {
@@ -218,7 +231,15 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
     let newcomers = newcomers::resolve(&file, &mut errors);
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
     let store = store::resolve(&file, secrets, mode, &mut errors);
-    let limits = limits::resolve(&file.limits, &mut errors);
+    let mut limits = limits::resolve(&file.limits, secrets, mode, &mut errors);
+    limits.deployments = of_models;
+    for name in limits.providers.keys() {
+        if !deployments.iter().any(|d: &Arc<Deployment>| d.provider.name == name) {
+            warnings.push(format!(
+                "limits.providers.{name}: there is no model of this provider, so its limits are about nothing"
+            ));
+        }
+    }
     let state_dir = sources.state_dir.clone().or(file.state_dir.clone()).unwrap_or_else(default_state_dir);
     let mcp = mcp::resolve(&file, secrets, mode, &state_dir, &mut errors, &mut warnings);
     let level = file.log.level.unwrap_or_else(|| "info".to_owned());

@@ -92,6 +92,7 @@ struct Sent {
 }
 
 /// What is asked in a group: the caller's request, or the one that a fallback makes of it.
+#[derive(Clone, Copy)]
 struct Asked<'a> {
     plan: &'a Plan,
     envelope: &'a Envelope,

@@ -149,6 +149,12 @@ impl Gateway {
         if old.config.ledger.spool_limit != config.ledger.spool_limit {
             needs_restart.push("ledger.spool_limit");
         }
+        let address = |config: &Config| {
+            config.limits.redis.as_ref().map(|url| secrecy::ExposeSecret::expose_secret(url).to_owned())
+        };
+        if address(&old.config) != address(&config) {
+            needs_restart.push("limits.redis");
+        }
         if old.config.state_dir != config.state_dir {
             needs_restart.push("state_dir");
         }

@@ -7,34 +7,48 @@
 //! Nothing here knows a format or does I/O on the way of a call, but for sums of money that this process has not read
 //! from the store yet.
 
+pub mod alerts;
 pub mod book;
+pub mod bound;
 pub mod bucket;
 pub mod calendar;
 pub mod demand;
 mod node;
+mod others;
 mod permit;
 pub mod plan;
 pub mod purse;
 pub mod refusal;
+pub mod remote;
+pub mod share;
 pub mod subject;
 pub mod terms;
 
 use crate::auth::Caller;
 use crate::config::limits::{Counted, Limits as Settings};
 use crate::database::{self, State, Watch};
-use crate::error::Result;
-use crate::route::Tariff;
-use crate::store::{Entity, Settled, Store};
+use crate::envelope::{Envelope, shorten};
+use crate::error::{Error, Result};
+use crate::price::usd_text;
+use crate::route::{Deployment, Tariff};
+use crate::store::{self, Entity, Fault, Reservation, Settled, Store};
 use crate::usage::Usage;
-use book::{Book, Refused};
+use alerts::Alerts;
+use book::{Book, Crossed, Held, Refused};
+use bound::Bound;
 use bucket::{SLOT_MS, Slot};
 pub use demand::Demand;
-pub use permit::Permit;
-use plan::{Facts, Plan};
+use others::Others;
+pub use permit::{Permit, Strict};
+use plan::{Facts, Plan, Pot};
 use refusal::Told;
+use remote::Remote;
+use share::Share;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use subject::{Subject, Who};
+use uuid::Uuid;
 
 /// Everything that is counted against limits in this process.
 pub struct Limits {
@@ -45,6 +59,13 @@ pub struct Limits {
     pub node: String,
     store: Store,
     book: Mutex<Book>,
+    others: Others,
+    /// Who else uses the store.
+    share: Share,
+    /// Where several gateways count rates.
+    remote: Remote,
+    /// What is to be told to somebody.
+    pub alerts: Alerts,
     /// Odd while the ledger is being booked: sums that are read then may be old or new.
     bookings: AtomicU64,
     booked: tokio::sync::Notify,
@@ -55,17 +76,21 @@ pub struct Limits {
 /// A call that wants to be admitted.
 #[derive(Debug)]
 pub struct Asked<'a> {
+    pub id: Uuid,
     pub caller: &'a Caller,
     /// The public name that it is routed by.
     pub model: &'a str,
     pub end_user: Option<&'a str>,
     pub tags: &'a [String],
+    pub envelope: &'a Envelope,
     pub demand: Demand,
     pub tariff: &'a Tariff,
 }
 
 /// Reads that a booking got in the way of, before a call is told to come again.
 const MOST_READS: usize = 100;
+/// Times that a call asks the store for room, under a budget of which others take at the same time.
+const SHARED_TRIES: usize = 5;
 /// How long a call waits for what was left behind by a process that has ended.
 const RECOVERY: Duration = Duration::from_secs(5);
 
@@ -77,6 +102,10 @@ impl Limits {
             node: node::new_id(),
             store,
             book: Mutex::default(),
+            others: Others::default(),
+            share: Share::default(),
+            remote: Remote::default(),
+            alerts: Alerts::default(),
             bookings: AtomicU64::new(0),
             booked: tokio::sync::Notify::new(),
             is_recovered: AtomicBool::new(false),
@@ -91,44 +120,279 @@ impl Limits {
         self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a call under all its limits, or under none.
+    /// Admits a call under all limits of its caller, or under none.
     ///
     /// # Errors
-    /// A 429 for a rate, the status for spent budgets, a 503 where nobody knows what was spent.
+    /// A 429 for a rate, the status for spent budgets, a 503 where nobody knows what was spent; a 400 for what has no
+    /// bound where a budget is never to be exceeded.
     pub async fn admit(self: &Arc<Self>, database: &Watch, settings: &Settings, asked: &Asked<'_>) -> Result<Permit> {
-        let now = database::now();
-        let mut plan = Plan::of(settings, Facts { caller: asked.caller, model: asked.model, now });
-        if !plan.pots.is_empty() && demand::is_free(asked.tariff) {
+        let facts = Facts { caller: asked.caller, model: asked.model, now: database::now() };
+        let mut plan = Plan::of(settings, facts);
+        self.add_others(database, settings, asked, facts, &mut plan).await;
+        self.ask(database, settings, asked, plan, None).await
+    }
+
+    /// Admits one attempt under the limits of the deployment and the provider that it goes to. `strict` is what bounds
+    /// the call, if one of its budgets is never to be exceeded.
+    ///
+    /// # Errors
+    /// As [`Limits::admit`]; another deployment may admit it.
+    pub async fn enter(
+        self: &Arc<Self>,
+        database: &Watch,
+        settings: &Settings,
+        asked: &Asked<'_>,
+        deployment: &Deployment,
+        strict: Option<Strict>,
+    ) -> Result<Permit> {
+        if settings.deployments.is_empty() && settings.providers.is_empty() {
+            return Ok(Permit::free());
+        }
+        let facts = Facts { caller: asked.caller, model: asked.model, now: database::now() };
+        let plan = Plan::of_target(settings, facts, deployment);
+        self.ask(database, settings, asked, plan, Some(strict)).await
+    }
+
+    /// End users and tags, which no key leads to.
+    async fn add_others(
+        &self,
+        database: &Watch,
+        settings: &Settings,
+        asked: &Asked<'_>,
+        facts: Facts<'_>,
+        plan: &mut Plan,
+    ) {
+        let strict = plan::is_strict(settings, facts.caller);
+        if let Some(id) = asked.end_user {
+            let customer = self.others.customer(&self.store, database, id).await;
+            let mut terms = customer.terms.clone();
+            if terms.caps.is_empty() {
+                terms.caps.clone_from(&settings.customer.caps);
+            }
+            plan.add(settings, facts.now, Subject::new(Who::Customer, id), &terms, strict);
+        }
+        for tag in asked.tags {
+            let found = self.others.tag(&self.store, database, tag).await;
+            plan.add(settings, facts.now, Subject::new(Who::Tag, tag), &found.terms, strict);
+        }
+    }
+
+    /// Checks and charges a plan. `attempt` is set for an attempt, with what bounds its call.
+    async fn ask(
+        self: &Arc<Self>,
+        database: &Watch,
+        settings: &Settings,
+        asked: &Asked<'_>,
+        mut plan: Plan,
+        attempt: Option<Option<Strict>>,
+    ) -> Result<Permit> {
+        let is_free = !plan.pots.is_empty() && demand::is_free(asked.tariff);
+        if is_free {
             plan.pots.clear();
         }
         if plan.is_empty() {
             return Ok(Permit::free());
         }
+        let remote = self.ask_remote(settings, asked, &plan).await?;
+        match remote {
+            Some(_) => plan.lines.clear(),
+            None => plan.divide(self.share.gateways()),
+        }
+        let permit = self.ask_here(database, settings, asked, &plan, attempt).await?;
+        // Where this is not come to, what is held there is given back.
+        Ok(permit.with_remote(remote))
+    }
+
+    /// Asks the server that several gateways share for leave under the rates of a call; none where there is none.
+    async fn ask_remote(
+        &self,
+        settings: &Settings,
+        asked: &Asked<'_>,
+        plan: &Plan,
+    ) -> Result<Option<remote::Admitted>> {
+        if settings.redis.is_none() || plan.lines.is_empty() {
+            return Ok(None);
+        }
+        let slot = self.slot();
+        let expected = asked.demand.expected(self.book().pace(asked.model));
+        match self.remote.admit(&plan.lines, &asked.id, settings.counted.tokens(&expected), slot).await {
+            None => Ok(None),
+            Some(Ok(admitted)) => Ok(Some(admitted)),
+            Some(Err(refused)) => Err(self.told(settings, asked.caller, slot, database::now(), &refused)),
+        }
+    }
+
+    async fn ask_here(
+        self: &Arc<Self>,
+        database: &Watch,
+        settings: &Settings,
+        asked: &Asked<'_>,
+        plan: &Plan,
+        attempt: Option<Option<Strict>>,
+    ) -> Result<Permit> {
+        let now = database::now();
+        let bound = match attempt {
+            Some(strict) => strict.map(|strict| strict.bound),
+            None if plan.is_strict() => {
+                let limit = asked.tariff.max_output();
+                let bound = Bound::of(asked.envelope, &asked.demand, limit)?;
+                // A price that is not known has no bound.
+                bound.nanos(asked.tariff, 1).ok_or_else(|| bound::unpriced(asked.model))?;
+                Some(bound)
+            }
+            None => None,
+        };
+        // While the store is away what is known of budgets is counted on here, but for those that are never exceeded.
+        let is_away = database.state() == State::Down && !plan.is_strict();
+        let mut is_looked_up = false;
         for _ in 0..MOST_READS {
+            let counts_in_store = !plan.pots.is_empty() && !is_away;
+            if counts_in_store && self.share.is_shared().await.ok_or_else(refusal::unread)? {
+                if attempt.is_none() {
+                    return self.ask_store(settings, asked, plan, bound).await;
+                }
+                // What is spent where an attempt goes is looked up; nothing is set aside for it.
+                if !std::mem::replace(&mut is_looked_up, true) {
+                    self.book().forget(&plan.pots);
+                }
+            }
             let slot = self.slot();
+            let mut strict = None;
             let outcome = {
                 let mut book = self.book();
+                if counts_in_store && attempt.is_none() && self.share.mode() != share::Mode::Alone {
+                    // Another gateway came between: what calls held in memory was put into the store already.
+                    continue;
+                }
                 let expected = asked.demand.expected(book.pace(asked.model));
                 let tokens = settings.counted.tokens(&expected);
-                let reserve = |_| i64::try_from(asked.tariff.charge(&expected).nanos).unwrap_or(i64::MAX);
-                let held = book.admit(&plan, tokens, reserve, slot);
-                held.map(|held| (held, book.left(&plan.lines, slot)))
+                let reserve = |free: i64| match (bound, attempt) {
+                    (None, _) => i64::try_from(asked.tariff.charge(&expected).nanos).unwrap_or(i64::MAX),
+                    (Some(bound), Some(known)) => {
+                        strict = known;
+                        known.and_then(|known| bound.nanos(asked.tariff, known.output)).unwrap_or(i64::MAX)
+                    }
+                    (Some(bound), None) => {
+                        let reserved = bound.within(asked.tariff, free);
+                        strict = reserved.map(|reserved| bound.strict(reserved.output));
+                        reserved.map_or(i64::MAX, |reserved| reserved.nanos)
+                    }
+                };
+                let held = book.admit(plan, tokens, reserve, slot);
+                held.map(|held| {
+                    if attempt.is_none() {
+                        book.depart(asked.id, &held, false);
+                    }
+                    let left = book.left(&plan.lines, slot);
+                    let spent: Vec<i64> = plan.pots.iter().map(|pot| book.spent(pot)).collect();
+                    (held, left, spent)
+                })
             };
             match outcome {
-                Ok((held, left)) => {
-                    let headers = refusal::headers(&left, slot);
-                    return Ok(Permit::new(self.clone(), held, asked.model, settings.counted, headers));
+                Ok((held, left, spent)) => {
+                    let mut headers = refusal::headers(&left, slot);
+                    refusal::add_budgets(&mut headers, plan.pots.iter().zip(spent));
+                    let model = attempt.is_none().then(|| asked.model.to_owned());
+                    let id = (attempt.is_none() && !plan.pots.is_empty()).then_some(asked.id);
+                    return Ok(Permit::new(self.clone(), held, model, id, settings.counted, strict, headers));
                 }
-                Err(Refused::Unread(entities)) => {
-                    self.read(database, &entities, !plan.pots.iter().any(|pot| pot.strict)).await?;
-                }
-                Err(refused) => {
-                    let told = Told { caller: asked.caller, slot, now, over_budget: settings.over_budget };
-                    return Err(refused.error(&told));
-                }
+                Err(Refused::Unread(entities)) => self.read(database, &entities, !plan.is_strict()).await?,
+                Err(refused) => return Err(self.told(settings, asked.caller, slot, now, &refused)),
             }
         }
         Err(refusal::unread())
+    }
+
+    /// The same for a call of one of several gateways: rates are this gateway's part, and money is set aside in the store.
+    async fn ask_store(
+        self: &Arc<Self>,
+        settings: &Settings,
+        asked: &Asked<'_>,
+        plan: &Plan,
+        bound: Option<Bound>,
+    ) -> Result<Permit> {
+        let (slot, now) = (self.slot(), database::now());
+        let told = |refused: Refused| self.told(settings, asked.caller, slot, now, &refused);
+        let expected = asked.demand.expected(self.book().pace(asked.model));
+        let tokens = settings.counted.tokens(&expected);
+        self.book().check_lines(&plan.lines, tokens, slot).map_err(told)?;
+        let entities: Vec<Entity> = plan.pots.iter().map(|pot| (*pot.entity).clone()).collect();
+        let id = asked.id.hyphenated().to_string();
+        let mut last = None;
+        for _ in 0..if bound.is_some() { SHARED_TRIES } else { 1 } {
+            let totals = self.store.totals(&entities).await.map_err(|_| refusal::unread())?;
+            let free = plan.pots.iter().zip(&totals).filter(|(pot, _)| pot.strict).filter_map(|(pot, total)| {
+                Some(pot.max_nanos?.saturating_sub(total.spent()).saturating_sub(total.reserved_nanos))
+            });
+            let (nanos, strict) = match bound {
+                Some(bound) => {
+                    let reserved = bound.within(asked.tariff, free.min().unwrap_or(i64::MAX));
+                    let reserved = reserved.ok_or_else(|| bound::unpriced(asked.model))?;
+                    (reserved.nanos, Some(bound.strict(reserved.output)))
+                }
+                None => (i64::try_from(asked.tariff.charge(&expected).nanos).unwrap_or(i64::MAX), None),
+            };
+            let wanted: Vec<Reservation> = plan.pots.iter().map(|pot| wanted(pot, nanos)).collect();
+            match self.store.reserve(&id, &self.node, &wanted, now).await {
+                Ok(Ok(())) => {
+                    let mut held = Held { lines: Vec::new(), pots: plan.pots.clone(), nanos };
+                    let charged = {
+                        let mut book = self.book();
+                        book.hold(&held.pots, nanos);
+                        book.depart(asked.id, &held, true);
+                        // Another call may have taken the last place of a rate meanwhile.
+                        book.check_lines(&plan.lines, tokens, slot).map(|()| {
+                            held.lines = book.charge(&plan.lines, tokens, slot);
+                            book.left(&plan.lines, slot)
+                        })
+                    };
+                    let mut headers = charged.as_ref().map_or_else(|_| Vec::new(), |left| refusal::headers(left, slot));
+                    refusal::add_budgets(&mut headers, plan.pots.iter().zip(totals.iter().map(store::Total::spent)));
+                    let model = Some(asked.model.to_owned());
+                    // Dropped, it gives back what the store holds.
+                    let permit =
+                        Permit::new(self.clone(), held, model, Some(asked.id), settings.counted, strict, headers);
+                    return charged.map(|_| permit).map_err(told);
+                }
+                // With less room than was seen a moment ago a lower limit may fit.
+                Ok(Err(refused)) => last = Some((refused, nanos)),
+                Err(fault) => {
+                    tracing::warn!("what a call may cost cannot be set aside in the store: {fault}");
+                    return Err(refusal::unread());
+                }
+            }
+        }
+        let found = last.and_then(|(refused, need)| {
+            let pot = plan.pots.iter().find(|pot| *pot.entity == refused.entity)?;
+            let (spent, reserved) = (refused.spent_nanos, refused.reserved_nanos);
+            Some(Refused::Budget { pot: Box::new(pot.clone()), spent, reserved, need })
+        });
+        Err(found.map_or_else(refusal::unread, told))
+    }
+
+    fn told(&self, settings: &Settings, caller: &Caller, slot: Slot, now: i64, refused: &Refused) -> Error {
+        refused.error(&Told { caller, slot, now, over_budget: settings.over_budget })
+    }
+
+    /// The call goes to a dearer deployment than it was admitted for; true where more is set aside now.
+    ///
+    /// # Errors
+    /// A budget that is never to be exceeded has not so much left.
+    pub fn raise(&self, settings: &Settings, caller: &Caller, permit: &mut Permit, tariff: &Tariff) -> Result<bool> {
+        let refused = |refused: Refused| self.told(settings, caller, self.slot(), database::now(), &refused);
+        permit.raise(tariff, refused)
+    }
+
+    /// A soft budget is reached.
+    fn say(&self, crossed: Crossed) {
+        tracing::warn!(
+            "the soft budget of {} '{}' is reached: {} dollars are spent of {}",
+            crossed.pot.subject.who.word(),
+            shorten(&crossed.pot.subject.id),
+            usd_text(u64::try_from(crossed.spent).unwrap_or(0)),
+            usd_text(crossed.pot.soft_nanos.and_then(|soft| u64::try_from(soft).ok()).unwrap_or(0)),
+        );
+        self.alerts.push(crossed);
     }
 
     /// Reads sums that are not known yet.
@@ -136,11 +400,15 @@ impl Limits {
         // A window that began under the eyes of this process holds nothing that it does not know of.
         let old: Vec<Arc<Entity>> = {
             let mut book = self.book();
-            let is_new =
-                |book: &Book, entity: &Arc<Entity>| entity.start > self.started_at && !book.purses.contains_key(entity);
+            let is_new = |book: &Book, entity: &Arc<Entity>| {
+                entity.start > self.started_at
+                    && self.share.mode() == share::Mode::Alone
+                    && !book.has_forgotten
+                    && !book.purses.contains_key(entity)
+            };
             let (new, old): (Vec<_>, Vec<_>) = entities.iter().cloned().partition(|entity| is_new(&book, entity));
             for entity in new {
-                book.purses.entry(entity).or_default().read(0, 0);
+                book.purse(&entity).read(0, 0);
             }
             old
         };
@@ -159,16 +427,22 @@ impl Limits {
             booked.await;
             return Ok(());
         }
-        let totals = match self.store.totals(&names).await {
+        let read = async {
+            let totals = self.store.totals(&names).await?;
+            // What ended gateways have set aside stays until somebody says what became of it.
+            let held = self.store.reserved_by_others(&self.node, &names).await?;
+            Ok::<_, Fault>((totals, held))
+        };
+        let (totals, held) = match read.await {
             Err(fault) if fault.is_unavailable() => return self.assume(&old, may_assume),
-            totals => totals?,
+            read => read?,
         };
         let mut book = self.book();
         if self.bookings.load(Ordering::Acquire) == before {
-            for (entity, total) in old.into_iter().zip(totals) {
-                let purse = book.purses.entry(entity).or_default();
+            for ((entity, total), held) in old.into_iter().zip(totals).zip(held) {
+                let purse = book.purse(&entity);
                 if !purse.is_read() {
-                    purse.read(total.spent(), 0);
+                    purse.read(total.spent(), held);
                 }
             }
         }
@@ -182,7 +456,7 @@ impl Limits {
         }
         let mut book = self.book();
         for entity in entities {
-            let purse = book.purses.entry(entity.clone()).or_default();
+            let purse = book.purse(entity);
             if !purse.is_read() {
                 tracing::warn!(
                     "the database is down and nobody knows what {} '{}' has spent: its budget counts from now until it is back",
@@ -255,14 +529,17 @@ impl Limits {
 
     /// Something was changed in the store by hand: what was read of it is read again.
     pub fn forget(&self) {
+        self.others.forget();
         let mut book = self.book();
-        let now = database::now();
-        // Windows of yesterday are not asked for any more.
-        book.purses.retain(|entity, purse| !purse.is_idle() || now - entity.start < 400 * 86_400_000_000);
         book.purses.values_mut().for_each(purse::Purse::forget);
         // Who is reading just now may have read it before.
         self.bookings.fetch_add(2, Ordering::AcqRel);
     }
+}
+
+/// What a call asks of a budget in the store.
+fn wanted(pot: &Pot, nanos: i64) -> Reservation {
+    Reservation { entity: (*pot.entity).clone(), nanos, limit_nanos: pot.max_nanos, strict: pot.strict }
 }
 
 impl Counted {

@@ -8,11 +8,11 @@ mod entry;
 use crate::auth::Caller;
 use crate::call::Call;
 use crate::dispatch::trace::Trace;
-use crate::envelope::shorten;
-use crate::error::Error;
+use crate::envelope::{Envelope, shorten};
+use crate::error::{Error, Kind as ErrorKind};
 use crate::kept::Kept;
 use crate::ledger::Pen;
-use crate::limits::{Asked, Demand, Permit};
+use crate::limits::{Asked, Demand, Permit, bound};
 use crate::price::{Charge, Service, usd_text};
 use crate::route::{Deployment, Target, Tariff};
 use crate::store::LedgerRow;
@@ -96,8 +96,12 @@ pub struct Meter {
     attempts: Attempts,
     /// What the call holds of its limits.
     permit: Permit,
+    /// What the attempt holds of the limits of where it goes.
+    visit: Permit,
     /// The upstream was asked, or is about to be.
     is_sent: bool,
+    /// The same for the attempt.
+    is_visiting: bool,
     /// The next attempt is the first one at another model.
     has_fallen_back: bool,
     /// What was done for it so far.
@@ -133,7 +137,9 @@ impl Meter {
             entry: None,
             attempts: Attempts::default(),
             permit: Permit::none(),
+            visit: Permit::none(),
             is_sent: false,
+            is_visiting: false,
             has_fallen_back: false,
             trace: Trace::default(),
             settled: false,
@@ -215,33 +221,65 @@ impl Meter {
         self.attempts
     }
 
-    /// Asks for leave under all limits that the call is under; once, at the price of where it goes first.
+    /// Asks for leave under all limits of the caller; once, at the price of where the call goes first.
     ///
     /// # Errors
-    /// What [`crate::limits::Limits::admit`] says: a 429, a spent budget, or a 503.
+    /// What [`crate::limits::Limits::admit`] says: a 429, a spent budget, or a 503. The call ends with it.
     pub async fn admit(&mut self, call: &Call) -> Result<(), Error> {
         if self.permit.is_asked() {
             return Ok(());
         }
         let gateway = &call.worker.gateway;
-        let said = self.entry.as_ref().map(Entry::row);
-        let asked = Asked {
-            caller: &self.caller,
-            model: call.plan.model(),
-            end_user: said.and_then(|row| row.end_user.as_deref()),
-            tags: said.map_or(&[], |row| &row.tags),
-            demand: Demand::of(&call.envelope),
-            tariff: &self.tariff,
-        };
-        let admitted = gateway.limits.admit(&gateway.database, &call.live.config.limits, &asked).await;
+        let admitted = gateway.limits.admit(&gateway.database, &call.live.config.limits, &self.asked_of(call)).await;
         self.permit = admitted.inspect_err(|_| {
             // It is in the log. A script that runs wild must not fill the ledger with calls that were never made.
             self.entry = None;
         })?;
+        Ok(())
+    }
+
+    /// Asks for leave under the limits of where this attempt goes.
+    ///
+    /// # Errors
+    /// The deployment, its provider or what is left of a strict budget does not admit it; another deployment may.
+    pub async fn enter(&mut self, call: &Call, deployment: &Deployment) -> Result<(), Error> {
+        let (gateway, settings) = (&call.worker.gateway, &call.live.config.limits);
+        // The attempt before this one was made, and has come to nothing.
+        let mut before = std::mem::take(&mut self.visit);
+        if std::mem::take(&mut self.is_visiting) {
+            before.settle(&Usage::default(), 0, true, false);
+        }
+        let is_raised = gateway.limits.raise(settings, &self.caller, &mut self.permit, &self.tariff)?;
+        let asked = self.asked_of(call);
+        let strict = self.permit.strict();
+        self.visit = gateway.limits.enter(&gateway.database, settings, &asked, deployment, strict).await?;
         if let Some(entry) = &mut self.entry {
-            entry.counts_in(&gateway.limits.node, &self.permit);
+            entry.counts_in(&gateway.limits.node, &self.permit, &self.visit, is_raised);
         }
         Ok(())
+    }
+
+    fn asked_of<'a>(&'a self, call: &'a Call) -> Asked<'a> {
+        let said = self.entry.as_ref().map(Entry::row);
+        Asked {
+            id: self.id,
+            caller: &self.caller,
+            model: call.plan.model(),
+            end_user: said.and_then(|row| row.end_user.as_deref()),
+            tags: said.map_or(&[], |row| &row.tags),
+            envelope: &call.envelope,
+            demand: Demand::of(&call.envelope),
+            tariff: &self.tariff,
+        }
+    }
+
+    /// The body with the limit of its answer that a strict budget affords, where it is not the caller's own.
+    ///
+    /// # Errors
+    /// Never for a body that was read before.
+    pub fn limited(&self, call: &Call, envelope: &Envelope) -> Result<Option<Envelope>, Error> {
+        let Some(strict) = self.permit.strict().filter(|strict| strict.is_set) else { return Ok(None) };
+        bound::limited(envelope, call.face, strict.output, call.live.config.server.max_nesting).map(Some)
     }
 
     /// What is left of the limits, for the answer.
@@ -255,10 +293,11 @@ impl Meter {
     /// # Errors
     /// A 503 where the ledger cannot be written.
     pub fn open(&mut self, serve_unaccounted: bool) -> Result<(), Error> {
-        self.is_sent = true;
+        (self.is_sent, self.is_visiting) = (true, true);
         let Some(entry) = &mut self.entry else { return Ok(()) };
         let usage = Usage { prompt_tokens: estimate(self.request_bytes), ..Usage::default() };
-        entry.open(&usage, &self.tariff.charge(&usage), serve_unaccounted)
+        let charge = self.permit.charge_if_lost().unwrap_or_else(|| self.tariff.charge(&usage));
+        entry.open(&usage, &charge, serve_unaccounted)
     }
 
     /// The upstream's id of its answer.
@@ -295,6 +334,9 @@ impl Meter {
 
     pub fn saw(&mut self, output_tokens: u64) {
         self.seen_tokens = output_tokens;
+        if !self.stream {
+            return;
+        }
         let request_bytes = self.request_bytes;
         let seen =
             || Usage { prompt_tokens: estimate(request_bytes), completion_tokens: output_tokens, ..Usage::default() };
@@ -328,13 +370,24 @@ impl Meter {
         };
         let used = usage.prompt_tokens > 0 || usage.completion_tokens > 0;
         let charge = if used { self.tariff.charge(&usage) } else { Charge::default() };
+        let charge = if self.usage.is_none() { self.permit.at_most(charge) } else { charge };
         let cost = (!charge.unpriced).then_some(charge.nanos);
         if let (None, Some(deployment)) = (cost, &self.deployment) {
             deployment.say_unpriced(&self.model);
         }
+        if !self.is_sent && error.is_some_and(|e| matches!(e.kind, ErrorKind::RateLimited | ErrorKind::OverBudget(_))) {
+            // No deployment admitted it. That is in the log; a script that runs wild must not fill the ledger.
+            self.entry = None;
+        }
         if self.is_sent {
             let cost = i64::try_from(charge.nanos).unwrap_or(i64::MAX);
-            self.permit.settle(&usage, cost, self.entry.is_some(), self.usage.is_some());
+            let is_stored = self.permit.settle(&usage, cost, self.entry.is_some(), self.usage.is_some());
+            if let Some(entry) = &mut self.entry {
+                entry.is_reserved(is_stored);
+            }
+            if self.is_visiting {
+                self.visit.settle(&usage, cost, self.entry.is_some(), false);
+            }
         }
         if let Some(entry) = &mut self.entry {
             entry.went(self.trace.steps());

@@ -11,7 +11,7 @@ use crate::gateway::{Gateway, Worker};
 use crate::ledger::writer::Writer;
 use crate::systemd::{self, Listener};
 use crate::upstream::Upstream;
-use crate::{control, http, telemetry};
+use crate::{control, http, limits, telemetry};
 use actix_cors::Cors;
 use actix_web::dev::ServerHandle;
 use actix_web::middleware::Condition;
@@ -114,6 +114,9 @@ where
     gateway.mcp.warm_up(&gateway.live());
     actix_web::rt::spawn(database::keep(gateway.clone()));
     actix_web::rt::spawn(database::sweep::keep(gateway.clone()));
+    actix_web::rt::spawn(limits::alerts::keep(gateway.clone()));
+    actix_web::rt::spawn(limits::share::keep(gateway.clone()));
+    actix_web::rt::spawn(limits::remote::keep(gateway.clone()));
     let booked = Arc::new(tokio::sync::Notify::new());
     let writer = Writer::new(gateway.store.clone(), gateway.ledger.clone(), gateway.limits.clone());
     let writer = actix_web::rt::spawn(writer.run(booked.clone(), LAST_BOOKING));
@@ -165,6 +168,7 @@ where
     gateway.ledger.sync();
     booked.notify_one();
     let _ = writer.await;
+    limits::share::leave(&gateway).await;
     tracing::info!("stopped");
     result.map_err(|e| format!("the server failed: {e}"))
 }

@@ -1,6 +1,11 @@
 //! Limits: what a key, its owners and all callers may use in a minute, at once, and spend.
 
 mod budgets;
+mod owners;
+mod rates;
+mod redis;
+mod shared;
+mod strict;
 
 use crate::chat::HELLO;
 use crate::keys::{chat, generate, text};

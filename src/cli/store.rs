@@ -4,6 +4,7 @@ use super::{Files, of_machine};
 use crate::config::store::FILE;
 use crate::config::{Mode, load};
 use crate::database;
+use crate::limits::share;
 use crate::secret::{Secrets, Written};
 use crate::store::{Store, read_url};
 use clap::{Args, Subcommand};
@@ -26,6 +27,19 @@ pub enum Act {
     Copy(Copy),
     /// Write the embedded store into a new file, while a gateway runs on it; for Postgres there is pg_dump
     Backup(Backup),
+    /// Give back what a gateway that does not come back has set aside in budgets that several gateways share
+    Release(Release),
+}
+
+#[derive(Args)]
+pub struct Release {
+    /// The gateway, by its id; without it those that have set something aside are listed
+    node: Option<String>,
+    #[command(flatten)]
+    files: Files,
+    /// The state directory of the gateway, where its embedded store is
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -87,7 +101,40 @@ pub fn run(act: Act) -> Result<String, String> {
     match act {
         Act::Copy(args) => copy(args),
         Act::Backup(args) => back_up(args),
+        Act::Release(args) => release(args),
     }
+}
+
+/// A gateway whose spool is lost can no longer say what became of its calls.
+fn release(args: Release) -> Result<String, String> {
+    let config = load(&of_machine(args.files, args.state_dir), Mode::Live)?;
+    on_runtime(async {
+        let store = database::open(&config, tokio::runtime::Handle::current())?;
+        let now = database::now();
+        let text = |e: crate::store::Fault| e.to_string();
+        let held = store.reserved_by_node().await.map_err(text)?;
+        let live = store.live_nodes(now - share::GONE).await.map_err(text)?;
+        let is_live = |id: &str| live.iter().any(|node| node.id == id);
+        let Some(id) = args.node else {
+            let line = |(id, many): &(String, i64)| {
+                format!("{id}  {many} set aside{}\n", if is_live(id) { "; it lives" } else { "" })
+            };
+            let lines: String = held.iter().map(line).collect();
+            return Ok(if lines.is_empty() { "no gateway has set anything aside\n".to_owned() } else { lines });
+        };
+        if is_live(&id) {
+            return Err(format!(
+                "the gateway {id} lives, and gives back by itself what it has set aside; stop it first"
+            ));
+        }
+        if !held.iter().any(|(other, _)| *other == id) {
+            return Err(format!(
+                "no gateway {id} has set anything aside; `gateway store release` lists those that have"
+            ));
+        }
+        let many = store.release(&id, now).await.map_err(text)?;
+        Ok(format!("{many} set aside by {id} are given back\n"))
+    })
 }
 
 fn back_up(args: Backup) -> Result<String, String> {

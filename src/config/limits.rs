@@ -1,10 +1,14 @@
 //! `[limits]`: limits of the whole gateway, and how all others are enforced.
 
-use super::file::limits::{Counting, Limits as Written, Mode};
+use super::file::limits::{Counting, Limits as Written, Mode, Own};
+use super::{Mode as Reading, look_up};
 use crate::limits::calendar;
 use crate::limits::terms::{Cap, Terms};
+use crate::secret::Secrets;
 use actix_web::http::StatusCode;
 use jiff::tz::TimeZone;
+use secrecy::SecretString;
+use std::collections::HashMap;
 
 /// How limits are enforced, and those that are nobody's own.
 #[derive(Debug, Clone)]
@@ -21,6 +25,16 @@ pub struct Limits {
     pub gateway: Terms,
     /// Calls of a key at the same time, where the key itself does not say.
     pub key_parallel: Option<u64>,
+    /// Of each end user of whom nothing else is said.
+    pub customer: Terms,
+    /// By the id of the deployment.
+    pub deployments: HashMap<String, Terms>,
+    /// By the name of the provider.
+    pub providers: HashMap<String, Terms>,
+    /// Told when a soft budget is reached.
+    pub webhook: Option<SecretString>,
+    /// Where several gateways count rates together.
+    pub redis: Option<SecretString>,
 }
 
 /// The tokens that a limit of tokens is about.
@@ -32,7 +46,7 @@ pub enum Counted {
     Output,
 }
 
-pub(super) fn resolve(written: &Written, errors: &mut Vec<String>) -> Limits {
+pub(super) fn resolve(written: &Written, secrets: &Secrets, mode: Reading, errors: &mut Vec<String>) -> Limits {
     let zone = written.timezone.as_deref().unwrap_or("UTC");
     let zone = TimeZone::get(zone).unwrap_or_else(|_| {
         errors.push(format!("limits.timezone: there is no time zone `{zone}`; write one such as `Europe/Berlin`"));
@@ -63,7 +77,39 @@ pub(super) fn resolve(written: &Written, errors: &mut Vec<String>) -> Limits {
             span: length(&at("budget_duration"), window.budget_duration.as_deref(), errors),
         });
     }
+    let customer = Own {
+        max_budget: written.end_user_max_budget,
+        budget_duration: written.end_user_budget_duration.clone(),
+        ..Own::default()
+    };
+    let mut providers = HashMap::new();
+    for (name, own) in &written.providers {
+        providers.insert(name.clone(), terms(&format!("limits.providers.{name}"), own, errors));
+    }
+    let mut find = |name: &str, text: Option<&crate::secret::Written>| {
+        let text = text?;
+        let found = look_up(text, secrets);
+        if let (None, Some(variable), Reading::Live) = (&found, text.reference(), mode) {
+            errors
+                .push(format!("limits.{name}: the variable {variable} is not set in the env file or the environment"));
+        }
+        found
+    };
+    let (webhook, redis) = (find("webhook", written.webhook.as_ref()), find("redis", written.redis.as_ref()));
+    if let Some(url) = &redis {
+        let url = secrecy::ExposeSecret::expose_secret(url);
+        let known = ["redis://", "valkey://", "unix://", "redis+unix://", "valkey+unix://"];
+        // Its value may hold a password, so it is not repeated.
+        if mode == Reading::Live && !known.iter().any(|scheme| url.starts_with(scheme)) {
+            errors.push("limits.redis: it is no address such as `redis://:PASSWORD@host:6379/0` or `unix:///run/redis.sock`; TLS is not spoken".to_owned());
+        }
+    }
     Limits {
+        customer: terms("limits.end_user", &customer, errors),
+        deployments: HashMap::new(),
+        providers,
+        webhook,
+        redis,
         strict: written.budget_mode == Some(Mode::Strict),
         over_budget,
         zone,
@@ -75,6 +121,19 @@ pub(super) fn resolve(written: &Written, errors: &mut Vec<String>) -> Limits {
         gateway: Terms { requests: written.rpm, tokens: written.tpm, parallel: written.max_parallel_requests, caps },
         key_parallel: written.key_max_parallel_requests,
     }
+}
+
+/// The limits of a deployment, or of a provider.
+pub(super) fn terms(at: &str, own: &Own, errors: &mut Vec<String>) -> Terms {
+    let mut caps = Vec::new();
+    if own.max_budget.is_some() || own.soft_budget.is_some() {
+        caps.push(Cap {
+            max_nanos: nanos(&format!("{at}.max_budget"), own.max_budget, errors),
+            soft_nanos: nanos(&format!("{at}.soft_budget"), own.soft_budget, errors),
+            span: length(&format!("{at}.budget_duration"), own.budget_duration.as_deref(), errors),
+        });
+    }
+    Terms { requests: own.rpm, tokens: own.tpm, parallel: own.max_parallel_requests, caps }
 }
 
 /// Dollars as nano-dollars.

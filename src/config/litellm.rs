@@ -15,6 +15,7 @@ mod yaml;
 
 use self::keys::Fate;
 use self::values::Report;
+use super::file::limits::{Counting, Own};
 use super::file::{Duration, File, LogFormat};
 use crate::secret::Written;
 use serde_json::{Map, Value};
@@ -105,6 +106,10 @@ fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
     file.database_url = report.text("litellm_settings.database_url", settings.get("database_url")).map(Written);
     routing::shared(file, keys::LITELLM, settings, report);
     newcomers(file, settings, report);
+    budget_of_all(file, keys::LITELLM, settings, report);
+    file.limits.timezone = report.text("litellm_settings.timezone", settings.get("timezone"));
+    file.limits.end_user_max_budget =
+        report.number("litellm_settings.max_end_user_budget", settings.get("max_end_user_budget"));
     if let Some(cache) = report.map(keys::CACHE, settings.get("cache_params")) {
         survey_unknown(keys::CACHE, keys::CACHE, cache, report);
     }
@@ -184,7 +189,33 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
             "as in LiteLLM, whoever calls may say from where; name your proxies in server.trusted_proxies instead",
         );
     }
+    budget_of_all(file, keys::GENERAL, settings, report);
+    let count = |report: &mut Report, key: &str| report.count(&path(key), settings.get(key)).map(|n| n as u64);
+    file.limits.key_max_parallel_requests = count(report, "max_parallel_requests");
+    file.limits.max_parallel_requests = count(report, "global_max_parallel_requests");
+    if let Some(counted) = report.text(&path("token_rate_limit_type"), settings.get("token_rate_limit_type")) {
+        file.limits.tokens_counted = match counted.as_str() {
+            "total" => Some(Counting::Total),
+            "input" => Some(Counting::Input),
+            "output" => Some(Counting::Output),
+            _ => {
+                report
+                    .note(path("token_rate_limit_type"), "it is none of total, input and output; total is what counts");
+                None
+            }
+        };
+    }
     file.health.concurrency = report.count(&path("health_check_concurrency"), settings.get("health_check_concurrency"));
+}
+
+/// The budget of the whole gateway; LiteLLM reads it in either section.
+fn budget_of_all(file: &mut File, section: &str, settings: &Map<String, Value>, report: &mut Report) {
+    let path = |key: &str| format!("{section}.{key}");
+    let max = report.number(&path("max_budget"), settings.get("max_budget"));
+    let span = report.text(&path("budget_duration"), settings.get("budget_duration"));
+    // A budget of nothing is LiteLLM's way to have none.
+    file.limits.max_budget = max.filter(|max| *max > 0.0).or(file.limits.max_budget);
+    file.limits.budget_duration = span.or(file.limits.budget_duration.take());
 }
 
 /// After [`litellm_settings`]: where both say something, the router counts, as in LiteLLM.
@@ -196,6 +227,21 @@ fn router_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Repo
     if let Some(timeout) = report.seconds("router_settings.timeout", settings.get("timeout")) {
         file.defaults.timeout = Some(timeout);
     }
+    if let Some(budgets) = report.map("router_settings.provider_budget_config", settings.get("provider_budget_config"))
+    {
+        for (provider, budget) in budgets {
+            let at = format!("router_settings.provider_budget_config.{}", shown(provider));
+            let Some(budget) = report.map(&at, Some(budget)) else { continue };
+            let one = |names: [&'static str; 2]| names.into_iter().find(|name| budget.contains_key(*name));
+            let max = one(["budget_limit", "max_budget"])
+                .and_then(|name| report.number(&format!("{at}.{name}"), budget.get(name)));
+            let span = one(["time_period", "budget_duration"])
+                .and_then(|name| report.text(&format!("{at}.{name}"), budget.get(name)));
+            let own = Own { max_budget: max, budget_duration: span, ..Own::default() };
+            file.limits.providers.insert(provider.clone(), own);
+        }
+    }
+    file.limits.redis = report.text("router_settings.redis_url", settings.get("redis_url")).map(Written);
     file.defaults.stream_timeout = report.seconds("router_settings.stream_timeout", settings.get("stream_timeout"));
     routing::shared(file, keys::ROUTER, settings, report);
     routing::router(file, settings, report);

@@ -240,7 +240,11 @@ async fn in_group<T>(
         meter.goes_to(&target);
         // The caller's own limits, once, at the price of where it goes first.
         meter.admit(call).await.map_err(Error::ends_the_call)?;
-        let prepared = prepare(call, asked, &target);
+        let entered = meter.enter(call, &target.deployment).await;
+        let prepared = entered.and_then(|()| {
+            let limited = meter.limited(call, asked.envelope)?;
+            prepare(call, &Asked { envelope: limited.as_ref().unwrap_or(asked.envelope), ..*asked }, &target)
+        });
         let outcome = match prepared {
             Ok((request, back)) => {
                 meter.open(call.live.config.ledger.serve_unaccounted).map_err(Error::ends_the_call)?;

@@ -96,12 +96,11 @@ impl Fault {
             Kind::Unreachable => Fault::Unreachable,
             Kind::Garbled => Fault::Server,
             Kind::Timeout => Fault::Timeout,
-            // A limit of a deployment; those of the caller end a call before it is tried.
-            Kind::RateLimited => Fault::RateLimit,
+            // A limit of ours on a deployment says nothing of its health; those of the caller end a call before it is tried.
+            Kind::RateLimited | Kind::OverBudget(_) => Fault::Unfit,
             Kind::Invalid if error.code() == Some(WINDOW_CODE) => Fault::Window,
             Kind::Invalid | Kind::Unauthorized | Kind::Forbidden | Kind::NotServed => Fault::Unfit,
-            Kind::OverBudget(_)
-            | Kind::NotFound
+            Kind::NotFound
             | Kind::MethodNotAllowed
             | Kind::SlowRequest
             | Kind::TooLarge

@@ -8,6 +8,7 @@ use super::subject::Subject;
 use crate::store::Entity;
 use std::collections::HashMap;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What is counted in a minute, or at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,8 +64,15 @@ pub enum Refused {
 #[derive(Debug, Default)]
 pub struct Held {
     pub lines: Vec<HeldLine>,
-    pub pots: Vec<Arc<Entity>>,
+    pub pots: Vec<Pot>,
     pub nanos: i64,
+}
+
+/// A budget that has come to its soft limit.
+#[derive(Debug, Clone)]
+pub struct Crossed {
+    pub pot: Pot,
+    pub spent: i64,
 }
 
 #[derive(Debug)]
@@ -74,6 +82,8 @@ pub struct HeldLine {
     requests: Option<Slot>,
     /// Where tokens were counted, and how many.
     tokens: Option<(Slot, u64)>,
+    /// The same for those that came beyond what was expected.
+    more: Vec<(Slot, u64)>,
     parallel: bool,
 }
 
@@ -94,10 +104,30 @@ pub struct Book {
     pub purses: HashMap<Arc<Entity>, Purse>,
     /// Output tokens of an answer, on average and times 16, by model.
     paces: HashMap<String, u64>,
+    /// Calls under way that have set money aside, by their id.
+    flights: HashMap<Uuid, Flight>,
+    /// With so many owners those whose minute is empty are forgotten.
+    sweep_at: usize,
+    /// Sums were forgotten: one that is not there may have been there before.
+    pub has_forgotten: bool,
 }
 
-/// Owners whose minute is empty are forgotten when there are more than this.
+/// Sums, and how much of each.
+pub type Amounts = Vec<(Arc<Entity>, i64)>;
+
+/// What a call under way has set aside.
+#[derive(Debug)]
+struct Flight {
+    entities: Vec<Arc<Entity>>,
+    nanos: i64,
+    /// In the store, too.
+    is_stored: bool,
+}
+
+/// Owners and models that are remembered anyway.
 const MANY: usize = 4096;
+/// Sums are read again rather than more of them kept.
+const MOST_PURSES: usize = 65_536;
 
 impl Book {
     /// Checks all limits and charges them. `tokens` is what the call is expected to use, and `reserve` says what it is
@@ -127,10 +157,114 @@ impl Book {
         for pot in &plan.pots {
             if let Some(purse) = self.purses.get_mut(&pot.entity) {
                 purse.reserve(nanos);
-                held.pots.push(pot.entity.clone());
+                held.pots.push(pot.clone());
             }
         }
         Ok(held)
+    }
+
+    /// Sets more aside for a call that turns out to be dearer.
+    pub fn raise(&mut self, held: &mut Held, nanos: i64) -> Result<(), Refused> {
+        let more = nanos.saturating_sub(held.nanos);
+        if more <= 0 {
+            return Ok(());
+        }
+        for pot in held.pots.iter().filter(|pot| pot.strict) {
+            self.check_pot(pot, more)?;
+        }
+        for pot in &held.pots {
+            if let Some(purse) = self.purses.get_mut(&pot.entity) {
+                purse.reserve(more);
+            }
+        }
+        held.nanos = nanos;
+        Ok(())
+    }
+
+    /// A call has cost so much, and holds nothing any more. Says which budgets have come to their soft limit by it.
+    pub fn spend(&mut self, held: &Held, cost_nanos: i64, is_booked_later: bool) -> Vec<Crossed> {
+        let mut crossed = Vec::new();
+        for pot in &held.pots {
+            let Some(purse) = self.purses.get_mut(&pot.entity) else { continue };
+            purse.give_back(held.nanos);
+            purse.spend(cost_nanos, is_booked_later);
+            if pot.soft_nanos.is_some_and(|soft| purse.spent() >= soft) && !std::mem::replace(&mut purse.is_told, true)
+            {
+                crossed.push(Crossed { pot: pot.clone(), spent: purse.spent() });
+            }
+        }
+        crossed
+    }
+
+    /// A call has set money aside, here or in the store as well.
+    pub fn depart(&mut self, id: Uuid, held: &Held, is_stored: bool) {
+        if !held.pots.is_empty() {
+            let entities = held.pots.iter().map(|pot| pot.entity.clone()).collect();
+            self.flights.insert(id, Flight { entities, nanos: held.nanos, is_stored });
+        }
+    }
+
+    /// The call has ended; whether something is set aside for it in the store.
+    pub fn arrive(&mut self, id: &Uuid) -> bool {
+        self.flights.remove(id).is_some_and(|flight| flight.is_stored)
+    }
+
+    /// Whether the store holds money for that call.
+    pub fn is_stored(&self, id: &Uuid) -> bool {
+        self.flights.get(id).is_some_and(|flight| flight.is_stored)
+    }
+
+    /// Sets aside without asking whether there is room: the store was asked.
+    pub fn hold(&mut self, pots: &[Pot], nanos: i64) {
+        for pot in pots {
+            self.purse(&pot.entity).reserve(nanos);
+        }
+    }
+
+    /// Calls under way whose money is not in the store, with each of their sums.
+    pub fn flying(&self) -> Vec<(String, Amounts)> {
+        let unstored = self.flights.iter().filter(|(_, flight)| !flight.is_stored);
+        let sums = |flight: &Flight| flight.entities.iter().map(|entity| (entity.clone(), flight.nanos)).collect();
+        unstored.map(|(id, flight)| (id.hyphenated().to_string(), sums(flight))).collect()
+    }
+
+    /// The money of that call is in the store now; false where it has ended.
+    pub fn mark_stored(&mut self, id: &str) -> bool {
+        let flight = Uuid::try_parse(id).ok().and_then(|id| self.flights.get_mut(&id));
+        flight.map(|flight| flight.is_stored = true).is_some()
+    }
+
+    /// What was set aside is free again.
+    pub fn give_back(&mut self, held: &Held) {
+        for pot in &held.pots {
+            if let Some(purse) = self.purses.get_mut(&pot.entity) {
+                purse.give_back(held.nanos);
+            }
+        }
+    }
+
+    /// The sum of an entity, to be read into.
+    pub fn purse(&mut self, entity: &Arc<Entity>) -> &mut Purse {
+        if self.purses.len() >= MOST_PURSES && !self.purses.contains_key(entity) {
+            self.purses.retain(|_, purse| !purse.is_idle());
+            self.has_forgotten = true;
+        }
+        self.purses.entry(entity.clone()).or_default()
+    }
+
+    /// These sums are to be read again.
+    pub fn forget(&mut self, pots: &[Pot]) {
+        for pot in pots {
+            if let Some(purse) = self.purses.get_mut(&pot.entity) {
+                purse.forget();
+            }
+        }
+        self.has_forgotten = true;
+    }
+
+    /// What the budgets of a call have spent so far.
+    pub fn spent(&self, pot: &Pot) -> i64 {
+        self.purses.get(&pot.entity).map_or(0, Purse::spent)
     }
 
     fn is_read(&self, entity: &Entity) -> bool {
@@ -194,8 +328,10 @@ impl Book {
     }
 
     pub fn charge(&mut self, lines: &[Line], tokens: u64, now: Slot) -> Vec<HeldLine> {
-        if self.accounts.len() >= MANY {
+        if self.accounts.len() >= self.sweep_at.max(MANY) {
             self.accounts.retain(|_, a| a.parallel > 0 || !a.requests.is_empty(now) || !a.tokens.is_empty(now));
+            // Whoever fills it within a minute must not make each call go through all of it.
+            self.sweep_at = self.accounts.len() * 2;
         }
         let charge = |line: &Line| {
             let account = self.accounts.entry(line.subject.clone()).or_default();
@@ -204,6 +340,7 @@ impl Book {
                 subject: line.subject.clone(),
                 requests: line.requests.map(|_| account.requests.add(now, 1)),
                 tokens: line.tokens.map(|_| (account.tokens.add(now, tokens), tokens)),
+                more: Vec::new(),
                 parallel: line.parallel.is_some(),
             }
         };
@@ -213,11 +350,13 @@ impl Book {
     /// The call has used so many tokens so far: what goes beyond the reservation is counted when it comes.
     pub fn count_on(&mut self, held: &mut [HeldLine], tokens: u64, now: Slot) {
         for line in held {
-            if let (Some((_, counted)), Some(account)) = (&mut line.tokens, self.accounts.get_mut(&line.subject))
-                && tokens > *counted
-            {
-                account.tokens.add(now, tokens - *counted);
-                *counted = tokens;
+            let (Some((_, counted)), Some(account)) = (line.tokens, self.accounts.get_mut(&line.subject)) else {
+                continue;
+            };
+            let counted = line.more.iter().fold(counted, |sum, (_, more)| sum.saturating_add(*more));
+            if tokens > counted {
+                let more = tokens - counted;
+                line.more.push((account.tokens.add(now, more), more));
             }
         }
     }
@@ -232,10 +371,19 @@ impl Book {
             }
             let Some((slot, counted)) = line.tokens else { continue };
             let used = tokens.unwrap_or(0);
-            if used < counted {
-                account.tokens.take_back(slot, counted - used);
-            } else {
+            let mut counts = vec![(slot, counted)];
+            counts.extend(line.more);
+            let counted = counts.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
+            if used >= counted {
                 account.tokens.add(now, used - counted);
+                continue;
+            }
+            // What came last was counted too much first.
+            let mut too_much = counted - used;
+            for (slot, count) in counts.into_iter().rev() {
+                let back = too_much.min(count);
+                account.tokens.take_back(slot, back);
+                too_much -= back;
             }
         }
     }

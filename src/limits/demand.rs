@@ -33,7 +33,8 @@ impl Demand {
         Demand {
             prompt_bytes: envelope.bytes().len(),
             max_output: OUTPUT_LIMITS.iter().filter_map(|name| count(name)).max(),
-            answers: count("n").unwrap_or(1).max(1),
+            // Of `best_of` answers some are thrown away, and all are charged.
+            answers: count("n").max(count("best_of")).unwrap_or(1).max(1),
         }
     }
 

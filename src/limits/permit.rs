@@ -2,11 +2,17 @@
 
 use super::Limits;
 use super::book::Held;
-use super::refusal::Headers;
+use super::bound::Bound;
+use super::refusal::{self, Headers};
+use super::remote;
 use crate::config::limits::Counted;
+use crate::error::Result;
+use crate::price::Charge;
+use crate::route::Tariff;
 use crate::store::Entity;
 use crate::usage::Usage;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// What an admitted call holds. Dropped without being settled, it gives everything back: the call was never made.
 #[derive(Debug, Default)]
@@ -21,10 +27,27 @@ pub struct Permit {
 struct Admitted {
     limits: Arc<Limits>,
     held: Held,
-    model: String,
+    /// Whose answers are learned from; none for the permit of an attempt.
+    model: Option<String>,
     counted: Counted,
+    /// The call, where it has set money aside that the store may come to hold.
+    id: Option<Uuid>,
+    /// Set where a budget is not to be exceeded.
+    strict: Option<Strict>,
+    /// What is held of rates that several gateways share.
+    remote: Option<remote::Held>,
     /// Streamed tokens above this are counted before the end.
     next: u64,
+}
+
+/// What bounds a call under a budget that is never exceeded.
+#[derive(Debug, Clone, Copy)]
+pub struct Strict {
+    pub bound: Bound,
+    /// Of each answer: the caller's limit, or the one that is sent in its place.
+    pub output: u64,
+    /// The limit has to be written into the body.
+    pub is_set: bool,
 }
 
 /// Streamed tokens are counted in steps of so many.
@@ -45,8 +68,16 @@ impl Permit {
         self.is_asked
     }
 
-    pub(super) fn new(limits: Arc<Limits>, held: Held, model: &str, counted: Counted, headers: Headers) -> Self {
-        let admitted = Admitted { limits, held, model: model.to_owned(), counted, next: STEP };
+    pub(super) fn new(
+        limits: Arc<Limits>,
+        held: Held,
+        model: Option<String>,
+        id: Option<Uuid>,
+        counted: Counted,
+        strict: Option<Strict>,
+        headers: Headers,
+    ) -> Self {
+        let admitted = Admitted { limits, held, model, id, counted, strict, remote: None, next: STEP };
         Permit { admitted: Some(Box::new(admitted)), headers, is_asked: true }
     }
 
@@ -57,12 +88,67 @@ impl Permit {
 
     /// The sums in which the call counts.
     pub fn sums(&self) -> impl Iterator<Item = &Entity> {
-        self.admitted.iter().flat_map(|admitted| admitted.held.pots.iter().map(|entity| &**entity))
+        self.admitted.iter().flat_map(|admitted| admitted.held.pots.iter().map(|pot| &*pot.entity))
     }
 
     /// What is set aside, in nano-dollars.
     pub fn reserved_nanos(&self) -> i64 {
         self.admitted.as_ref().map_or(0, |admitted| admitted.held.nanos)
+    }
+
+    /// The same with what is held of rates that several gateways share.
+    pub(super) fn with_remote(mut self, remote: Option<remote::Admitted>) -> Self {
+        if let (Some(admitted), Some((held, left))) = (self.admitted.as_deref_mut(), remote) {
+            self.headers.extend(refusal::headers(&left, admitted.limits.slot()));
+            admitted.remote = Some(held);
+        }
+        self
+    }
+
+    /// Whether the store holds money for the call.
+    pub fn is_stored(&self) -> bool {
+        let Some(admitted) = self.admitted.as_deref() else { return false };
+        admitted.id.is_some_and(|id| admitted.limits.book().is_stored(&id))
+    }
+
+    /// The bound of a call under a budget that is never exceeded.
+    pub fn strict(&self) -> Option<Strict> {
+        self.admitted.as_ref()?.strict
+    }
+
+    /// Under such a budget a call whose usage nobody tells is charged what was set aside, at most.
+    pub fn at_most(&self, charge: Charge) -> Charge {
+        match (self.strict(), u64::try_from(self.reserved_nanos())) {
+            (Some(_), Ok(nanos)) if charge.nanos > nanos => Charge { nanos, other_nanos: nanos, ..Charge::default() },
+            _ => charge,
+        }
+    }
+
+    /// What an interrupted call is charged; none where it is an estimate.
+    pub fn charge_if_lost(&self) -> Option<Charge> {
+        self.strict()?;
+        let nanos = u64::try_from(self.reserved_nanos()).ok()?;
+        Some(Charge { nanos, other_nanos: nanos, ..Charge::default() })
+    }
+
+    /// The call goes to a deployment of this price; true where more is set aside than before.
+    ///
+    /// # Errors
+    /// A budget that is never exceeded has not so much left.
+    pub fn raise(
+        &mut self,
+        tariff: &Tariff,
+        refused: impl FnOnce(super::book::Refused) -> crate::error::Error,
+    ) -> Result<bool> {
+        let Some(admitted) = self.admitted.as_deref_mut() else { return Ok(false) };
+        let Some(strict) = admitted.strict else { return Ok(false) };
+        let nanos = strict.bound.nanos(tariff, strict.output).unwrap_or(i64::MAX);
+        if nanos <= admitted.held.nanos {
+            return Ok(false);
+        }
+        let limits = admitted.limits.clone();
+        limits.book().raise(&mut admitted.held, nanos).map_err(refused)?;
+        Ok(true)
     }
 
     /// So much was used so far; what is more than was expected counts at once, in steps.
@@ -78,35 +164,55 @@ impl Permit {
 
     /// The call is over: what it has really used takes the place of what it held. `is_booked_later` where the ledger
     /// has it; `is_final` where the upstream itself said what was used.
-    pub fn settle(&mut self, usage: &Usage, cost_nanos: i64, is_booked_later: bool, is_final: bool) {
-        let Some(admitted) = self.admitted.take() else { return };
-        let Admitted { limits, held, model, counted, .. } = *admitted;
+    ///
+    /// True where the store holds money for the call, which is given back when the call is booked.
+    pub fn settle(&mut self, usage: &Usage, cost_nanos: i64, is_booked_later: bool, is_final: bool) -> bool {
+        let Some(admitted) = self.admitted.take() else { return false };
+        let Admitted { limits, held, model, id, counted, strict, remote, .. } = *admitted;
+        if let Some(remote) = remote {
+            remote.settle(counted.tokens(usage));
+        }
         let slot = limits.slot();
-        let mut book = limits.book();
-        book.release(held.lines, Some(counted.tokens(usage)), slot);
-        for entity in &held.pots {
-            if let Some(purse) = book.purses.get_mut(entity) {
-                purse.give_back(held.nanos);
-                purse.spend(cost_nanos, is_booked_later);
+        if strict.is_some() && cost_nanos > held.nanos {
+            tracing::warn!(
+                "a call cost {cost_nanos} nano-dollars where at most {} was set aside: the provider charges what its prices do not say",
+                held.nanos
+            );
+        }
+        let (crossed, is_stored) = {
+            let mut book = limits.book();
+            let is_stored = id.is_some_and(|id| book.arrive(&id));
+            let crossed = book.spend(&held, cost_nanos, is_booked_later);
+            book.release(held.lines, Some(counted.tokens(usage)), slot);
+            if let (true, Some(model)) = (is_final, &model) {
+                book.learn(model, usage.completion_tokens);
             }
+            (crossed, is_stored)
+        };
+        for one in crossed {
+            limits.say(one);
         }
-        if is_final {
-            book.learn(&model, usage.completion_tokens);
+        if let (true, false, Some(id)) = (is_stored, is_booked_later, id) {
+            // Nobody books it, so nobody else gives it back.
+            limits.share.give_back(id.hyphenated().to_string());
         }
+        is_stored
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         let Some(admitted) = self.admitted.take() else { return };
-        let Admitted { limits, held, .. } = *admitted;
+        let Admitted { limits, held, id, .. } = *admitted;
         let slot = limits.slot();
-        let mut book = limits.book();
-        book.release(held.lines, None, slot);
-        for entity in &held.pots {
-            if let Some(purse) = book.purses.get_mut(entity) {
-                purse.give_back(held.nanos);
-            }
+        let is_stored = {
+            let mut book = limits.book();
+            book.give_back(&held);
+            book.release(held.lines, None, slot);
+            id.is_some_and(|id| book.arrive(&id))
+        };
+        if let (true, Some(id)) = (is_stored, id) {
+            limits.share.give_back(id.hyphenated().to_string());
         }
     }
 }

@@ -5,6 +5,7 @@ use super::subject::{Subject, Who};
 use super::terms::{self, Cap, Fields, Terms};
 use crate::auth::Caller;
 use crate::config::limits::Limits as Settings;
+use crate::route::Deployment;
 use crate::store::{Budget, Entity, Holder};
 use serde_json::Value;
 use std::sync::Arc;
@@ -59,18 +60,32 @@ impl Plan {
         if let Caller::Key(holder) = facts.caller {
             plan.add_holder(settings, holder, facts);
         }
-        plan.add(settings, facts.now, Subject::new(Who::Gateway, ""), &settings.gateway, settings.strict);
+        let strict = is_strict(settings, facts.caller);
+        plan.add(settings, facts.now, Subject::new(Who::Gateway, ""), &settings.gateway, strict);
         plan
+    }
+
+    /// Of rates this gateway has its part: so many share them.
+    pub fn divide(&mut self, gateways: u64) {
+        if gateways > 1 {
+            for line in &mut self.lines {
+                for limit in [&mut line.requests, &mut line.tokens, &mut line.parallel].into_iter().flatten() {
+                    // A limit that is not nothing admits something everywhere.
+                    *limit = (*limit / gateways).max(u64::from(*limit > 0));
+                }
+            }
+        }
+    }
+
+    /// Whether one of its budgets is never to be exceeded.
+    pub fn is_strict(&self) -> bool {
+        self.pots.iter().any(|pot| pot.strict)
     }
 
     fn add_holder(&mut self, settings: &Settings, holder: &Holder, facts: Facts<'_>) {
         let Holder { key, user, team, member, organization, budgets, .. } = holder;
         let budget = |id: &Option<String>| -> Option<&Budget> { budgets.iter().find(|b| Some(&b.id) == id.as_ref()) };
-        let strict = match key.budget_mode.as_deref() {
-            Some("strict") => true,
-            Some("compatible") => false,
-            _ => settings.strict,
-        };
+        let strict = is_strict(settings, facts.caller);
         let own_budget = budget(&key.budget_id);
         let increase = key.temp_budget_expires_at.filter(|end| *end > facts.now);
         let increase = increase.and(key.temp_budget_increase_nanos).unwrap_or(0);
@@ -153,18 +168,50 @@ impl Plan {
         }
     }
 
+    /// The limits of where an attempt goes.
+    pub fn of_target(settings: &Settings, facts: Facts<'_>, deployment: &Deployment) -> Plan {
+        let mut plan = Plan::default();
+        let strict = is_strict(settings, facts.caller);
+        if let Some(terms) = settings.deployments.get(&deployment.id) {
+            plan.add(settings, facts.now, Subject::new(Who::Deployment, &deployment.id), terms, strict);
+        }
+        let provider = deployment.provider.name;
+        if let Some(terms) = settings.providers.get(provider) {
+            plan.add(settings, facts.now, Subject::new(Who::Provider, provider), terms, strict);
+        }
+        plan
+    }
+
     pub fn add(&mut self, settings: &Settings, now: i64, subject: Subject, terms: &Terms, strict: bool) {
         if terms.is_empty() {
             return;
         }
         let subject = Arc::new(subject);
         for cap in &terms.caps {
-            self.pots.extend(pot(settings, now, &subject, cap, strict));
+            let Some(pot) = pot(settings, now, &subject, cap, strict) else { continue };
+            // Two budgets of one sum are the smaller one.
+            match self.pots.iter_mut().find(|other| other.entity == pot.entity) {
+                Some(other) => {
+                    let least = |a: Option<i64>, b: Option<i64>| a.into_iter().chain(b).min();
+                    other.max_nanos = least(other.max_nanos, pot.max_nanos);
+                    other.soft_nanos = least(other.soft_nanos, pot.soft_nanos);
+                }
+                None => self.pots.push(pot),
+            }
         }
         let Terms { requests, tokens, parallel, .. } = *terms;
         if requests.is_some() || tokens.is_some() || parallel.is_some() {
             self.lines.push(Line { subject, requests, tokens, parallel });
         }
+    }
+}
+
+/// Whether the caller's budgets are never to be exceeded.
+pub fn is_strict(settings: &Settings, caller: &Caller) -> bool {
+    match caller.holder().and_then(|holder| holder.key.budget_mode.as_deref()) {
+        Some("strict") => true,
+        Some("compatible") => false,
+        _ => settings.strict,
     }
 }
 

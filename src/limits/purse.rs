@@ -13,6 +13,8 @@ pub struct Purse {
     reserved: i64,
     /// What gateways that are gone have set aside, and not given back.
     foreign: i64,
+    /// That the soft budget is reached was said.
+    pub is_told: bool,
 }
 
 impl Purse {

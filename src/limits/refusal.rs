@@ -111,6 +111,27 @@ fn over_budget(pot: &Pot, spent: i64, reserved: i64, need: i64, told: &Told<'_>)
     Error::new(Kind::OverBudget(told.over_budget), message).with_headers(headers)
 }
 
+/// What is spent of budgets, for the answer: those of the key by LiteLLM's names, and whose soft budget is reached.
+pub fn add_budgets<'a>(headers: &mut Headers, pots: impl Iterator<Item = (&'a Pot, i64)>) {
+    let usd = |nanos: i64| usd_text(u64::try_from(nanos).unwrap_or(0));
+    let mut reached: Vec<&str> = Vec::new();
+    let mut has_key = false;
+    for (pot, spent) in pots {
+        if pot.subject.who == Who::Key && !std::mem::replace(&mut has_key, true) {
+            put(headers, "x-litellm-key-spend", &usd(spent));
+            if let Some(max) = pot.max_nanos {
+                put(headers, "x-litellm-key-max-budget", &usd(max));
+            }
+        }
+        if pot.soft_nanos.is_some_and(|soft| spent >= soft) {
+            reached.push(pot.subject.who.word());
+        }
+    }
+    if !reached.is_empty() {
+        put(headers, "x-gateway-soft-budget-reached", &reached.join(", "));
+    }
+}
+
 /// What is left, for the answer of an admitted call. The plain names are those of the key, as in LiteLLM.
 pub fn headers(left: &[Left], now: Slot) -> Headers {
     let mut headers = Headers::new();

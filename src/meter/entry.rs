@@ -129,10 +129,18 @@ impl Entry {
     }
 
     /// The sums in which it counts, and what it has set aside in them.
-    pub fn counts_in(&mut self, node: &str, permit: &Permit) {
-        self.call.windows = permit.sums().cloned().collect();
+    pub fn counts_in(&mut self, node: &str, permit: &Permit, visit: &Permit, is_raised: bool) {
+        self.call.windows = permit.sums().chain(visit.sums()).cloned().collect();
         self.call.row.node = Some(node.to_owned());
         self.call.row.reserved_nanos = permit.reserved_nanos();
+        self.call.reserved = permit.is_stored();
+        // A later record goes before an earlier one, should the process end.
+        self.is_open &= !is_raised;
+    }
+
+    /// Money is set aside for it in the store.
+    pub fn is_reserved(&mut self, is_stored: bool) {
+        self.call.reserved = is_stored;
     }
 
     pub fn answered_as(&mut self, id: Option<&str>) {

@@ -75,6 +75,11 @@ impl Tariff {
         price.map(|price| price.to_model_info(self.at)).unwrap_or_default()
     }
 
+    /// The most tokens that an answer of the model has, where that is known.
+    pub fn max_output(&self) -> Option<u64> {
+        self.known.as_ref()?.facts.max_output_tokens
+    }
+
     /// What it costs, part by part. What the provider reports is no sum of parts: it counts as other.
     pub fn charge(&self, usage: &Usage) -> Charge {
         if let Some(nanos) = usage.reported_nanos {

@@ -29,6 +29,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         sqlite: include_str!("migrations/0003_ledger.sqlite.sql"),
     },
     both(4, "kept", include_str!("migrations/0004_kept.sql")),
+    both(5, "sharing", include_str!("migrations/0005_sharing.sql")),
 ];
 
 pub(super) const fn both(version: i64, name: &'static str, sql: &'static str) -> Migration {

@@ -15,11 +15,13 @@ record! {
         pub seen_at: i64,
         /// When it said that it ends.
         pub gone_at: Option<i64>,
+        /// It counts budgets in its memory alone.
+        pub alone: bool,
     }
 }
 
-const BEAT: &str =
-    "ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, name = excluded.name, gone_at = excluded.gone_at";
+const BEAT: &str = "ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, name = excluded.name, \
+    gone_at = excluded.gone_at, alone = excluded.alone";
 
 impl Store {
     /// Says that a gateway lives, or that it ends.

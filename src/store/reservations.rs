@@ -3,7 +3,7 @@
 use super::db::Tx;
 use super::sql::{Bulk, Cell, Record, Value, record};
 use super::totals::{ADD, Entity, Total};
-use super::{Kind, Result, Store};
+use super::{Kind, Result, Store, changes};
 use std::collections::BTreeMap;
 
 record! {
@@ -110,7 +110,7 @@ impl Store {
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn release(&self, node: &str) -> Result<u64> {
+    pub async fn release(&self, node: &str, at: i64) -> Result<u64> {
         let mut tx = self.db.begin().await?;
         let sql = "DELETE FROM reservations WHERE node = $1 RETURNING kind, id, sub, span, start, nanos";
         let answer = tx.run(sql, super::records::id(node)).await?;
@@ -118,8 +118,24 @@ impl Store {
         let mut back = BTreeMap::new();
         sum(&mut back, answer.rows)?;
         give_back(&mut tx, back).await?;
+        if many > 0 {
+            // Gateways that count it among what others hold look again.
+            changes::note(&mut tx, "node", &[node.to_owned()], at).await?;
+        }
         tx.commit().await?;
         Ok(many)
+    }
+
+    /// What other gateways have set aside with these entities, in this order.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn reserved_by_others(&self, node: &str, entities: &[Entity]) -> Result<Vec<i64>> {
+        let sql = "SELECT kind, id, sub, span, start, CAST(SUM(nanos) AS BIGINT) FROM reservations WHERE node <> $1 \
+                   GROUP BY kind, id, sub, span, start";
+        let mut held = BTreeMap::new();
+        sum(&mut held, self.db.read(sql, super::records::id(node)).await?.rows)?;
+        Ok(entities.iter().map(|entity| held.get(entity).copied().unwrap_or(0)).collect())
     }
 
     /// What gateways have set aside: each with its number of reservations and their sum over entities that live on.

@@ -95,6 +95,7 @@ async fn nodes_live_until_they_say_so_or_are_silent(store: Store) {
         started_at: NOW,
         seen_at,
         gone_at: None,
+        alone: true,
     };
     store.heartbeat(&node("a", NOW)).await.unwrap();
     store.heartbeat(&node("b", NOW)).await.unwrap();
@@ -102,6 +103,8 @@ async fn nodes_live_until_they_say_so_or_are_silent(store: Store) {
     let live = |nodes: Vec<Node>| nodes.into_iter().map(|n| n.id).collect::<Vec<_>>();
     assert_eq!(live(store.live_nodes(NOW).await.unwrap()), ["a", "b"]);
     assert_eq!(live(store.live_nodes(NOW + 1).await.unwrap()), ["a"]);
+    store.heartbeat(&Node { alone: false, ..node("b", NOW) }).await.unwrap();
+    assert!(!store.node("b").await.unwrap().unwrap().alone && store.node("a").await.unwrap().unwrap().alone);
     store.heartbeat(&Node { gone_at: Some(NOW + HOUR), ..node("a", NOW + HOUR) }).await.unwrap();
     assert!(store.live_nodes(0).await.unwrap().iter().all(|n| n.id == "b"));
     assert_eq!(store.node("a").await.unwrap().unwrap().started_at, NOW);

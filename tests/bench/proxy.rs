@@ -114,8 +114,10 @@ fn command(program: &str) -> Command {
 fn gateway_config(folder: &Path, upstream: SocketAddr, lines: &str, price: &str, extra: &str) -> String {
     // Dotted and inline: with no table open at its end, an appended text may begin with top-level keys.
     let state = folder.join("state");
+    // A key of the load that the appended text declares cannot be the master key as well.
+    let master = if extra.contains("[keys.bench]") { "sk-bench-admin" } else { "sk-bench" };
     format!(
-        r#"master_key = "sk-bench"
+        r#"master_key = "{master}"
 state_dir = "{state}"
 log.level = "off"
 server.workers = 2

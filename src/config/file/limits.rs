@@ -1,6 +1,8 @@
 //! `[limits]`, as it is written.
 
+use crate::secret::Written;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `[limits]`: limits of the whole gateway, and how all limits are enforced.
 #[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
@@ -39,9 +41,45 @@ pub struct Limits {
     /// `30s`, `30m`, `30h`, `30d`, `1w`, `1mo`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_duration: Option<String>,
+    /// Dollars for each end user, where nothing else is said of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_user_max_budget: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end_user_budget_duration: Option<String>,
+    /// Limits by provider, of all its models together.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub providers: BTreeMap<String, Own>,
+    /// Told by a POST when a soft budget is reached: an address, or better `env:NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<Written>,
+    /// Redis or Valkey, where several gateways count rates together: `redis://...`, `unix:///...`, or `env:NAME`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Written>,
     /// More budgets, all of which hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub budget_limits: Vec<Window>,
+}
+
+/// Limits of a deployment, or of a provider.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Own {
+    /// Requests in a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rpm: Option<u64>,
+    /// Tokens in a minute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tpm: Option<u64>,
+    /// Calls at the same time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_parallel_requests: Option<u64>,
+    /// Dollars, in each `budget_duration`, or ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_budget: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_budget: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_duration: Option<String>,
 }
 
 /// A budget with its own windows.

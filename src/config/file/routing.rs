@@ -125,4 +125,12 @@ pub struct DeploymentLimits {
     pub tpm: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_parallel_requests: Option<u32>,
+    /// Dollars, in each `budget_duration`, or ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_budget: Option<f64>,
+    /// Above so many dollars something is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub soft_budget: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_duration: Option<String>,
 }

@@ -27,11 +27,12 @@ pub const CACHE: &str = "litellm_settings.cache_params";
 pub const GENERAL: &str = "general_settings";
 pub const MCP: &str = "mcp_servers.*";
 
-const RATES: &str = "rate and parallelism limits are not served yet";
-const BUDGETS: &str = "budgets are not served yet";
+const END_USERS: &str =
+    "a budget for all end users is not looked up by its id: write `max_end_user_budget`, or give it to each customer";
 const CACHING: &str = "response caching is not served yet";
 const CALLBACKS: &str = "callbacks and exporters are not served yet";
-const REDIS: &str = "shared state between several gateways is not served yet";
+const REDIS: &str = "keys are remembered by each gateway itself";
+const REDIS_URL: &str = "the address is not put together from its parts: write `redis_url`";
 const STORE: &str = "models in the database are not served yet; its pool is set by `connection_limit` and `pool_timeout` in database_url";
 const LEDGER: &str = "the ledger keeps failures always";
 const CRON: &str =
@@ -120,8 +121,8 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (PARAMS, "*_cost_per_*", Carried),
     (PARAMS, "*_token_cost", Carried),
     (PARAMS, "*_token_cost_above_*", Carried),
-    (PARAMS, "max_budget", NotYet(BUDGETS)),
-    (PARAMS, "budget_duration", NotYet(BUDGETS)),
+    (PARAMS, "max_budget", Carried),
+    (PARAMS, "budget_duration", Carried),
     (PARAMS, "guardrails", NotYet(GUARDRAILS)),
     (PARAMS, "cache", NotYet(CACHING)),
     (PARAMS, "caching", NotYet(CACHING)),
@@ -181,7 +182,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (ROUTER, "optional_pre_call_checks", Carried),
     (ROUTER, "enable_tag_filtering", Carried),
     (ROUTER, "tag_filtering_match_any", Carried),
-    (ROUTER, "provider_budget_config", NotYet(BUDGETS)),
+    (ROUTER, "provider_budget_config", Carried),
     (ROUTER, "default_max_parallel_requests", Carried),
     (ROUTER, "default_litellm_params", NotYet("defaults for all models are not served yet: give them in each entry")),
     (ROUTER, "default_priority", Carried),
@@ -195,11 +196,11 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (ROUTER, "enable_health_check_routing", NotYet(HEALTH)),
     (ROUTER, "health_check_staleness_threshold", NotYet(HEALTH)),
     (ROUTER, "health_check_ignore_transient_errors", NotYet(HEALTH)),
-    (ROUTER, "redis_host", NotYet(REDIS)),
-    (ROUTER, "redis_port", NotYet(REDIS)),
-    (ROUTER, "redis_password", NotYet(REDIS)),
-    (ROUTER, "redis_db", NotYet(REDIS)),
-    (ROUTER, "redis_url", NotYet(REDIS)),
+    (ROUTER, "redis_host", NotYet(REDIS_URL)),
+    (ROUTER, "redis_port", NotYet(REDIS_URL)),
+    (ROUTER, "redis_password", NotYet(REDIS_URL)),
+    (ROUTER, "redis_db", NotYet(REDIS_URL)),
+    (ROUTER, "redis_url", Carried),
     (LITELLM, "drop_params", Carried),
     (LITELLM, "request_timeout", Carried),
     (LITELLM, "json_logs", Carried),
@@ -228,13 +229,13 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (LITELLM, "langfuse_default_tags", NotYet(CALLBACKS)),
     (LITELLM, "turn_off_message_logging", Carried),
     (LITELLM, "redact_user_api_key_info", NoNeed("keys are never logged")),
-    (LITELLM, "max_budget", NotYet(BUDGETS)),
-    (LITELLM, "budget_duration", NotYet(BUDGETS)),
+    (LITELLM, "max_budget", Carried),
+    (LITELLM, "budget_duration", Carried),
     (LITELLM, "max_internal_user_budget", Carried),
-    (LITELLM, "max_end_user_budget", NotYet(BUDGETS)),
-    (LITELLM, "max_end_user_budget_id", NotYet(BUDGETS)),
+    (LITELLM, "max_end_user_budget", Carried),
+    (LITELLM, "max_end_user_budget_id", NotYet(END_USERS)),
     (LITELLM, "internal_user_budget_duration", Carried),
-    (LITELLM, "timezone", NotYet(BUDGETS)),
+    (LITELLM, "timezone", Carried),
     (LITELLM, "disable_end_user_cost_tracking", NotYet("costs of end users are not kept yet")),
     (LITELLM, "cost_discount_config", NotYet("discounts are not applied yet")),
     (LITELLM, "cost_margin_config", NotYet("margins are not applied yet")),
@@ -287,8 +288,8 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "litellm_key_header_name", Carried),
     (GENERAL, "max_request_size_mb", Carried),
     (GENERAL, "max_response_size_mb", Carried),
-    (GENERAL, "max_budget", NotYet(BUDGETS)),
-    (GENERAL, "budget_duration", NotYet(BUDGETS)),
+    (GENERAL, "max_budget", Carried),
+    (GENERAL, "budget_duration", Carried),
     (GENERAL, "database_connection_pool_limit", NotYet(STORE)),
     (GENERAL, "database_connection_timeout", NotYet(STORE)),
     (GENERAL, "store_model_in_db", NotYet(STORE)),
@@ -304,14 +305,14 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "maximum_spend_logs_cleanup_cron", NotYet(CRON)),
     (GENERAL, "spend_report_frequency", NotYet(ALERTS)),
     (GENERAL, "proxy_batch_write_at", NoNeed("the ledger writes spend as it happens, in batches of its own")),
-    (GENERAL, "proxy_budget_rescheduler_min_time", NoNeed("budgets will be reset on time, without a scheduler")),
-    (GENERAL, "proxy_budget_rescheduler_max_time", NoNeed("budgets will be reset on time, without a scheduler")),
+    (GENERAL, "proxy_budget_rescheduler_min_time", NoNeed("budgets begin anew on time, without a scheduler")),
+    (GENERAL, "proxy_budget_rescheduler_max_time", NoNeed("budgets begin anew on time, without a scheduler")),
     (GENERAL, "user_api_key_cache_ttl", Carried),
     (GENERAL, "use_redis_transaction_buffer", NoNeed("the ledger keeps a spool on disk")),
     (GENERAL, "disable_master_key_return", NoNeed("the master key is never shown")),
-    (GENERAL, "max_parallel_requests", NotYet(RATES)),
-    (GENERAL, "global_max_parallel_requests", NotYet(RATES)),
-    (GENERAL, "token_rate_limit_type", NotYet(RATES)),
+    (GENERAL, "max_parallel_requests", Carried),
+    (GENERAL, "global_max_parallel_requests", Carried),
+    (GENERAL, "token_rate_limit_type", Carried),
     (GENERAL, "background_health_checks", NotYet(HEALTH)),
     (GENERAL, "health_check_interval", NotYet(HEALTH)),
     (GENERAL, "health_check_concurrency", Carried),

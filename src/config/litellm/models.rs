@@ -3,7 +3,7 @@
 use super::keys::{self, Fate};
 use super::values::{Report, without_nulls};
 use super::{shown, survey, survey_one};
-use crate::config::file::{Model, OneOrMany, Routing};
+use crate::config::file::{DeploymentLimits, Model, OneOrMany, Routing};
 use crate::secret::Written;
 use serde_json::{Map, Value};
 
@@ -77,6 +77,12 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
     model.num_retries = retries.or_else(|| report.whole(&path("max_retries"), params.get("max_retries")));
     model.cooldown_time = report.seconds(&path("cooldown_time"), params.get("cooldown_time"));
     model.tags = report.texts(&path("tags"), params.get("tags"));
+    let own = DeploymentLimits {
+        max_budget: report.number(&path("max_budget"), params.get("max_budget")),
+        budget_duration: text(report, "budget_duration"),
+        ..DeploymentLimits::default()
+    };
+    model.limits = (own != DeploymentLimits::default()).then_some(own);
     model.drop_params = report.flag(&path("drop_params"), params.get("drop_params"));
     model.additional_drop_params = report.texts(&path("additional_drop_params"), params.get("additional_drop_params"));
     model.allowed_openai_params = report.texts(&path("allowed_openai_params"), params.get("allowed_openai_params"));

@@ -83,11 +83,16 @@ fn the_database_url_is_found_in_either_section_and_may_be_null() {
 #[test]
 fn known_settings_that_are_not_served_are_one_note_each() {
     let budget = fixture("budget_general_settings");
-    assert_eq!(paths(&budget), ["general_settings.max_budget", "general_settings.budget_duration"]);
+    assert_eq!(paths(&budget), Vec::<String>::new());
+    assert_eq!(
+        (budget.file.limits.max_budget, budget.file.limits.budget_duration.as_deref()),
+        (Some(25.0), Some("30d"))
+    );
     let callback = fixture("success_callback");
     assert_eq!(notes(&callback), ["litellm_settings.success_callback: callbacks and exporters are not served yet"]);
     let budgets = converted("router_settings: {provider_budget_config: {openai: {budget_limit: 1}}}");
-    assert_eq!(paths(&budgets), ["router_settings.provider_budget_config"]);
+    assert_eq!(paths(&budgets), Vec::<String>::new());
+    assert_eq!(budgets.file.limits.providers["openai"].max_budget, Some(1.0));
 }
 
 #[test]

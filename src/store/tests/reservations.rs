@@ -59,9 +59,9 @@ async fn a_dead_gateway_gives_back_what_it_had_set_aside(store: Store) {
     store.reserve("b", "dead", &[wanted("k", 6, 1000, true)], NOW).await.unwrap().unwrap();
     store.reserve("c", "live", &[wanted("k", 7, 1000, true)], NOW).await.unwrap().unwrap();
     assert_eq!(store.reserved_by_node().await.unwrap(), [("dead".to_owned(), 3), ("live".to_owned(), 1)]);
-    assert_eq!(store.release("dead").await.unwrap(), 3);
+    assert_eq!(store.release("dead", NOW).await.unwrap(), 3);
     assert_eq!((reserved(&store, "k").await, reserved(&store, "l").await), (7, 0));
-    assert_eq!(store.release("dead").await.unwrap(), 0);
+    assert_eq!(store.release("dead", NOW).await.unwrap(), 0);
 }
 
 on_both!(
