@@ -8,6 +8,7 @@ pub mod sealed;
 mod tables;
 
 use crate::store::{Brought, Foreign, Store};
+use jiff::tz::TimeZone;
 use sealed::Opener;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -88,7 +89,7 @@ pub struct Found {
 ///
 /// # Errors
 /// A text for the operator: the database does not answer, or is not LiteLLM's.
-pub async fn look(from: &Foreign, opener: &Opener, now: i64) -> Result<Found, String> {
+pub async fn look(from: &Foreign, opener: &Opener, now: i64, zone: &TimeZone) -> Result<Found, String> {
     let tables: BTreeMap<String, i64> = from.tables(PREFIX).await.map_err(|e| e.to_string())?.into_iter().collect();
     if !tables.contains_key("LiteLLM_VerificationToken") {
         return Err(
@@ -105,7 +106,7 @@ pub async fn look(from: &Foreign, opener: &Opener, now: i64) -> Result<Found, St
     }
     let (mut notes, mut survey) = (Notes::default(), sealed::Survey::default());
     sealed::survey(&rows, opener, &mut survey);
-    let brought = tables::records(&rows, now, &mut notes);
+    let brought = tables::records(&rows, now, zone, &mut notes);
     Ok(Found { brought, notes, sealed: survey, tables })
 }
 

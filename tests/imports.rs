@@ -49,7 +49,7 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
         "        2  budgets\n",
         "        2  users\n",
         "        2  members of teams\n",
-        "        3  keys\n",
+        "        5  keys\n",
         "        1  old keys in their grace period\n",
         "     1234  LiteLLM_SpendLogs: single calls stay there",
         "        2  LiteLLM_ProxyModelTable: models in the database are not served yet",
@@ -73,9 +73,9 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
     assert!(run("sk-wrong", &[]).stdout.contains("sealed values: 2, of which 0 can be opened"));
 
     let done = run("sk-salt-1234", &["--apply"]);
-    assert!(done.code == Some(0) && done.stdout.contains("        3  keys\n"), "{done:?}");
+    assert!(done.code == Some(0) && done.stdout.contains("        5  keys\n"), "{done:?}");
     let again = run("sk-salt-1234", &["--apply"]);
-    assert!(again.stdout.contains("        0  keys (3 were there already)"), "{again:?}");
+    assert!(again.stdout.contains("        0  keys (5 were there already)"), "{again:?}");
     assert!(again.stdout.contains("        0  sums of days (6 were there already)"), "{again:?}");
 
     let gateway = Setup::toml(&toml).state(state.path()).start();
@@ -88,6 +88,9 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
     assert!(chat(&gateway, "sk-cron-0002", "small").error(401).message.contains("blocked"));
     chat(&gateway, "sk-twin-0003", "large").ok();
     chat(&gateway, "sk-odd-0004", "small").error(401);
+    // What was spent in the window that is under way counts on; a window that is over does not.
+    assert_eq!(chat(&gateway, "sk-spent-0006", "small").error(422).kind, "budget_exceeded");
+    chat(&gateway, "sk-fresh-0007", "small").ok();
     chat(&gateway, "sk-session-0005", "small").error(401);
 
     let info = get(&format!("/key/info?key={LAPTOP}"))["info"].clone();
@@ -121,7 +124,7 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
     assert_eq!((&budgets[0]["max_budget"], &budgets[0]["rpm_limit"]), (&json!(25.5), &json!(100)), "{budgets:#}");
     let guest = get("/customer/info?end_user_id=guest");
     assert_eq!((&guest["alias"], &guest["blocked"]), (&json!("The guest"), &json!(true)), "{guest:#}");
-    assert_eq!(dollars(&get("/global/spend")["spend"]).floor(), 2.0);
+    assert_eq!(dollars(&get("/global/spend")["spend"]).floor(), 5.0);
 
     let days = "start_date=2026-11-01&end_date=2026-11-02";
     let of = |path: &str| {

@@ -63,7 +63,7 @@ fn from_database(args: Database) -> Result<String, String> {
         let from = Foreign::new(&url, tokio::runtime::Handle::current())
             .map_err(|e| e.to_string().replacen("database_url", "the URL", 1))?;
         let now = database::now();
-        let found = look(&from, &Opener::new(key), now).await?;
+        let found = look(&from, &Opener::new(key), now, &config.limits.zone).await?;
         if !args.apply {
             return Ok(format!("{}{}nothing was written; add --apply to do it\n", found.plan(), found.left()));
         }

@@ -4,9 +4,11 @@ use super::{Notes, Row};
 
 use crate::http::admin::fields::{Fields, apply};
 use crate::http::admin::times;
+use crate::limits::calendar;
 use crate::store::{
     AccessGroup, Brought, Budget, Customer, Entity, Grace, Key, Kind, Member, Organization, Tag, Team, User,
 };
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,8 +64,10 @@ const LIFTED: [&str; 12] = [
     "model_max_budget",
 ];
 
-/// All records, and what is wrong with the rest.
-pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, notes: &mut Notes) -> Brought {
+/// All records, and what is wrong with the rest. What was spent in a window of a budget that is under way counts in ours,
+/// which begin by the calendar of this zone.
+pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, zone: &TimeZone, notes: &mut Notes) -> Brought {
+    let clock = &Clock { now, zone };
     let of = |table: &str| rows.get(table).map(Vec::as_slice).unwrap_or_default();
     let grants: BTreeMap<&str, Value> = of("LiteLLM_ObjectPermissionTable")
         .iter()
@@ -98,10 +102,10 @@ pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, notes: &mut Notes) -> 
             updated_by,
             ..Organization::default()
         });
-        spent(&mut all, Entity::of(Kind::Organization, id), row);
+        spent(&mut all, clock, Entity::of(Kind::Organization, id), row, None);
     }
-    people(&mut all, of("LiteLLM_UserTable"), &grants, now, notes);
-    teams(&mut all, of("LiteLLM_TeamTable"), of(MEMBERSHIP), &grants, &aliases, now, notes);
+    people(&mut all, of("LiteLLM_UserTable"), &grants, clock, notes);
+    teams(&mut all, of("LiteLLM_TeamTable"), of(MEMBERSHIP), &grants, &aliases, clock, notes);
     for row in of("LiteLLM_EndUserTable") {
         let Some(id) = text(row, "user_id") else { continue };
         let customer = Customer { id: id.to_owned(), ..Customer::default() };
@@ -109,7 +113,7 @@ pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, notes: &mut Notes) -> 
             customer.object_permission = granted(row, &grants);
             (customer.created_at, customer.created_by, customer.updated_at, customer.updated_by) = made(row, now);
             all.customers.push(customer);
-            spent(&mut all, Entity::of(Kind::Customer, id), row);
+            spent(&mut all, clock, Entity::of(Kind::Customer, id), row, None);
         }
     }
     for row in of("LiteLLM_TagTable") {
@@ -127,7 +131,7 @@ pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, notes: &mut Notes) -> 
             updated_by,
             ..Tag::default()
         });
-        spent(&mut all, Entity::of(Kind::Tag, name), row);
+        spent(&mut all, clock, Entity::of(Kind::Tag, name), row, None);
     }
     for row in of("LiteLLM_AccessGroupTable") {
         let Some(id) = text(row, "access_group_id") else { continue };
@@ -148,7 +152,7 @@ pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, notes: &mut Notes) -> 
             ..AccessGroup::default()
         });
     }
-    keys(&mut all, of("LiteLLM_VerificationToken"), &grants, now, notes);
+    keys(&mut all, of("LiteLLM_VerificationToken"), &grants, clock, notes);
     let there: BTreeSet<&str> = all.keys.iter().map(|key| key.hash.as_str()).collect();
     for row in of("LiteLLM_DeprecatedVerificationToken") {
         let (Some(hash), Some(key), Some(until)) =
@@ -160,7 +164,11 @@ pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, notes: &mut Notes) -> 
             all.graces.push(Grace { hash: hash.to_owned(), key_id: key.to_owned(), revoke_at: until });
         }
     }
-    let sum = all.spent.iter().filter(|(entity, _)| entity.kind == Kind::Key).map(|(_, nanos)| *nanos);
+    let sum = all
+        .spent
+        .iter()
+        .filter(|(entity, _)| entity.kind == Kind::Key && entity.span.is_empty())
+        .map(|(_, nanos)| *nanos);
     let sum = sum.fold(0, i64::saturating_add);
     if sum > 0 {
         all.spent.push((Entity::of(Kind::Gateway, ""), sum));
@@ -168,7 +176,7 @@ pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, notes: &mut Notes) -> 
     all
 }
 
-fn keys(all: &mut Brought, rows: &[Row], grants: &BTreeMap<&str, Value>, now: i64, notes: &mut Notes) {
+fn keys(all: &mut Brought, rows: &[Row], grants: &BTreeMap<&str, Value>, clock: &Clock<'_>, notes: &mut Notes) {
     let mut sessions = 0;
     let mut aliases: BTreeSet<String> = BTreeSet::new();
     for row in rows {
@@ -190,7 +198,7 @@ fn keys(all: &mut Brought, rows: &[Row], grants: &BTreeMap<&str, Value>, now: i6
         key.budget_limits = row.get("budget_limits").map(json).unwrap_or_default();
         key.rotation_count = row.get("rotation_count").and_then(Value::as_i64).unwrap_or(0);
         (key.rotated_at, key.rotates_at) = (moment(row, "last_rotation_at"), moment(row, "key_rotation_at"));
-        (key.created_at, key.created_by, key.updated_at, key.updated_by) = made(row, now);
+        (key.created_at, key.created_by, key.updated_at, key.updated_by) = made(row, clock.now);
         // There an alias may be that of several keys; here it finds one.
         if let Some(alias) = &key.alias
             && !aliases.insert(alias.clone())
@@ -198,7 +206,7 @@ fn keys(all: &mut Brought, rows: &[Row], grants: &BTreeMap<&str, Value>, now: i6
             notes.say(format!("{what}: another key has this alias too, so this one comes without"));
             key.alias = None;
         }
-        spent(all, Entity::of(Kind::Key, token), row);
+        spent(all, clock, Entity::of(Kind::Key, token), row, key.budget_duration.as_deref());
         all.keys.push(key);
     }
     if sessions > 0 {
@@ -206,16 +214,16 @@ fn keys(all: &mut Brought, rows: &[Row], grants: &BTreeMap<&str, Value>, now: i6
     }
 }
 
-fn people(all: &mut Brought, rows: &[Row], grants: &BTreeMap<&str, Value>, now: i64, notes: &mut Notes) {
+fn people(all: &mut Brought, rows: &[Row], grants: &BTreeMap<&str, Value>, clock: &Clock<'_>, notes: &mut Notes) {
     let mut passwords = 0;
     for row in rows {
         let Some(id) = text(row, "user_id") else { continue };
         let user = User { id: id.to_owned(), ..User::default() };
         let Some(mut user) = filled(user, row, &[], &format!("user '{id}'"), notes) else { continue };
         user.object_permission = granted(row, grants);
-        (user.created_at, user.created_by, user.updated_at, user.updated_by) = made(row, now);
+        (user.created_at, user.created_by, user.updated_at, user.updated_by) = made(row, clock.now);
         passwords += usize::from(text(row, "password").is_some());
-        spent(all, Entity::of(Kind::User, id), row);
+        spent(all, clock, Entity::of(Kind::User, id), row, user.budget_duration.as_deref());
         all.users.push(user);
     }
     if passwords > 0 {
@@ -229,7 +237,7 @@ fn teams(
     memberships: &[Row],
     grants: &BTreeMap<&str, Value>,
     aliases: &BTreeMap<String, &Value>,
-    now: i64,
+    clock: &Clock<'_>,
     notes: &mut Notes,
 ) {
     let mut of_member: BTreeMap<(&str, &str), &Row> = BTreeMap::new();
@@ -248,7 +256,7 @@ fn teams(
         if let Some(aliases) = row.get("model_id").and_then(|id| aliases.get(&id.to_string())) {
             team.model_aliases = json(aliases);
         }
-        (team.created_at, team.created_by, team.updated_at, team.updated_by) = made(row, now);
+        (team.created_at, team.created_by, team.updated_at, team.updated_by) = made(row, clock.now);
         let mut members: BTreeMap<String, &'static str> = BTreeMap::new();
         for member in json(row.get("members_with_roles").unwrap_or(&Value::Null)).as_array().into_iter().flatten() {
             match member.get("user_id").and_then(Value::as_str) {
@@ -276,10 +284,10 @@ fn teams(
                 ..Member::default()
             });
             if let Some(row) = membership {
-                spent(all, Entity::of(Kind::Member, id).with(&user), row);
+                spent(all, clock, Entity::of(Kind::Member, id).with(&user), row, None);
             }
         }
-        spent(all, Entity::of(Kind::Team, id), row);
+        spent(all, clock, Entity::of(Kind::Team, id), row, team.budget_duration.as_deref());
         all.teams.push(team);
     }
 }
@@ -322,12 +330,30 @@ fn made(row: &Row, now: i64) -> (i64, Option<String>, i64, Option<String>) {
     (created, by("created_by"), moment(row, "updated_at").unwrap_or(created), by("updated_by"))
 }
 
-fn spent(all: &mut Brought, entity: Entity, row: &Row) {
+/// When the import is, and where.
+struct Clock<'a> {
+    now: i64,
+    zone: &'a TimeZone,
+}
+
+/// What an entity has spent: over its life, as far as LiteLLM knows, and in the window of its budget, of this length or
+/// of the budget that the row names. LiteLLM sets `spend` back when a window ends, with some delay.
+fn spent(all: &mut Brought, clock: &Clock<'_>, entity: Entity, row: &Row, span: Option<&str>) {
     let dollars = row.get("spend").and_then(Value::as_f64).unwrap_or(0.0);
     let nanos = (dollars * 1e9).round() as i64;
-    if nanos > 0 {
-        all.spent.push((entity, nanos));
+    if nanos <= 0 {
+        return;
     }
+    let named = text(row, "budget_id").and_then(|id| all.budgets.iter().find(|budget| budget.id == id));
+    let span = span.or_else(|| named.and_then(|budget| budget.budget_duration.as_deref()));
+    let is_over = moment(row, "budget_reset_at").is_some_and(|at| at <= clock.now);
+    if let Some(span) = span.filter(|_| !is_over)
+        && let Some(window) = calendar::window(span, clock.zone, clock.now)
+    {
+        let within = entity.clone().within(span, window.start);
+        all.spent.push((within, nanos));
+    }
+    all.spent.push((entity, nanos));
 }
 
 /// What a key, user or team may use beside models, without what is empty.

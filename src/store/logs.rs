@@ -56,24 +56,33 @@ impl LogFilter {
         }
     }
 
-    /// Whether it asks for what no index has in the order of ids: rows that do not fit are read then, and passed over.
-    fn passes_over(&self) -> bool {
-        let LogFilter { organization_id, deployment, provider, call_type, tool, .. } = self;
-        let LogFilter { error_code, error_class, error, key_alias, min_nanos, max_nanos, cache_hit, .. } = self;
-        let texts = [organization_id, deployment, provider, call_type, tool, error_code, error_class, error, key_alias];
-        texts.iter().any(|text| text.is_some())
-            || min_nanos.is_some()
-            || max_nanos.is_some()
-            || cache_hit.is_some()
-            || self.team_ids.is_some()
+    /// The same with no more than the one condition whose rows an index has in the order of ids. Tags come first, as
+    /// [`LogFilter::source`] has it, then what usually has the fewest rows.
+    fn by_index(&self) -> LogFilter {
+        let mut alone = LogFilter { from: self.from, to: self.to, ..LogFilter::default() };
+        if self.tag.is_some() {
+            alone.tag.clone_from(&self.tag);
+        } else if self.session_id.is_some() {
+            alone.session_id.clone_from(&self.session_id);
+        } else if self.end_user.is_some() {
+            alone.end_user.clone_from(&self.end_user);
+        } else if self.key_id.is_some() {
+            alone.key_id.clone_from(&self.key_id);
+        } else if self.user_id.is_some() {
+            alone.user_id.clone_from(&self.user_id);
+        } else if self.status.as_deref().is_some_and(|status| status != "success") {
+            alone.status.clone_from(&self.status);
+        } else if self.team_id.is_some() {
+            alone.team_id.clone_from(&self.team_id);
+        } else if self.model_group.is_some() {
+            alone.model_group.clone_from(&self.model_group);
+        }
+        alone
     }
 
-    /// The same without what no index has.
-    fn by_index(&self) -> LogFilter {
-        let LogFilter { from, to, key_id, user_id, team_id, end_user, session_id, model_group, tag, status, .. } =
-            self.clone();
-        let rest = LogFilter::default();
-        LogFilter { from, to, key_id, user_id, team_id, end_user, session_id, model_group, tag, status, ..rest }
+    /// Whether rows that an index finds do not fit all the same: they are read then, and passed over.
+    fn passes_over(&self) -> bool {
+        *self != self.by_index()
     }
 
     fn conditions(&self) -> Where {
