@@ -228,11 +228,11 @@ with step("a new file at the moment in which the gateway starts is not missed") 
         time.sleep(delay)
         systemctl("restart", "gateway-config.service")
 
-    for number in range(24):
+    for number in range(8):
         name = f"moment-{number}"
         systemctl("restart", "--no-block", "gateway.service")
         SETTINGS.write_text(good + TOML[TOML.index("[[models]]"):].replace('"fast"', f'"{name}"'))
-        render(number * 0.02)
+        render(number * 0.05)
         expect(chat(model=name).startswith("pong"), "not served")
     SETTINGS.write_text(good)
     systemctl("restart", "gateway-config.service")
