@@ -1,7 +1,7 @@
 //! Prompts and answers, where the operator wants them kept.
 
 use crate::chat::HELLO;
-use crate::keys::{generate, post, text};
+use crate::keys::{generate, get, post, text};
 use crate::support::{Answer, Gateway, MASTER_KEY, Reply, Setup, Upstream, config, model};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
@@ -52,6 +52,25 @@ fn the_request_and_the_answer_are_kept_as_they_were() {
     assert_eq!((&kept["proxy_server_request"], &kept["messages"]), (&asked, &asked["messages"]));
     assert_eq!(kept["response"], answer);
     assert!(!gateway.logs().contains(text(&asked["messages"][0]["content"])), "the log repeats a prompt");
+}
+
+#[test]
+fn a_user_sees_what_he_said_himself_and_nobody_else() {
+    let gateway = serve(Reply::whole(), KEEP);
+    let user = |id: &str| {
+        let body = json!({"user_id": id, "user_role": "internal_user"});
+        let made = gateway.post("/user/new", body.to_string()).ok().json();
+        text(&made["key"]).to_owned()
+    };
+    let (ann, bob) = (user("ann"), user("bob"));
+    let hello: Value = serde_json::from_str(HELLO).unwrap();
+    post(&gateway, &ann, "/v1/chat/completions", &hello).ok();
+    let (row, kept) = only_row(&gateway);
+    let path = format!("/spend/logs/ui/{}", text(&row["request_id"]));
+    assert_eq!(get(&gateway, &ann, &path).ok().json(), kept);
+    get(&gateway, &bob, &path).error(403);
+    let nobodys = generate(&gateway, &json!({}));
+    get(&gateway, text(&nobodys["key"]), &path).error(403);
 }
 
 #[test]

@@ -13,9 +13,13 @@ pub struct Assembly {
 }
 
 /// Choices, blocks and calls that one answer has at most.
-const MOST_PARTS: usize = 128;
+const MOST_PARTS: usize = 64;
 /// Of an event, beside the text that it brings: its names and numbers.
-const FRAME: usize = 400;
+const FRAME: usize = 256;
+/// Of a small event so much stays: a token, and what goes with it.
+const SHARE: usize = 32;
+/// Lists of a delta whose items grow, or come one by one; any other comes as a whole.
+const LISTS: [&str; 6] = ["tool_calls", "annotations", "citations", "images", "reasoning_details", "thinking_blocks"];
 
 impl Assembly {
     /// What is put together has about so many bytes at most.
@@ -31,7 +35,7 @@ impl Assembly {
                 continue;
             }
             // The texts of a stream are small, and what is around them is said once in the whole.
-            let size = data.len().saturating_sub(FRAME).max(data.len() / 64);
+            let size = data.len().saturating_sub(FRAME).max(data.len() / SHARE);
             match (self.left.checked_sub(size), serde_json::from_slice(data)) {
                 (Some(left), Ok(Value::Object(event))) => {
                     self.left = left;
@@ -181,7 +185,7 @@ fn add(message: &mut Value, delta: &Value) {
                 // A call's function is the only object that grows; it is two levels deep.
                 add(inner, value);
             }
-            Value::Array(items) => {
+            Value::Array(items) if LISTS.contains(&name.as_str()) => {
                 for item in items {
                     let index = item.get("index").and_then(Value::as_u64);
                     let place = match index {
@@ -223,6 +227,58 @@ fn grow(block: &mut Value, delta: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// Something that could be an event, with the names that matter.
+    fn any_event() -> impl Strategy<Value = Value> {
+        const NAMES: [&str; 12] = [
+            "choices",
+            "index",
+            "delta",
+            "tool_calls",
+            "type",
+            "content_block",
+            "message",
+            "content",
+            "response",
+            "input",
+            "error",
+            "text",
+        ];
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<u64>().prop_map(Value::from),
+            "[a-z]{0,9}".prop_map(Value::from),
+            Just(json!("content_block_delta")),
+            Just(json!("message_start")),
+            Just(json!("response.completed")),
+        ];
+        leaf.prop_recursive(5, 40, 6, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                proptest::collection::vec((0..NAMES.len(), inner), 0..6).prop_map(|members| {
+                    Value::Object(members.into_iter().map(|(name, value)| (NAMES[name].to_owned(), value)).collect())
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn any_events_are_taken_without_harm(
+            events in proptest::collection::vec(any_event(), 0..30),
+            text in any::<Vec<u8>>(),
+        ) {
+            let mut assembly = Assembly::new(2000);
+            for event in &events {
+                assembly.push(format!("data: {event}\n\n").as_bytes());
+                assembly.push(&text);
+            }
+            let all: usize = events.iter().map(|event| event.to_string().len()).sum();
+            let whole = assembly.whole().map_or(0, |whole| whole.to_string().len());
+            prop_assert!(whole <= all + 2000 + events.len() * MOST_PARTS * 40, "{} of {}", whole, all);
+        }
+    }
 
     fn whole(events: &[Value]) -> Value {
         let mut assembly = Assembly::new(10_000);
@@ -303,6 +359,12 @@ mod tests {
         assert_eq!(whole["cut"], true);
         assert!(whole.to_string().len() < 10_000);
         assert_eq!(Assembly::new(10).whole(), None);
+        let lists = json!({"choices": [{"index": 0, "delta": {"a": [1], "tool_calls": [7, {"index": 3}]}}]});
+        let mut many = Assembly::new(1000);
+        many.push(format!("data: {lists}\n").as_bytes());
+        many.push(format!("data: {lists}\n").as_bytes());
+        let message = &many.whole().unwrap()["choices"][0]["message"];
+        assert_eq!((&message["a"], message["tool_calls"].as_array().map(Vec::len)), (&json!([1]), Some(5)));
         let mut odd = Assembly::new(1000);
         for event in [
             "data: {",

@@ -1,7 +1,7 @@
 //! Rows of the ledger.
 
 use super::{Asked, date, dollars, time, told};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::http::reply::path_part;
 use crate::store::{By, DailyFilter, Kind, LedgerRow, LogFilter, LogOrder, ReportOrder};
 use actix_web::{HttpRequest, HttpResponse};
@@ -92,6 +92,10 @@ pub async fn page(request: HttpRequest) -> HttpResponse {
 pub async fn one(request: HttpRequest) -> HttpResponse {
     let id = path_part(&request, "id").unwrap_or_default().into_owned();
     told(&request, |asked| async move {
+        if asked.own.is_some() && !by_id(&asked, &id).await?.iter().any(|row| row.id == id) {
+            let message = "Only administrators may see what others ask; this is no call of yours.";
+            return Err(Error::new(ErrorKind::Forbidden, message).with_type("auth_error"));
+        }
         let prompt = asked.store.prompt(&id).await?.unwrap_or_default();
         let read = |text: Option<String>| -> Value {
             text.map_or_else(|| json!({}), |text| serde_json::from_str(&text).unwrap_or(Value::String(text)))
