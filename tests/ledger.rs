@@ -233,7 +233,11 @@ fn calls_wait_for_a_database_that_is_down() {
         gateway.chat(HELLO).ok();
     }
     gateway.wait_log("that the ledger waits", |line| line.contains("the ledger cannot be booked"));
+    gateway.wait_notice("STATUS=serving 1 model; the store (postgres) is down", 1);
     postgres.up();
+    // Told at the start, with the database, without it, and with it again.
+    let told = gateway.wait_notice("STATUS=serving 1 model", 4);
+    assert!(!told[3].contains("down"), "{told:?}");
     let rows = rows(&gateway, 21);
     assert!(rows.iter().all(|row| row["spend"].as_f64() == Some(COST)), "{rows:#?}");
     assert_eq!(gateway.get("/spend/logs?limit=1000").ok().json().as_array().unwrap().len(), 21);
