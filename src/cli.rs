@@ -2,6 +2,7 @@
 
 mod import;
 mod keys;
+mod mcp;
 mod people;
 mod place;
 mod store;
@@ -47,6 +48,8 @@ enum Command {
     /// Look after the store of keys, people and spend
     #[command(subcommand)]
     Store(store::Act),
+    /// Servers of tools: how they are, what they offer; call a tool, approve a call
+    Mcp(mcp::Tools),
     /// Look at everything a call needs, and say what is wrong and what to do
     Doctor(Doctor),
     /// Convert the configuration of another gateway
@@ -184,6 +187,7 @@ pub fn run() -> ExitCode {
         Command::Team(args) => people::teams(args).and_then(|text| print(text.as_bytes())),
         Command::Migrate(args) => store::migrate(args).and_then(|text| print(text.as_bytes())),
         Command::Store(act) => store::run(act).and_then(|text| print(text.as_bytes())),
+        Command::Mcp(args) => mcp::run(args).and_then(|text| print(text.as_bytes())),
         Command::Doctor(args) => {
             let env_file = args.files.env_file.clone();
             let found = sources(args.files).unwrap_or_default();

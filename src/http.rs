@@ -16,6 +16,7 @@ mod reply;
 mod responses;
 mod spend;
 mod stream;
+mod tools;
 mod utils;
 mod wishes;
 

@@ -7,15 +7,22 @@
 //! - [`rpc`] messages and revisions; [`link`] the ways to a server: HTTP, the old SSE, programs and sockets
 //! - [`session`] a conversation; [`line`] what is kept of a server between conversations
 //! - [`tool`] tools and their names; [`grants`] whose they are
+//! - [`kit`] the tools of one call of a model, [`rounds`] the loop, [`outcome`] what a model is told, [`resume`] turns that
+//!   the caller goes on with
 //! - [`streams`] what clients have open
 //! - [`booking`] the row of a call in the ledger
 
 pub mod booking;
 pub mod grants;
 mod hub;
+pub mod kit;
 mod line;
 mod link;
+pub mod outcome;
+pub mod resume;
+pub mod rounds;
 pub mod rpc;
+mod schema;
 mod session;
 pub mod streams;
 pub mod tool;
@@ -368,6 +375,14 @@ impl Mcp {
         })
         .await?
     }
+}
+
+/// Whether arguments fit the schema of the tool.
+///
+/// # Errors
+/// What does not fit, and where.
+pub fn check_arguments(offered: &Offered, arguments: &Value) -> Result<(), String> {
+    schema::check(&offered.schema(), arguments)
 }
 
 /// The headers that the operator wants passed on.

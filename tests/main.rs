@@ -34,4 +34,5 @@ mod secrets;
 mod stream;
 mod support;
 mod systemd;
+mod tools;
 mod units;

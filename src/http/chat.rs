@@ -1,7 +1,7 @@
 //! `POST /v1/chat/completions` and its aliases.
 
-use super::call::{self, check_owner, check_tools, missing, wrong_type};
-use super::{body, entry, reply, wishes};
+use super::call::{self, check_owner, missing, wrong_type};
+use super::{body, entry, reply, tools, wishes};
 use crate::auth::{self, access};
 use crate::call::Call;
 use crate::envelope::Envelope;
@@ -17,6 +17,7 @@ pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse
     let mut meter = Meter::new(meter::new_id(), Instant::now());
     let id = meter.id;
     let answer = match begin(&request, payload, &mut meter).await {
+        Ok(call) if tools::are_in(&call.envelope) => tools::answer(&request, call, meter).await,
         Ok(call) => call::answer(call, meter).await,
         Err(error) => {
             meter.fail(&error);
@@ -108,9 +109,6 @@ fn check(envelope: &Envelope) -> Result<()> {
         if let Some(other) = envelope.get(name).and_then(|m| m.value.first_other) {
             return Err(wrong_type(&format!("{name}[{other}]"), "an object"));
         }
-    }
-    if let Some(tools) = envelope.get("tools") {
-        check_tools(envelope.text(&tools.value))?;
     }
     Ok(())
 }

@@ -15,6 +15,9 @@ use std::sync::Arc;
 /// Stand for every server.
 const ALL: [&str; 3] = ["*", "all", "all-proxy-mcpservers"];
 
+/// Names in one list.
+const MOST_NAMES: usize = 64;
+
 /// Named sets of tools: by name, the tools of each server.
 pub type Toolsets = BTreeMap<String, Vec<(String, String)>>;
 
@@ -129,6 +132,47 @@ pub fn of(mcp: &Mcp, live: &Live, caller: &Caller) -> Vec<Grant> {
         grant.blocked.extend(key.blocked.iter().cloned());
     }
     all
+}
+
+/// The grants of a list of names: servers, access groups, sets of tools.
+///
+/// # Errors
+/// The name that is none of these, or of what the caller may not use.
+pub fn named(mcp: &Mcp, all: &[Grant], names: &str) -> Result<Vec<Grant>, String> {
+    let toolsets = mcp.toolsets();
+    let mut found: Vec<Grant> = Vec::new();
+    // LiteLLM's clients send a JSON list here and there.
+    let listed: Vec<String> = match serde_json::from_str::<Value>(names) {
+        Ok(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+        _ => names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
+    };
+    let add = |grant: Grant, found: &mut Vec<Grant>| {
+        if !found.iter().any(|known| known.server.name == grant.server.name) {
+            found.push(grant);
+        }
+    };
+    for name in listed.into_iter().take(MOST_NAMES) {
+        let is_meant = |grant: &&Grant| grant.server.is_called(&name) || grant.server.access_groups.contains(&name);
+        let mut is_known = false;
+        for grant in all.iter().filter(is_meant) {
+            is_known = true;
+            add(grant.clone(), &mut found);
+        }
+        if let (false, Some(set)) = (is_known, toolsets.get(&name)) {
+            for grant in all {
+                let of_server = set.iter().filter(|(server, _)| grant.server.is_called(server));
+                let tools: Vec<String> = of_server.map(|(_, tool)| tool.clone()).collect();
+                if !tools.is_empty() {
+                    is_known = true;
+                    add(grant.clone().narrowed(&tools), &mut found);
+                }
+            }
+        }
+        if !is_known {
+            return Err(name);
+        }
+    }
+    Ok(found)
 }
 
 fn both(mine: BTreeMap<String, Grant>, theirs: &BTreeMap<String, Grant>) -> BTreeMap<String, Grant> {

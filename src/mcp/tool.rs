@@ -4,7 +4,7 @@ use super::rpc;
 use crate::config::mcp::Server;
 use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A tool.
@@ -138,14 +138,19 @@ impl Offered {
 
 /// Gives every tool its name. Two of one name are told apart by a mark on the second.
 pub fn name_all(tools: &mut [Offered], naming: Naming<'_>) {
-    let mut taken: HashMap<String, usize> = HashMap::with_capacity(tools.len());
-    for (at, offered) in tools.iter_mut().enumerate() {
+    name_beside(tools, naming, &[]);
+}
+
+/// The same, beside names that are taken already.
+pub fn name_beside(tools: &mut [Offered], naming: Naming<'_>, taken: &[String]) {
+    let mut taken: HashSet<String> = taken.iter().cloned().collect();
+    for offered in tools {
         let mut name = naming.name(&offered.server, &offered.tool.name);
-        if taken.contains_key(&name) {
+        if taken.contains(&name) {
             let most = if matches!(naming, Naming::Model(_)) { 64 } else { 128 };
             name = marked(&name, &offered.server, &offered.tool.name, most);
         }
-        taken.insert(name.clone(), at);
+        taken.insert(name.clone());
         offered.name = name;
     }
 }

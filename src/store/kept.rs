@@ -42,6 +42,15 @@ impl Store {
         Ok(found.filter(|kept| kept.owner == owner && kept.expires_at > now))
     }
 
+    /// What is kept under that name, whoever it is for: for the operator.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn kept_by_any(&self, kind: &str, id: &str, now: i64) -> Result<Option<Kept>> {
+        let found: Option<Kept> = records::find(&self.db, name(kind, id)).await?;
+        Ok(found.filter(|kept| kept.expires_at > now))
+    }
+
     /// Forgets it; says whether that owner had anything there.
     ///
     /// # Errors

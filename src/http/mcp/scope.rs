@@ -7,10 +7,6 @@ use crate::mcp::grants::{self, Grant};
 use crate::mcp::{Naming, Offered, Tools};
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
-use serde_json::Value;
-
-/// Names in one list.
-const MOST_NAMES: usize = 64;
 
 /// The servers of a request.
 pub struct Scope {
@@ -73,46 +69,14 @@ pub fn of(visit: &Visit, request: &HttpRequest) -> Result<Scope> {
     Ok(Scope { grants, is_single: false, separator })
 }
 
-/// The servers of a list of names: servers, access groups, sets of tools.
+/// The servers of a list of names.
 ///
 /// # Errors
 /// 404 as above.
 pub fn named(visit: &Visit, all: &[Grant], names: &str) -> Result<Vec<Grant>> {
-    let toolsets = visit.worker.gateway.mcp.toolsets();
-    let mut found: Vec<Grant> = Vec::new();
-    // LiteLLM's clients send a JSON list here and there.
-    let listed: Vec<String> = match serde_json::from_str::<Value>(names) {
-        Ok(Value::Array(list)) => list.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        _ => names.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
-    };
-    for name in listed.iter().take(MOST_NAMES) {
-        let before = found.len();
-        let add = |grant: Grant, found: &mut Vec<Grant>| {
-            if !found.iter().any(|known| known.server.name == grant.server.name) {
-                found.push(grant);
-            }
-        };
-        let is_meant = |grant: &&Grant| grant.server.is_called(name) || grant.server.access_groups.contains(name);
-        let mut is_known = false;
-        for grant in all.iter().filter(is_meant) {
-            is_known = true;
-            add(grant.clone(), &mut found);
-        }
-        if let (false, Some(set)) = (is_known, toolsets.get(name)) {
-            for grant in all {
-                let tools: Vec<String> =
-                    set.iter().filter(|(s, _)| grant.server.is_called(s)).map(|(_, tool)| tool.clone()).collect();
-                if !tools.is_empty() {
-                    is_known = true;
-                    add(grant.clone().narrowed(&tools), &mut found);
-                }
-            }
-        }
-        if !is_known && found.len() == before {
-            let shown = crate::envelope::shorten(name);
-            let message = format!("There is no MCP server or access group '{shown}', or your key may not use it.");
-            return Err(Error::new(Kind::NotFound, message));
-        }
-    }
-    Ok(found)
+    grants::named(&visit.worker.gateway.mcp, all, names).map_err(|name| {
+        let shown = crate::envelope::shorten(&name);
+        let message = format!("There is no MCP server or access group '{shown}', or your key may not use it.");
+        Error::new(Kind::NotFound, message)
+    })
 }

@@ -1,0 +1,134 @@
+//! `gateway mcp`: servers of tools from the shell, spoken to by this process itself, whether a gateway runs or not.
+
+use super::{Files, sources};
+use crate::auth::Caller;
+use crate::config::{Config, Mode, Sources, load};
+use crate::database;
+use crate::gateway::Live;
+use crate::mcp::{Asked, Mcp, Naming, grants, resume};
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+#[derive(Args)]
+pub struct Tools {
+    #[command(subcommand)]
+    act: Act,
+    /// gateway.toml, or a LiteLLM config.yaml [default: ./gateway.toml, then /etc/gateway/gateway.toml]
+    #[arg(short, long, value_name = "FILE", env = "GATEWAY_CONFIG", global = true)]
+    config: Option<PathBuf>,
+    /// File of NAME=value lines with the secrets that the configuration refers to
+    #[arg(long, value_name = "FILE", env = "GATEWAY_ENV_FILE", global = true)]
+    env_file: Option<PathBuf>,
+    /// The state directory of the gateway, where its embedded store is
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Act {
+    /// Ask each server how it is
+    List,
+    /// List the tools of all servers, or of one
+    Tools { server: Option<String> },
+    /// Call a tool
+    Call {
+        /// SERVER-TOOL, as `gateway mcp tools` names it
+        tool: String,
+        /// A JSON object; `-` reads it from standard input
+        #[arg(default_value = "{}")]
+        arguments: String,
+    },
+    /// Approve a call that waits for it; the next request that quotes it carries it out
+    Approve {
+        /// The call's id: call_gw_...
+        id: String,
+    },
+}
+
+/// Carries the command out.
+///
+/// # Errors
+/// A text for the operator.
+pub fn run(args: Tools) -> Result<String, String> {
+    let files = Files { config: args.config, env_file: args.env_file };
+    let sources = Sources { state_dir: args.state_dir, ..sources(files).unwrap_or_default() };
+    let config = load(&sources, Mode::Live)?;
+    if let Act::Approve { id } = &args.act {
+        return approve(&config, id);
+    }
+    actix_web::rt::System::new().block_on(async {
+        let live = Live::new(0, config);
+        let mcp = Mcp::new(Arc::default());
+        let told = ask(&mcp, &live, args.act).await;
+        mcp.close().await;
+        told
+    })
+}
+
+fn approve(config: &Config, id: &str) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| format!("no thread can be started: {e}"))?;
+    runtime.block_on(async {
+        let store = database::open(config, tokio::runtime::Handle::current())?;
+        store.migrate(database::now()).await.map_err(|e| e.to_string())?;
+        let (name, arguments) = resume::approve(&store, id, config.mcp.tools.resume_age).await?;
+        Ok(format!("approved: {name} {arguments}\n"))
+    })
+}
+
+async fn ask(mcp: &Mcp, live: &Live, act: Act) -> Result<String, String> {
+    let all = grants::of(mcp, live, &Caller::Master);
+    let headers = actix_web::http::header::HeaderMap::new();
+    let separator = live.config.mcp.tools.separator.clone();
+    match act {
+        Act::List => {
+            let mut text = String::new();
+            for grant in &all {
+                let (how, what) = match mcp.probe(&grant.server).await {
+                    Ok(tools) => ("up", crate::config::units::count(tools, "tool")),
+                    Err(fault) => ("down", fault.to_string()),
+                };
+                text += &format!("{}\t{}\t{how}\t{what}\n", grant.server.name, grant.server.transport());
+            }
+            Ok(text)
+        }
+        Act::Tools { server } => {
+            let chosen = match &server {
+                Some(name) => grants::named(mcp, &all, name).map_err(|name| format!("there is no server '{name}'"))?,
+                None => all,
+            };
+            let found = mcp.tools(&chosen, Naming::Protocol(&separator), &headers).await;
+            for (server, fault) in &found.missing {
+                eprintln!("{}: {fault}", server.name);
+            }
+            let line = |tool: &crate::mcp::Offered| {
+                let first = tool.description().unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+                format!("{}\t{first}\n", tool.name)
+            };
+            Ok(found.tools.iter().map(line).collect())
+        }
+        Act::Call { tool, arguments } => {
+            let text = match arguments.as_str() {
+                "-" => std::io::read_to_string(std::io::stdin()).map_err(|e| format!("standard input: {e}"))?,
+                _ => arguments,
+            };
+            let arguments: Map<String, Value> =
+                serde_json::from_str(&text).map_err(|e| format!("the arguments are no JSON object: {e}"))?;
+            let found = mcp.tools(&all, Naming::Protocol(&separator), &headers).await;
+            let chosen = found.tools.iter().find(|offered| offered.name == tool).ok_or_else(|| {
+                let near = crate::pattern::nearest(&tool, found.tools.iter().map(|offered| offered.name.as_str()));
+                let hint = near.map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+                format!("there is no tool '{tool}'{hint}")
+            })?;
+            let result = mcp.call(chosen, arguments, Asked::default()).await.map_err(|fault| fault.to_string())?;
+            let told = serde_json::to_string_pretty(&result.told).map_err(|e| e.to_string())?;
+            if result.is_error() { Err(format!("the tool has failed:\n{told}")) } else { Ok(told + "\n") }
+        }
+        Act::Approve { .. } => Ok(String::new()),
+    }
+}
