@@ -63,7 +63,7 @@ impl Call {
 }
 
 /// What a call says about its way, beyond the model.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Wishes {
     /// Attempts behind the first one in each group.
     pub retries: Option<u32>,

@@ -111,8 +111,7 @@ async fn begin(headers: &HeaderMap, call: Call, meter: &mut Meter, said: LedgerR
 /// # Errors
 /// A 400 where the model is known to call no tools.
 fn takes_tools(call: &Call) -> Result<()> {
-    // None of them is tried: it is only looked which would be the first.
-    let Some(target) = call.plan.next(&[usize::MAX]) else { return Ok(()) };
+    let Ok(target) = call.live.routes.target(call.plan.model()) else { return Ok(()) };
     if target.known().facts.supports("function_calling") != Some(false) {
         return Ok(());
     }

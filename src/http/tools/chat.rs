@@ -1,7 +1,7 @@
 //! The model's side of the loop, in OpenAI chat's format: turns are asked for one after the other, and told to the caller
 //! as one answer.
 
-use crate::call::{Call, Patience};
+use crate::call::{Call, Patience, Wishes};
 use crate::clock::Ring;
 use crate::dispatch;
 use crate::envelope::Envelope;
@@ -65,6 +65,7 @@ pub struct Chat {
     caller: crate::auth::Caller,
     plan: Plan,
     patience: Patience,
+    wishes: Wishes,
     streams: bool,
     shows_usage: bool,
     /// The request without messages and tools.
@@ -119,6 +120,7 @@ impl Chat {
             caller: call.caller,
             plan: call.plan,
             patience: call.patience,
+            wishes: call.wishes,
             streams: call.streams,
             shows_usage,
             body,
@@ -487,6 +489,7 @@ impl Model for Chat {
             streams: self.streams,
             plan: self.plan.clone(),
             patience: self.patience,
+            wishes: self.wishes.clone(),
             betas: Vec::new(),
             version: None,
         };
@@ -498,7 +501,7 @@ impl Model for Chat {
             Ok(turn) => turn,
             Err(error) => {
                 meter.fail(&error);
-                return Err(reply::of_call(error, &meter, self.plan.label()));
+                return Err(reply::of_call(error, &meter, self.plan.label(), self.wishes.explains));
             }
         };
         self.cost = self.cost.saturating_add(meter.cost().unwrap_or(0));
@@ -526,7 +529,8 @@ impl Model for Chat {
             self.messages.push(json!({"role": "tool", "tool_call_id": done.wanted.id, "content": done.outcome.text}));
         }
         // In this format a tool's message is text alone.
-        let sees = self.plan.next(&[usize::MAX]).is_some_and(|t| t.known().facts.supports("vision") == Some(true));
+        let target = self.live.routes.target(self.plan.model());
+        let sees = target.is_ok_and(|target| target.known().facts.supports("vision") == Some(true));
         if sees && !images.is_empty() {
             let mut content = vec![json!({"type": "text", "text": "The images of these results, in their order:"})];
             content.append(&mut images);
