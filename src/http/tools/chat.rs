@@ -492,6 +492,7 @@ impl Model for Chat {
             wishes: self.wishes.clone(),
             betas: Vec::new(),
             version: None,
+            history: None,
         };
         let told = match self.streams {
             true => self.streamed(&call, &mut meter).await,
