@@ -12,12 +12,13 @@ use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
 use crate::provider::{
-    Endpoint, Facts, Language, Prepared, endpoints, foreign, hub, leave_out, prepare, prepare_native, tool_names,
+    Endpoint, Facts, Language, Prepared, endpoints, foreign, hub, leave_out, prepare, prepare_native, prepare_plain,
+    tool_names,
 };
 use crate::route::Target;
 use crate::usage::Usage;
 use crate::wire::feed::Framing;
-use crate::wire::{completions, messages, responses};
+use crate::wire::{completions, embeddings, json, messages, responses};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 pub use relay::Relay;
@@ -36,6 +37,38 @@ pub enum Face {
     Responses,
     /// OpenAI's text completions.
     Completions,
+    /// One JSON object asks, one answers, and only those who speak OpenAI's format do.
+    Plain(Plain),
+}
+
+/// Endpoints without streams and without translations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plain {
+    Embeddings,
+    /// Cohere's and Jina's form.
+    Rerank,
+    Moderations,
+    Images,
+}
+
+impl Plain {
+    fn endpoint(self) -> Endpoint {
+        match self {
+            Plain::Embeddings => Endpoint::Embeddings,
+            Plain::Rerank => Endpoint::Rerank,
+            Plain::Moderations => Endpoint::Moderations,
+            Plain::Images => Endpoint::Images,
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Plain::Embeddings => "Embeddings",
+            Plain::Rerank => "Reranking",
+            Plain::Moderations => "Moderations",
+            Plain::Images => "Images",
+        }
+    }
 }
 
 /// What is asked, and under which name the answer is given.
@@ -84,6 +117,8 @@ pub enum Back {
     Responses,
     /// OpenAI's text completions as they come.
     Completions { shows_usage: bool },
+    /// One JSON object as it comes, but for vectors that are wanted in base64.
+    Plain { in_base64: bool },
     /// Another format, of OpenAI chat, which may be translated itself.
     FromChat { from: Option<Box<foreign::Context>>, to: Teller, shows_usage: bool },
 }
@@ -105,6 +140,7 @@ impl Back {
             | Back::Messages
             | Back::Responses
             | Back::Completions { .. }
+            | Back::Plain { .. }
             | Back::FromChat { from: None, .. } => Framing::Sse,
         }
     }
@@ -183,6 +219,16 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let back = Back::FromChat { from, to: Teller::Completions, shows_usage };
             Ok(Outbound { endpoint, body, betas, back })
         }
+        Face::Plain(plain) if language == Language::OpenAi => {
+            let body = prepare_plain(ask.envelope, &deployment.shape, target.model());
+            let in_base64 = ask.envelope.string("encoding_format").as_deref() == Some("base64");
+            Ok(Outbound { endpoint: plain.endpoint(), body, betas: Vec::new(), back: Back::Plain { in_base64 } })
+        }
+        Face::Plain(plain) => Err(Error::new(
+            Kind::NotServed,
+            format!("{} of the provider '{}' are not served yet.", plain.words(), deployment.provider.name),
+        )
+        .at_param("model")),
         Face::Chat => {
             let Spoken { body, betas, from, shows_usage } = spoken(ask.envelope, ask, target, language)?;
             Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage } })
@@ -323,6 +369,14 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
             }
         }
         Back::Completions { .. } => chat(&None, body),
+        Back::Plain { in_base64 } => {
+            let told = plain(&body).ok_or_else(no_object)?;
+            if told.is_error {
+                return Err(from_upstream(origin, StatusCode::OK, &body));
+            }
+            let encoded = if *in_base64 { embeddings::in_base64(&body) } else { None };
+            Ok(Whole { body: encoded.map_or(body, Bytes::from), usage: told.usage, id: told.id })
+        }
         Back::FromChat { from, to, .. } => {
             let answer = chat(from, body)?;
             let body = match to {
@@ -336,4 +390,40 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
             Ok(Whole { body: body.into(), ..answer })
         }
     }
+}
+
+/// What is to be known of an answer that is one JSON object; none where it is something else. Its usage has OpenAI's
+/// names, those of Responses (images), or those of rerankers.
+fn plain(body: &[u8]) -> Option<meter::Whole> {
+    let mut told = meter::Whole { usage: None, id: None, is_error: false, has_choices: false };
+    let (mut error, mut content) = (false, false);
+    json::object(body, meter::MAX_DEPTH, |member| match &body[member.key] {
+        b"usage" => {
+            let text = &body[member.value.span];
+            told.usage = Usage::read(text).or_else(|| responses::usage(text)).or_else(|| total(text)).or(told.usage);
+        }
+        b"meta" => told.usage = told.usage.or_else(|| billed(&body[member.value.span])),
+        b"id" => told.id = json::short_text(&body[member.value.span]),
+        b"error" => error = member.value.kind != json::Kind::Null,
+        b"data" | b"results" => content = member.value.kind == json::Kind::Array,
+        _ => (),
+    })
+    .ok()?;
+    told.is_error = error && !content;
+    Some(told)
+}
+
+/// A usage that tells its total alone.
+fn total(json: &[u8]) -> Option<Usage> {
+    let total = serde_json::from_slice::<Value>(json).ok()?.get("total_tokens")?.as_u64()?;
+    Some(Usage { prompt_tokens: total, ..Usage::default() })
+}
+
+/// Cohere's `meta.billed_units`, or `meta.tokens`.
+fn billed(json: &[u8]) -> Option<Usage> {
+    let meta: Value = serde_json::from_slice(json).ok()?;
+    let of = |part: &str, name: &str| meta.get(part)?.get(name)?.as_u64();
+    let tokens =
+        of("billed_units", "input_tokens").or(of("tokens", "input_tokens")).or(of("billed_units", "total_tokens"));
+    tokens.map(|tokens| Usage { prompt_tokens: tokens, ..Usage::default() })
 }

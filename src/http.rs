@@ -12,6 +12,7 @@ mod health;
 mod mcp;
 mod messages;
 mod models;
+mod plain;
 mod reply;
 mod responses;
 mod spend;
@@ -34,6 +35,18 @@ const CALLS: &[(&str, &str)] = &[
     ("POST", "/completions"),
     ("POST", "/openai/deployments/{model}/completions"),
     ("POST", "/engines/{model}/completions"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/embeddings"),
+    ("POST", "/openai/deployments/{model}/embeddings"),
+    ("POST", "/engines/{model}/embeddings"),
+    ("POST", "/v1/rerank"),
+    ("POST", "/v2/rerank"),
+    ("POST", "/rerank"),
+    ("POST", "/v1/moderations"),
+    ("POST", "/moderations"),
+    ("POST", "/v1/images/generations"),
+    ("POST", "/images/generations"),
+    ("POST", "/openai/deployments/{model}/images/generations"),
     ("POST", "/v1/responses"),
     ("POST", "/responses"),
     ("POST", "/openai/v1/responses"),
@@ -142,6 +155,20 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         ["/v1/completions", "/completions", "/openai/deployments/{model}/completions", "/engines/{model}/completions"]
     {
         serve(path, || post().to(completions::create));
+    }
+    for path in
+        ["/v1/embeddings", "/embeddings", "/openai/deployments/{model}/embeddings", "/engines/{model}/embeddings"]
+    {
+        serve(path, || post().to(plain::embeddings));
+    }
+    for path in ["/v1/rerank", "/v2/rerank", "/rerank"] {
+        serve(path, || post().to(plain::rerank));
+    }
+    for path in ["/v1/moderations", "/moderations"] {
+        serve(path, || post().to(plain::moderations));
+    }
+    for path in ["/v1/images/generations", "/images/generations", "/openai/deployments/{model}/images/generations"] {
+        serve(path, || post().to(plain::images));
     }
     for path in ["/v1/responses", "/responses", "/openai/v1/responses"] {
         serve(path, || post().to(responses::create));

@@ -23,7 +23,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 pub use inside::Inside;
 pub use leave_out::leave_out;
 pub use path::{Endpoint, Path};
-pub use prepare::{Prepared, Shape, Wishes, prepare, prepare_native};
+pub use prepare::{Prepared, Shape, Wishes, prepare, prepare_native, prepare_plain};
 
 /// An upstream API, as a row of a table.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Wire formats: bytes to frames and members. Pure, push style, no I/O.
 
 pub mod completions;
+pub mod embeddings;
 pub mod eventstream;
 pub mod feed;
 pub mod hub;

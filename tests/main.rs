@@ -23,6 +23,7 @@ mod models;
 mod nix;
 mod params;
 mod people;
+mod plain;
 mod prices;
 mod prompts;
 mod providers;

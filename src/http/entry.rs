@@ -5,7 +5,7 @@
 
 use crate::auth::Caller;
 use crate::envelope::Envelope;
-use crate::exchange::Face;
+use crate::exchange::{Face, Plain};
 use crate::store::LedgerRow;
 use actix_web::HttpRequest;
 use actix_web::http::header::HeaderMap;
@@ -24,6 +24,10 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         Face::Messages => ("anthropic_messages", "/v1/messages"),
         Face::Responses => ("aresponses", "/v1/responses"),
         Face::Completions => ("atext_completion", "/v1/completions"),
+        Face::Plain(Plain::Embeddings) => ("aembedding", "/v1/embeddings"),
+        Face::Plain(Plain::Rerank) => ("arerank", "/v1/rerank"),
+        Face::Plain(Plain::Moderations) => ("amoderation", "/v1/moderations"),
+        Face::Plain(Plain::Images) => ("aimage_generation", "/v1/images/generations"),
     };
     let said = Said { headers: request.headers(), envelope, metadata: metadata(envelope) };
     LedgerRow {

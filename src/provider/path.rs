@@ -16,6 +16,10 @@ pub enum Endpoint {
     Responses,
     /// A text completion, in one piece or as it is made.
     Completions,
+    Embeddings,
+    Rerank,
+    Moderations,
+    Images,
 }
 
 /// How a provider writes the path of a language.
@@ -59,6 +63,10 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
     match (language, endpoint) {
         (Language::OpenAi, Endpoint::Responses) => "responses".to_owned(),
         (Language::OpenAi, Endpoint::Completions) => "completions".to_owned(),
+        (Language::OpenAi, Endpoint::Embeddings) => "embeddings".to_owned(),
+        (Language::OpenAi, Endpoint::Rerank) => "rerank".to_owned(),
+        (Language::OpenAi, Endpoint::Moderations) => "moderations".to_owned(),
+        (Language::OpenAi, Endpoint::Images) => "images/generations".to_owned(),
         (Language::OpenAi, _) => "chat/completions".to_owned(),
         (Language::Anthropic, Endpoint::Count) => "messages/count_tokens".to_owned(),
         (Language::Anthropic, _) => "messages".to_owned(),
@@ -69,11 +77,9 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
             };
             let model = segment(model);
             match endpoint {
-                Endpoint::Call | Endpoint::Responses | Endpoint::Completions => {
-                    format!("{kind}/{model}:generateContent")
-                }
                 Endpoint::Stream => format!("{kind}/{model}:streamGenerateContent?alt=sse"),
                 Endpoint::Count => format!("{kind}/{model}:countTokens"),
+                _ => format!("{kind}/{model}:generateContent"),
             }
         }
     }

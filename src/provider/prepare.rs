@@ -204,6 +204,32 @@ pub fn prepare(envelope: &Envelope, shape: &Shape, upstream_model: &str, streams
 /// Makes the body for an upstream that speaks the caller's own format, which is not OpenAI's: its model name, what the
 /// operator adds and takes away, nothing that is the gateway's own, and all the rest as it came.
 pub fn prepare_native(envelope: &Envelope, shape: &Shape, upstream_model: &str) -> Pieces {
+    let mut edits = own(envelope, shape, upstream_model);
+    for (name, json) in &shape.defaults {
+        if envelope.get(name).is_none() && !shape.force.iter().any(|(forced, _)| forced == name) {
+            if let Some(place) = envelope.find(name) {
+                edits.remove(place);
+            }
+            edits.insert(name, &**json);
+        }
+    }
+    edits.pieces(envelope)
+}
+
+/// As [`prepare_native`], for what is no conversation: the operator's defaults are about those.
+pub fn prepare_plain(envelope: &Envelope, shape: &Shape, upstream_model: &str) -> Pieces {
+    let mut edits = own(envelope, shape, upstream_model);
+    if envelope.get("model").is_none() {
+        if let Some(place) = envelope.find("model") {
+            edits.remove(place);
+        }
+        edits.insert("model", quote(upstream_model));
+    }
+    edits.pieces(envelope)
+}
+
+/// The model's name, what the operator forces, and without what is the gateway's own or the operator takes away.
+fn own<'a>(envelope: &Envelope, shape: &'a Shape, upstream_model: &str) -> Edits<'a> {
     let mut edits = Edits::default();
     for (place, member) in envelope.members().iter().enumerate() {
         let Ok(name) = std::str::from_utf8(envelope.name(member)) else { continue };
@@ -218,18 +244,10 @@ pub fn prepare_native(envelope: &Envelope, shape: &Shape, upstream_model: &str) 
             edits.remove(place);
         }
     }
-    for (name, json) in &shape.defaults {
-        if envelope.get(name).is_none() && !shape.force.iter().any(|(forced, _)| forced == name) {
-            if let Some(place) = envelope.find(name) {
-                edits.remove(place);
-            }
-            edits.insert(name, &**json);
-        }
-    }
     for (name, json) in &shape.force {
         edits.insert(name, &**json);
     }
-    edits.pieces(envelope)
+    edits
 }
 
 /// Members that speak to the gateway and never go upstream.

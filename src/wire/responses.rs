@@ -26,7 +26,7 @@ pub use echo::Echo;
 pub use input::items;
 pub use request::{Asked, to_chat};
 pub use stream::{Stream, error_event};
-pub use watch::{Native, Watch, native};
+pub use watch::{Native, Watch, native, usage};
 
 /// What stands before thinking blocks in an `encrypted_content` of ours. Their signatures have to come back with the
 /// calls that followed from them, and this member is what clients send back untouched.

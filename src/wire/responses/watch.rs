@@ -4,7 +4,7 @@ use crate::error::{Error, Kind as ErrorKind, Origin, from_upstream};
 use crate::meter::{self, MAX_DEPTH};
 use crate::price::Service;
 use crate::tap::Step;
-use crate::usage::{self, Usage};
+use crate::usage::{Usage, service};
 use crate::wire::json::{self, Kind};
 use crate::wire::sse::{self, Content, Events};
 use actix_web::http::StatusCode;
@@ -34,23 +34,23 @@ pub struct Native {
 /// Looks at a whole response.
 pub fn native(body: &[u8]) -> Native {
     let (mut told, mut output, mut error, mut failed) = (Native::default(), false, false, false);
-    let mut service = Service::Standard;
+    let mut class = Service::Standard;
     let read = json::object(body, MAX_DEPTH, |m| match &body[m.key] {
-        b"usage" if m.value.kind == Kind::Object => told.usage = read_usage(&body[m.value.span]),
+        b"usage" if m.value.kind == Kind::Object => told.usage = usage(&body[m.value.span]),
         b"id" => told.id = json::short_text(&body[m.value.span]),
-        b"service_tier" => service = usage::service(&body[m.value.span]),
+        b"service_tier" => class = service(&body[m.value.span]),
         b"error" => error = m.value.kind != Kind::Null,
         b"status" => failed = &body[m.value.span] == b"\"failed\"",
         b"output" => output = m.value.kind == Kind::Array,
         _ => (),
     });
     told.is_error = read.is_err() || (error && (failed || !output));
-    told.usage = told.usage.map(|usage| Usage { service, ..usage });
+    told.usage = told.usage.map(|usage| Usage { service: class, ..usage });
     told
 }
 
 /// A usage in this API's words.
-fn read_usage(json: &[u8]) -> Option<Usage> {
+pub fn usage(json: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Written {
         input_tokens: Option<f64>,
