@@ -104,7 +104,7 @@ impl Plan {
         if let Some(first) = of_key.caps.first_mut() {
             first.max_nanos = first.max_nanos.map(|max| max.saturating_add(increase));
         }
-        self.add(settings, facts.now, Subject::new(Who::Key, &key.id), &of_key, strict);
+        self.add_if(settings, facts.now, || Subject::new(Who::Key, &key.id), &of_key, strict);
 
         let by_model = |own: &Value, in_metadata: &str, metadata: &Value| {
             number(own, facts.model).or_else(|| number(&metadata[in_metadata], facts.model))

@@ -5,6 +5,7 @@ use crate::keys::generate;
 use crate::support::feed::{PATIENCE, pass};
 use crate::support::postgres::Postgres;
 use crate::support::reply::text as delta;
+use crate::support::setup::Ended;
 use crate::support::{Gateway, Reply, Setup, Step, Upstream};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -13,14 +14,18 @@ fn rounds() -> usize {
     std::env::var("GATEWAY_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
 }
 
-fn reserved(gateway: &Gateway, database: &str) -> String {
-    let ended = Setup::command(&["store", "release"])
-        .arg("--config")
-        .arg(gateway.dir().join("gateway.toml").to_str().unwrap())
-        .arg("--env-file")
-        .arg(gateway.dir().join("env").to_str().unwrap())
-        .run();
-    assert_eq!(ended.code, Some(0), "{database} {ended:?}");
+/// `gateway store release`, with these words behind it.
+fn release(gateway: &Gateway, words: &[&str]) -> Ended {
+    let setup = Setup::command(&["store", "release"]);
+    let setup = setup.arg("--config").arg(gateway.dir().join("gateway.toml").to_str().unwrap());
+    let setup = setup.arg("--env-file").arg(gateway.dir().join("env").to_str().unwrap());
+    words.iter().fold(setup, |setup, word| setup.arg(word)).run()
+}
+
+/// Who has set something aside.
+fn reserved(gateway: &Gateway) -> String {
+    let ended = release(gateway, &[]);
+    assert_eq!(ended.code, Some(0), "{ended:?}");
     ended.stdout
 }
 
@@ -43,7 +48,7 @@ fn two_gateways_never_exceed_a_strict_budget_together() {
         assert!(spent <= 10.0 * COST && answered >= 5, "{answered} {spent}");
         assert!((spent - answered as f64 * COST).abs() < 1e-9, "{answered} {spent}");
     }
-    assert_eq!(reserved(&first, &database), "no gateway has set anything aside\n");
+    assert_eq!(reserved(&first), "no gateway has set anything aside\n");
 }
 
 #[test]
@@ -87,9 +92,53 @@ fn a_kill_of_either_loses_no_reservation_and_leaves_none_stuck() {
         assert!((told().unwrap() - bound).abs() < 1e-9, "{:?} {bound}", told());
         // The other call ends by its caller, and gives back what it did not use.
         drop((one, two));
-        while reserved(&gateways[0], &database) != "no gateway has set anything aside\n" {
-            assert!(Instant::now() < end, "{}", reserved(&gateways[0], &database));
+        while reserved(&gateways[0]) != "no gateway has set anything aside\n" {
+            assert!(Instant::now() < end, "{}", reserved(&gateways[0]));
             pass(Duration::from_millis(100));
         }
+    }
+}
+
+#[test]
+fn what_a_lost_gateway_had_set_aside_is_given_back_by_hand() {
+    let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
+    let database = format!("database_url = \"{}\"\n", postgres.url());
+    let up = Upstream::new(Reply::stream().send(&delta("a")).then(Step::Hold));
+    let toml = toml(&database, "strict", &up);
+    let (first, mut lost) = (Gateway::start(&toml), Gateway::start(&toml));
+    let bound = (CALL.len() as f64 + 50.0) * 1e-6;
+    let made = generate(&first, &json!({"max_budget": 1.2 * bound}));
+    let key = made["key"].as_str().unwrap();
+    let open = |gateway: &Gateway| {
+        let mut client = gateway.client();
+        client.request("POST", "/v1/chat/completions", &[("x-api-key", key)], CALL.as_bytes());
+        let status = client.head().status();
+        (client, status)
+    };
+    let (client, status) = open(&lost);
+    assert_eq!(status, 200);
+    let listed = reserved(&first);
+    let (id, rest) = listed.split_once(' ').unwrap();
+    assert!(rest.ends_with("it lives\n"), "{listed}");
+    let refused = release(&first, &[id]);
+    assert!(refused.code != Some(0) && refused.stderr.contains("stop it first"), "{refused:?}");
+    lost.signal("KILL");
+    lost.wait_exit();
+    drop((client, lost));
+    // After ten seconds without a beat it is gone, and what it had set aside is not.
+    let end = Instant::now() + PATIENCE;
+    while reserved(&first).contains("it lives") {
+        assert!(Instant::now() < end, "{}", reserved(&first));
+        pass(Duration::from_millis(200));
+    }
+    assert_eq!(open(&first).1, 422);
+    let released = release(&first, &[id]);
+    assert_eq!(released.stdout, format!("1 set aside by {id} are given back\n"), "{released:?}");
+    let nobody = release(&first, &[id]);
+    assert!(nobody.code != Some(0) && nobody.stderr.contains("has set anything aside"), "{nobody:?}");
+    // The gateway that is left hears of it.
+    while open(&first).1 != 200 {
+        assert!(Instant::now() < end + PATIENCE, "nothing is free");
+        pass(Duration::from_millis(100));
     }
 }

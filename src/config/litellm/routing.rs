@@ -91,6 +91,8 @@ pub fn router(file: &mut File, settings: &Map<String, Value>, report: &mut Repor
             "deployment_affinity" => routing.caller_affinity = true,
             "session_affinity" => routing.session_affinity = true,
             "enforce_model_rate_limits" => routing.pre_call_checks = true,
+            // Budgets of providers and deployments hold without being asked to.
+            "router_budget_limiting" => (),
             // Answers of a deployment are asked of it again by whoever keeps them.
             "responses_api_deployment_check" | "encrypted_content_affinity" => (),
             other => report.note(

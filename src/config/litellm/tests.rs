@@ -119,7 +119,7 @@ fn router_settings_are_routing_and_win() {
         "router_settings:\n  num_retries: 3\n  routing_strategy: usage-based-routing-v2\n",
         "  routing_strategy_args: {lowest_latency_buffer: 0.5, ttl: 10}\n  retry_policy: {TimeoutErrorRetries: 4}\n",
         "  model_group_alias: {gpt-4: small, x: {model: small, hidden: true}}\n  enable_pre_call_checks: true\n",
-        "  optional_pre_call_checks: [session_affinity, router_budget_limiting]\n  default_priority: 1\n",
+        "  optional_pre_call_checks: [session_affinity, router_budget_limiting, forward_client_headers_by_model_group]\n  default_priority: 1\n",
     ));
     let expected = json!({
         "num_retries": 3, "allowed_fails": 9, "strategy": "usage-based-routing-v2", "latency_buffer": 0.5,
