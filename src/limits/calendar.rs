@@ -8,6 +8,7 @@
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp, ToSpan};
+use std::cell::RefCell;
 
 /// A length of time as budgets have it: `30s`, `30m`, `30h`, `30d`, `2w`, `1mo`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,28 @@ fn read(span: &str) -> Option<Length> {
 /// Whether this is a length of time that a budget may have.
 pub fn is_length(span: &str) -> bool {
     read(span).is_some()
+}
+
+/// As [`window`]; those that are under way are remembered, since every call of a budget asks for the same few.
+pub fn current(span: &str, zone: &TimeZone, now: i64) -> Option<Window> {
+    const MOST: usize = 16;
+    thread_local! {
+        static KNOWN: RefCell<Vec<(String, TimeZone, Window)>> = const { RefCell::new(Vec::new()) };
+    }
+    KNOWN.with_borrow_mut(|known| {
+        let is_it = |(of, at, window): &(String, TimeZone, Window)| {
+            of == span && at == zone && (window.start..window.end).contains(&now)
+        };
+        if let Some((_, _, window)) = known.iter().find(|one| is_it(one)) {
+            return Some(*window);
+        }
+        let found = window(span, zone, now)?;
+        if known.len() >= MOST {
+            known.remove(0);
+        }
+        known.push((span.to_owned(), zone.clone(), found));
+        Some(found)
+    })
 }
 
 /// The window of this length that `now` lies in; none where it is no length.

@@ -218,7 +218,7 @@ pub fn is_strict(settings: &Settings, caller: &Caller) -> bool {
 /// A span that is none has no windows: the budget holds over the whole life, which refuses sooner and never later.
 fn pot(settings: &Settings, now: i64, subject: &Arc<Subject>, cap: &Cap, strict: bool) -> Option<Pot> {
     let entity = subject.entity()?;
-    let window = cap.span.as_deref().and_then(|span| Some((span, calendar::window(span, &settings.zone, now)?)));
+    let window = cap.span.as_deref().and_then(|span| Some((span, calendar::current(span, &settings.zone, now)?)));
     let entity = match window {
         Some((span, window)) => entity.within(span, window.start),
         None => entity,

@@ -12,6 +12,8 @@ use crate::error::{Error, Kind};
 use crate::price::usd_text;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// With whom, and when.
 pub struct Told<'a> {
@@ -136,17 +138,44 @@ pub fn add_budgets<'a>(headers: &mut Headers, pots: impl Iterator<Item = (&'a Po
 pub fn headers(left: &[Left], now: Slot) -> Headers {
     let mut headers = Headers::new();
     for Left { subject, unit, limit, left, free_at } in left {
-        let (word, unit_word) = (subject.who.word(), unit.word());
-        put(&mut headers, &format!("x-ratelimit-{word}-limit-{unit_word}"), &limit.to_string());
-        put(&mut headers, &format!("x-ratelimit-{word}-remaining-{unit_word}"), &left.to_string());
-        if subject.who == Who::Key && *unit != Unit::Parallel {
+        for (what, count) in [("limit", *limit), ("remaining", *left)] {
+            headers.extend(name_of(subject.who, *unit, what).map(|name| (name, HeaderValue::from(count))));
+        }
+        let (requests, tokens) = (*unit == Unit::Requests, *unit == Unit::Tokens);
+        if subject.who == Who::Key && (requests || tokens) {
+            let own = if requests { OWN_REQUESTS } else { OWN_TOKENS };
             let ms = free_at.saturating_sub(now).saturating_mul(SLOT_MS);
-            put(&mut headers, &format!("x-ratelimit-limit-{unit_word}"), &limit.to_string());
-            put(&mut headers, &format!("x-ratelimit-remaining-{unit_word}"), &left.to_string());
-            put(&mut headers, &format!("x-ratelimit-reset-{unit_word}"), &format!("{}.{:03}s", ms / 1000, ms % 1000));
-            let name = if *unit == Unit::Requests { "x-litellm-key-rpm-limit" } else { "x-litellm-key-tpm-limit" };
-            put(&mut headers, name, &limit.to_string());
+            let reset = HeaderValue::from_str(&format!("{}.{:03}s", ms / 1000, ms % 1000));
+            let values =
+                [Ok(HeaderValue::from(*limit)), Ok(HeaderValue::from(*left)), reset, Ok(HeaderValue::from(*limit))];
+            let named = own.map(HeaderName::from_static).into_iter().zip(values);
+            headers.extend(named.filter_map(|(name, value)| Some((name, value.ok()?))));
         }
     }
     headers
+}
+
+/// Limit, what is left, when all is free again, and the limit by LiteLLM's other name.
+const OWN_REQUESTS: [&str; 4] = [
+    "x-ratelimit-limit-requests",
+    "x-ratelimit-remaining-requests",
+    "x-ratelimit-reset-requests",
+    "x-litellm-key-rpm-limit",
+];
+const OWN_TOKENS: [&str; 4] =
+    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "x-litellm-key-tpm-limit"];
+
+/// `x-ratelimit-OWNER-WHAT-UNIT`. There are few, and each call asks for some.
+fn name_of(who: Who, unit: Unit, what: &'static str) -> Option<HeaderName> {
+    thread_local! {
+        static KNOWN: RefCell<HashMap<(Who, Unit, &'static str), HeaderName>> = RefCell::default();
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if let Some(name) = known.get(&(who, unit, what)) {
+            return Some(name.clone());
+        }
+        let name = HeaderName::try_from(format!("x-ratelimit-{}-{what}-{}", who.word(), unit.word())).ok()?;
+        known.insert((who, unit, what), name.clone());
+        Some(name)
+    })
 }
