@@ -31,6 +31,7 @@ use crate::config::limits::{Counted, Limits as Settings};
 use crate::database::{self, Watch};
 use crate::envelope::{Envelope, shorten};
 use crate::error::Result;
+use crate::exchange::Face;
 use crate::price::usd_text;
 use crate::route::{Deployment, Tariff};
 use crate::store::Store;
@@ -82,6 +83,8 @@ pub struct Asked<'a> {
     pub model: &'a str,
     pub end_user: Option<&'a str>,
     pub tags: &'a [String],
+    /// The format of the envelope.
+    pub face: Face,
     pub envelope: &'a Envelope,
     pub demand: Demand,
     pub tariff: &'a Tariff,

@@ -267,6 +267,7 @@ impl Meter {
             model: call.plan.model(),
             end_user: said.and_then(|row| row.end_user.as_deref()),
             tags: said.map_or(&[], |row| &row.tags),
+            face: call.face,
             envelope: &call.envelope,
             demand: Demand::of(&call.envelope),
             tariff: &self.tariff,

@@ -79,7 +79,7 @@ impl Limits {
             Some(strict) => strict.map(|strict| strict.bound),
             None if plan.is_strict() => {
                 let limit = asked.tariff.max_output();
-                let bound = Bound::of(asked.envelope, &asked.demand, limit)?;
+                let bound = Bound::of(asked.face, asked.envelope, &asked.demand, limit)?;
                 // A price that is not known has no bound.
                 bound.nanos(asked.tariff, 1).ok_or_else(|| bound::unpriced(asked.model))?;
                 Some(bound)

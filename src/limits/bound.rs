@@ -8,7 +8,7 @@ use super::Strict;
 use super::demand::{Demand, OUTPUT_LIMITS};
 use crate::envelope::{Edits, Envelope};
 use crate::error::{Error, Result};
-use crate::exchange::Face;
+use crate::exchange::{Face, Plain};
 use crate::price::Service;
 use crate::route::Tariff;
 use crate::usage::Usage;
@@ -52,7 +52,12 @@ pub struct Reserved {
 impl Bound {
     /// # Errors
     /// A 400: something in the body has no bound.
-    pub fn of(envelope: &Envelope, demand: &Demand, model_limit: Option<u64>) -> Result<Self> {
+    pub fn of(face: Face, envelope: &Envelope, demand: &Demand, model_limit: Option<u64>) -> Result<Self> {
+        let is_plain = match face {
+            Face::Plain(Plain::Images) => return Err(unbounded("a picture that the model makes", "model")),
+            Face::Plain(_) => true,
+            Face::Chat | Face::Messages | Face::Responses | Face::Completions => false,
+        };
         let body: Value = serde_json::from_slice(envelope.bytes()).map_err(|_| unbounded("this body", "body"))?;
         let mut found = Found::default();
         found.top(&body)?;
@@ -65,12 +70,12 @@ impl Bound {
             "auto" => Service::Priority,
             name => Service::named(name),
         });
-        let output = demand.max_output.or(model_limit).unwrap_or(USUAL_LIMIT);
+        let output = if is_plain { 0 } else { demand.max_output.or(model_limit).unwrap_or(USUAL_LIMIT) };
         let thinking = found.thinking;
         // Text completions answer each of several prompts.
         let prompts = body["prompt"].as_array().filter(|all| all.first().is_some_and(|one| !one.is_number()));
         let answers = demand.answers.saturating_mul(prompts.map_or(1, |all| all.len() as u64));
-        Ok(Bound { prompt, output, is_said: demand.max_output.is_some(), thinking, answers, service })
+        Ok(Bound { prompt, output, is_said: is_plain || demand.max_output.is_some(), thinking, answers, service })
     }
 
     /// The most that the call costs with answers of so many tokens each; none where something of it has no price.
@@ -136,6 +141,8 @@ pub fn limited(envelope: &Envelope, face: Face, output: u64, max_nesting: usize)
             // Renamed for the providers that want another name.
             Face::Chat | Face::Messages | Face::Completions => "max_tokens",
             Face::Responses => "max_output_tokens",
+            // Nothing that is answered has a length that could be limited.
+            Face::Plain(_) => return Envelope::parse(envelope.bytes().clone(), max_nesting),
         };
         edits.insert(name, text.into_bytes());
     }
@@ -262,7 +269,7 @@ mod tests {
 
     fn bound(body: &Value) -> Result<Bound> {
         let envelope = envelope(body);
-        Bound::of(&envelope, &Demand::of(&envelope), None)
+        Bound::of(Face::Chat, &envelope, &Demand::of(&envelope), None)
     }
 
     #[test]
