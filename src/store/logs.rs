@@ -140,6 +140,8 @@ pub enum LogOrder {
 
 /// Rows that are looked at for one page, where most of them may not fit.
 const LOOKED_AT: i64 = 20_000;
+/// The same where each is found by its tag first, and then looked up.
+const LOOKED_UP: i64 = 5_000;
 
 /// Three look-ups by an index each; with `OR`, a database may read the whole ledger in the order of its key instead.
 const BY_ANY_ID: &str = " WHERE id IN (SELECT id FROM ledger WHERE id = $1 \
@@ -210,7 +212,7 @@ impl Store {
             (LogOrder::Oldest, Some(_)) => ("tagged.id > ?", "ASC"),
         };
         conditions.and_some(beyond, after);
-        let skip = conditions.bind(Value::Int(LOOKED_AT));
+        let skip = conditions.bind(Value::Int(if filter.tag.is_some() { LOOKED_UP } else { LOOKED_AT }));
         let id = filter.id();
         let sql = format!(
             "SELECT {id} FROM {}{} ORDER BY {id} {direction} LIMIT 1 OFFSET {skip}",
