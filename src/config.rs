@@ -15,6 +15,7 @@ mod references;
 mod routing;
 pub mod stamp;
 pub mod store;
+pub mod stored;
 pub mod units;
 mod written;
 
@@ -22,6 +23,7 @@ pub use references::{Declared, Reference, declared};
 
 use crate::price::Prices;
 use crate::route::{Deployment, Settings};
+use crate::seal::Seals;
 use crate::secret::{Secrets, Written};
 use file::{File, LogFormat};
 use secrecy::SecretString;
@@ -41,6 +43,8 @@ pub struct Sources {
     pub state_dir: Option<PathBuf>,
     /// In place of `server.idle_timeout`; zero is never.
     pub idle_timeout: Option<Duration>,
+    /// What was configured at run time.
+    pub stored: Arc<stored::Stored>,
     /// Instead of a file: what the demo declares.
     pub built_in: Option<File>,
 }
@@ -68,6 +72,12 @@ pub struct Config {
     pub deployments: Vec<Arc<Deployment>>,
     pub mcp: mcp::Mcp,
     pub routing: Settings,
+    /// `[routing]` as it is in force, the stored settings with it.
+    pub written_routing: file::Routing,
+    /// Lists of fallbacks and names in them that the file itself has.
+    pub written_fallbacks: std::collections::HashSet<(String, String)>,
+    /// What opens and seals secrets of the store.
+    pub seals: Seals,
     pub prices: Prices,
     /// Keys, users, teams and budgets of the file.
     pub declared: Arc<crate::store::Declared>,
@@ -130,6 +140,10 @@ pub struct Log {
 pub struct Health {
     pub timeout: Duration,
     pub concurrency: usize,
+    /// Between two rounds of checks in the background; none are made without it.
+    pub background: Option<Duration>,
+    /// Between two looks at the servers of the house.
+    pub house: Option<Duration>,
 }
 
 /// How calls are recorded.
@@ -178,7 +192,12 @@ pub fn load(sources: &Sources, mode: Mode) -> Result<Config, String> {
 }
 
 fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: Mode) -> Result<Config, String> {
-    let written::Read { file, mut warnings, is_litellm } = written;
+    let written::Read { mut file, mut warnings, is_litellm } = written;
+    let written_fallbacks = declared_fallbacks(&file.routing);
+    let first_stored = match mode {
+        Mode::Live => sources.stored.add_to(&mut file, &mut warnings),
+        Mode::Offline => file.models.len(),
+    };
     let secrets = &secrets.with_overlay(&file.environment);
     let mut errors = Vec::new();
 
@@ -219,6 +238,11 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
                 }
                 deployments.extend(resolved.deployments.into_iter().map(Arc::new));
             }
+            // What is stored must not keep the rest from being served.
+            Err(problems) if place >= first_stored => {
+                let problems = problems.join("; ");
+                warnings.push(format!("the stored model '{}' cannot be used: {problems}", model.name));
+            }
             Err(problems) => {
                 errors.extend(problems.into_iter().map(|p| format!("models[{place}] '{}': {p}", model.name)))
             }
@@ -227,7 +251,10 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
 
     let people = people::Context { secrets, mode, master_key: master_key.as_ref(), at: crate::database::now() };
     let declared = Arc::new(people::resolve(&file, &people, &mut errors, &mut warnings));
-    let routing = routing::resolve(&file, &deployments, None, &mut errors, &mut warnings);
+    let interval = file.health.interval.map_or(Duration::from_secs(300), |d| d.0.max(Duration::from_secs(1)));
+    let background = file.health.background.then_some(interval);
+    let seals = Seals::find(secrets, master_key.as_ref());
+    let routing = routing::resolve(&file, &deployments, background, &mut errors, &mut warnings);
     let newcomers = newcomers::resolve(&file, &mut errors);
     let server = server(&file, sources, secrets, is_litellm && master_key.is_none(), is_litellm, &mut errors);
     let store = store::resolve(&file, secrets, mode, &mut errors);
@@ -256,6 +283,8 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         health: Health {
             timeout: file.health.timeout.map_or(Duration::from_secs(60), |d| d.0),
             concurrency: file.health.concurrency.unwrap_or(8).clamp(1, 64),
+            background,
+            house: Some(file.health.house_interval.map_or(Duration::from_secs(5), |d| d.0)).filter(|d| !d.is_zero()),
         },
         store,
         ledger: Ledger {
@@ -277,6 +306,9 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         deployments,
         mcp,
         routing,
+        written_routing: file.routing.clone(),
+        written_fallbacks,
+        seals,
         prices,
         declared,
         newcomers,
@@ -290,6 +322,40 @@ fn prompt_retention(ledger: &file::Ledger) -> Duration {
     let rows = ledger.retention.map(|age| age.0).filter(|age| !age.is_zero());
     let age = age.unwrap_or(Duration::from_secs(30 * 86_400));
     rows.map_or(age, |rows| rows.min(age))
+}
+
+/// A model that is to be added, as the running gateway would resolve it.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn try_model(sources: &Sources, model: &file::Model) -> Result<Deployment, String> {
+    let read = match (&sources.built_in, &sources.config) {
+        (Some(file), _) => file.clone(),
+        (None, Some(path)) => written::read(path)?.file,
+        (None, None) => File::default(),
+    };
+    let secrets = Secrets::load(sources.env_file.as_deref())?;
+    let secrets = &secrets.with_overlay(&read.environment);
+    let context = deployment::Context {
+        defaults: &read.defaults,
+        secrets,
+        mode: Mode::Live,
+        prices: Prices::built_in(),
+        slots: read.routing.max_parallel_requests,
+        names: Default::default(),
+        ids: Default::default(),
+    };
+    let resolved = deployment::resolve(&context, model, 0).map_err(|problems| problems.join("; "))?;
+    resolved.deployments.into_iter().next().ok_or_else(|| "it leads to no provider whose key is there".to_owned())
+}
+
+fn declared_fallbacks(routing: &file::Routing) -> std::collections::HashSet<(String, String)> {
+    let lists = [
+        ("fallbacks", &routing.fallbacks),
+        ("context_window_fallbacks", &routing.context_window_fallbacks),
+        ("content_policy_fallbacks", &routing.content_policy_fallbacks),
+    ];
+    lists.iter().flat_map(|(list, map)| map.keys().map(|model| ((*list).to_owned(), model.clone()))).collect()
 }
 
 /// The built-in prices, under those of a LiteLLM price map where there is one.
@@ -335,12 +401,8 @@ fn prices(
 }
 
 /// LiteLLM's variables that mean something the gateway does not do yet.
-const NOT_SERVED_YET: &[(&str, &str)] = &[
-    ("STORE_MODEL_IN_DB", "models in the database are"),
-    ("LITELLM_SALT_KEY", "sealed values in the database are"),
-    ("UI_USERNAME", "the admin pages are"),
-    ("UI_PASSWORD", "the admin pages are"),
-];
+const NOT_SERVED_YET: &[(&str, &str)] =
+    &[("UI_USERNAME", "the admin pages are"), ("UI_PASSWORD", "the admin pages are")];
 
 fn master_key(file: &File, secrets: &Secrets, mode: Mode, errors: &mut Vec<String>) -> Option<SecretString> {
     let key = match &file.master_key {

@@ -9,7 +9,7 @@ use crate::auth::blocked::Blocked;
 use crate::config::Config;
 use crate::config::store::FILE;
 use crate::gateway::Gateway;
-use crate::store::{Change, Engine, Fault, Store};
+use crate::store::{CONFIGURED, Change, Engine, Fault, Store};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -145,6 +145,11 @@ pub async fn keep(gateway: Arc<Gateway>) {
                 if told != Told::Some(Vec::new()) {
                     gateway.limits.forget();
                 }
+                if concerns_configuration(&told)
+                    && let Err(why) = gateway.take_stored().await
+                {
+                    tracing::warn!("what is stored of the configuration cannot be put in force: {why}");
+                }
                 if gateway.database.found(State::Up, "") {
                     // What was counted without it is known better now.
                     gateway.limits.forget();
@@ -152,7 +157,9 @@ pub async fn keep(gateway: Arc<Gateway>) {
                     crate::systemd::status(&crate::serve::status(&gateway));
                 }
                 if told == Told::Some(Vec::new()) || told == Told::All {
-                    let pause = if gateway.keys.is_empty() { IDLE } else { POLL };
+                    // Other gateways may be told of a model at any time; a file of one's own is changed by oneself.
+                    let alone = gateway.store.engine() == Engine::Sqlite;
+                    let pause = if gateway.keys.is_empty() && alone { IDLE } else { POLL };
                     let _ = tokio::time::timeout(pause, gateway.database.wake.notified()).await;
                 }
             }
@@ -181,6 +188,13 @@ fn say_down(gateway: &Gateway, fault: &Fault) {
         ),
     }
     crate::systemd::status(&crate::serve::status(gateway));
+}
+
+fn concerns_configuration(told: &Told) -> bool {
+    match told {
+        Told::All => true,
+        Told::Some(changes) => changes.iter().any(|change| change.kind == CONFIGURED),
+    }
 }
 
 /// What is to be forgotten.

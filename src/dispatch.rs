@@ -10,6 +10,7 @@ mod course;
 mod fault;
 mod opening;
 pub mod recent;
+mod signatures;
 pub mod trace;
 
 use crate::call::Call;

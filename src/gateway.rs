@@ -3,7 +3,9 @@
 use crate::auth::Auth;
 use crate::auth::blocked::Blocked;
 use crate::auth::remembered::Remembered;
+use crate::checks::History;
 use crate::clock::Clock;
+use crate::config::stored::Stored;
 use crate::config::{Config, Mode, Sources, load};
 use crate::database::{self, Told, Watch};
 use crate::dispatch::recent::Recent;
@@ -60,6 +62,8 @@ pub struct Gateway {
     pub ledger: Arc<Ledger>,
     /// What is counted against limits.
     pub limits: Arc<Limits>,
+    /// The latest checks of deployments.
+    pub checks: History,
     /// How the latest calls went that did not go straight.
     pub recent: Recent,
     /// Keys that were looked up.
@@ -97,6 +101,7 @@ impl Gateway {
             store,
             database: Watch::default(),
             keys: Remembered::default(),
+            checks: History::default(),
             recent: Recent::default(),
             blocked: Blocked::default(),
             ledger: Ledger::new(&config.state_dir, config.ledger.spool_limit, database::now()),
@@ -137,6 +142,29 @@ impl Gateway {
             .await
             .map_err(|e| format!("the reload failed: {e}"))??;
         Ok(self.replace(config))
+    }
+
+    /// Puts in force what is stored now, if that is not so already.
+    ///
+    /// # Errors
+    /// The store does not answer, or the configuration cannot be read any more.
+    pub async fn take_stored(&self) -> Result<(), String> {
+        let rows = self.store.configured().await.map_err(|e| e.to_string())?;
+        let stored = Stored::open(rows, &self.live().config.seals);
+        let sources = self.sources();
+        if *sources.stored == stored {
+            return Ok(());
+        }
+        self.read_from(Sources { stored: Arc::new(stored), ..(*sources).clone() });
+        self.reload().await.map(|reloaded| reloaded.warnings.iter().for_each(|w| tracing::warn!("{w}")))
+    }
+
+    /// What becomes of a model, without serving it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn try_model(&self, model: &crate::config::file::Model) -> Result<Deployment, String> {
+        crate::config::try_model(&self.sources(), model)
     }
 
     /// Puts another configuration in force.

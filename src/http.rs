@@ -77,6 +77,9 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/health/liveness"),
     ("GET", "/health/readiness"),
     ("GET", "/health/latest"),
+    ("GET", "/health/history"),
+    ("GET", "/health/services"),
+    ("POST", "/health/test_connection"),
     ("GET", "/health"),
     ("GET", "/model/info"),
     ("GET", "/v1/model/info"),
@@ -190,6 +193,9 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     serve("/cost/estimate", || post().to(utils::estimate));
     serve("/spend/calculate", || post().to(utils::calculate));
     serve("/health/readiness", || get().to(health::ready));
+    serve("/health/history", || get().to(health::state::history));
+    serve("/health/services", || get().to(health::state::services));
+    serve("/health/test_connection", || post().to(health::state::test_connection));
     serve("/health/latest", || get().to(health::state::latest));
     serve("/health", || get().to(health::check));
     for path in ["/model/info", "/v1/model/info"] {

@@ -11,6 +11,7 @@
 //! - [`limits`] rates and budgets: what a call may use, and what it holds meanwhile
 //! - [`envelope`] the body as it came, and changes to it
 //! - [`call`] what is asked, checked; [`dispatch`] one deployment after the other, until one answers
+//! - [`checks`] whether the deployments are well
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
 //! - [`provider`] the upstream APIs, and the body each of them wants
 //! - [`exchange`] the upstream's body from the caller's, and the caller's answer from the upstream's
@@ -20,6 +21,7 @@
 //! - [`price`] what a call costs; [`kept`] its prompt and its answer, where the operator keeps them
 //! - [`ledger`] calls on their way to the store, safe from the end of the process
 //! - [`import`] from the database of LiteLLM to the store
+//! - [`seal`] secrets at rest
 //! - [`store`] what is remembered: keys, people, budgets, the ledger
 //! - [`wire`] bytes to members and events
 //! - [`error`] what can go wrong, and how it is told
@@ -27,6 +29,7 @@
 
 pub mod auth;
 pub mod call;
+pub mod checks;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -50,6 +53,7 @@ pub mod pattern;
 pub mod price;
 pub mod provider;
 pub mod route;
+pub mod seal;
 pub mod secret;
 pub mod serve;
 pub mod store;

@@ -2,6 +2,7 @@
 
 mod door;
 
+use crate::checks;
 use crate::clock::Clock;
 use crate::config::stamp::Stamp;
 use crate::config::units::count;
@@ -70,7 +71,12 @@ where
 /// One line for `systemctl status`.
 pub fn status(gateway: &Gateway) -> String {
     let models = gateway.live().routes.names().len();
-    let serving = format!("serving {}", count(models, "model"));
+    let mut serving = format!("serving {}", count(models, "model"));
+    let down = checks::ill(&gateway.live());
+    if let Some(first) = down.first() {
+        let more = if down.len() > 1 { format!(" and {} more", down.len() - 1) } else { String::new() };
+        serving.push_str(&format!("; down: {first}{more}"));
+    }
     match gateway.database.state() {
         State::Down => format!("{serving}; the store ({}) is down", gateway.store.engine().name()),
         _ => serving,
@@ -113,6 +119,7 @@ where
     warm_up(&gateway);
     gateway.mcp.warm_up(&gateway.live());
     actix_web::rt::spawn(database::keep(gateway.clone()));
+    actix_web::rt::spawn(checks::keep(gateway.clone()));
     actix_web::rt::spawn(database::sweep::keep(gateway.clone()));
     actix_web::rt::spawn(limits::alerts::keep(gateway.clone()));
     actix_web::rt::spawn(limits::share::keep(gateway.clone()));

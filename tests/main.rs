@@ -30,6 +30,7 @@ mod providers;
 mod requests;
 mod responses;
 mod routing;
+mod runtime;
 mod sdk;
 mod secrets;
 mod stream;

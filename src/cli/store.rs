@@ -6,7 +6,7 @@ use crate::config::{Mode, load};
 use crate::database;
 use crate::limits::share;
 use crate::secret::{Secrets, Written};
-use crate::store::{Store, read_url};
+use crate::store::{Configured, Store, read_url};
 use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use std::os::unix::fs::MetadataExt;
@@ -29,6 +29,8 @@ pub enum Act {
     Backup(Backup),
     /// Give back what a gateway that does not come back has set aside in budgets that several gateways share
     Release(Release),
+    /// Seal stored models and credentials with the key that is in force; GATEWAY_SEAL_KEY_OLD opens what another sealed
+    Reseal(Migrate),
 }
 
 #[derive(Args)]
@@ -102,6 +104,7 @@ pub fn run(act: Act) -> Result<String, String> {
         Act::Copy(args) => copy(args),
         Act::Backup(args) => back_up(args),
         Act::Release(args) => release(args),
+        Act::Reseal(args) => reseal(args),
     }
 }
 
@@ -134,6 +137,32 @@ fn release(args: Release) -> Result<String, String> {
         }
         let many = store.release(&id, now).await.map_err(text)?;
         Ok(format!("{many} set aside by {id} are given back\n"))
+    })
+}
+
+/// Everything that was sealed is sealed anew; what cannot be opened is named, and stays.
+fn reseal(args: Migrate) -> Result<String, String> {
+    let config = load(&of_machine(args.files, args.state_dir), Mode::Live)?;
+    super::keys::may_write(&config)?;
+    on_runtime(async {
+        let store = database::open(&config, tokio::runtime::Handle::current())?;
+        let rows = store.configured().await.map_err(|e| e.to_string())?;
+        let (mut done, mut lost) = (0, Vec::new());
+        for row in rows.into_iter().filter(|row| !config.seals.is_fresh(&row.body)) {
+            let about = format!("{}/{}", row.kind, row.id);
+            match config.seals.open(&row.body, &about).and_then(|text| config.seals.seal(&text, &about)) {
+                Ok(body) => {
+                    let row = Configured { body, updated_at: database::now(), ..row };
+                    store.configure(&row).await.map_err(|e| e.to_string())?;
+                    done += 1;
+                }
+                Err(why) => lost.push(format!("{about}: {why}")),
+            }
+        }
+        match lost.is_empty() {
+            true => Ok(format!("{done} sealed anew\n")),
+            false => Err(format!("{done} sealed anew; these are not:\n{}", lost.join("\n"))),
+        }
     })
 }
 

@@ -185,6 +185,15 @@ pub struct Health {
     /// Deployments called at the same time. Default 8.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<usize>,
+    /// Every deployment is called now and then in the background. Each such call costs a few tokens.
+    #[serde(skip_serializing_if = "is_false")]
+    pub background: bool,
+    /// Between two rounds of that. Default `"300s"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
+    /// How often a connection to servers of the house is tried, which calls nobody. Default `"5s"`; `"0s"` is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub house_interval: Option<Duration>,
 }
 
 /// `[store]`: what is done while the database does not answer.

@@ -19,6 +19,7 @@ use super::file::limits::{Counting, Own};
 use super::file::{Duration, File, LogFormat};
 use crate::secret::Written;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
@@ -79,7 +80,8 @@ fn from_tree(tree: &Map<String, Value>, name: &str, mut notes: Vec<Note>) -> Res
     let mut report = Report::default();
     let mut file = File::default();
     survey(keys::TOP, "", tree, &mut report);
-    file.models = models::read(tree.get("model_list"), &mut file.routing, &mut report);
+    let list = models::with_defaults(tree, &mut report);
+    file.models = models::read(list.as_ref().or(tree.get("model_list")), &mut file.routing, &mut report);
     file.environment = report.scalars("environment_variables", tree.get("environment_variables")).into_iter().collect();
     litellm_settings(&mut file, tree, &mut report);
     general_settings(&mut file, tree, &mut report);
@@ -91,6 +93,50 @@ fn from_tree(tree: &Map<String, Value>, name: &str, mut notes: Vec<Note>) -> Res
     }
     notes.extend(report.into_notes());
     Ok(Converted { file, notes })
+}
+
+/// A model as LiteLLM's management API has it.
+///
+/// # Errors
+/// What cannot be read, in one line.
+pub fn model(entry: &Map<String, Value>) -> Result<super::file::Model, String> {
+    let mut report = Report::default();
+    let list = Value::Array(vec![Value::Object(entry.clone())]);
+    let models = models::read(Some(&list), &mut Default::default(), &mut report);
+    let said = || report.errors.join("; ").replace("model_list[0]: ", "").replace("model_list[0].", "");
+    match models.into_iter().next() {
+        Some(model) if report.errors.is_empty() => Ok(model),
+        _ => Err(said()),
+    }
+}
+
+/// Settings of LiteLLM's router.
+///
+/// # Errors
+/// What cannot be read, in one line.
+pub fn router(settings: &Map<String, Value>) -> Result<super::file::Routing, String> {
+    let (mut file, mut report) = (File::default(), Report::default());
+    routing::shared(&mut file, keys::ROUTER, settings, &mut report);
+    routing::router(&mut file, settings, &mut report);
+    match report.errors.is_empty() {
+        true => Ok(file.routing),
+        false => Err(report.errors.join("; ")),
+    }
+}
+
+/// Puts the values of the credential that an entry names into its parameters, where those say nothing themselves.
+pub fn give_credentials(entry: &mut Map<String, Value>, credentials: &BTreeMap<String, Map<String, Value>>) -> bool {
+    let Some(Value::Object(params)) = entry.get_mut("litellm_params") else { return true };
+    let Some(Value::String(name)) = params.remove("litellm_credential_name") else { return true };
+    match credentials.get(&name) {
+        Some(values) => {
+            for (name, value) in values {
+                params.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+            true
+        }
+        None => false,
+    }
 }
 
 fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Report) {
@@ -205,6 +251,9 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
             }
         };
     }
+    file.health.background =
+        report.flag(&path("background_health_checks"), settings.get("background_health_checks")) == Some(true);
+    file.health.interval = report.seconds(&path("health_check_interval"), settings.get("health_check_interval"));
     file.health.concurrency = report.count(&path("health_check_concurrency"), settings.get("health_check_concurrency"));
 }
 

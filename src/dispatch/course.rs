@@ -3,7 +3,7 @@
 use super::admission;
 use super::fault::WINDOW_CODE;
 use super::recent::Course;
-use super::{Asked, Fault, Sent, backoff, prepare, stopping};
+use super::{Asked, Fault, Sent, backoff, prepare, signatures, stopping};
 use crate::auth::access;
 use crate::call::Call;
 use crate::clock::Ring;
@@ -39,8 +39,10 @@ async fn from_model_to_model<T>(
     one: impl AsyncFn(&mut Sent) -> Result<T>,
 ) -> Result<(Sent, T)> {
     let begun = Instant::now();
+    // Who has signed what was said before, as far as that can be told: whoever is asked first.
+    let mut home: Option<&'static str> = None;
     let asked = Asked { plan: &call.plan, envelope: &call.envelope };
-    let first = match in_group(call, &asked, begun, meter, &one).await {
+    let first = match in_group(call, &asked, (begun, &mut home), meter, &one).await {
         Ok(done) => return Ok(done),
         Err(error) => error,
     };
@@ -83,7 +85,7 @@ async fn from_model_to_model<T>(
         meter.trace.fallback(from, &fallback.model, Fault::of(&told).name());
         meter.falls_back();
         let asked = Asked { plan: &plan, envelope: envelope.as_ref().unwrap_or(&call.envelope) };
-        let error = match in_group(call, &asked, begun, meter, &one).await {
+        let error = match in_group(call, &asked, (begun, &mut home), meter, &one).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
@@ -139,7 +141,7 @@ struct Progress {
 async fn in_group<T>(
     call: &Call,
     asked: &Asked<'_>,
-    begun: Instant,
+    (begun, home): (Instant, &mut Option<&'static str>),
     meter: &mut Meter,
     one: &impl AsyncFn(&mut Sent) -> Result<T>,
 ) -> Result<(Sent, T)> {
@@ -241,9 +243,14 @@ async fn in_group<T>(
         // The caller's own limits, once, at the price of where it goes first.
         meter.admit(call).await.map_err(Error::ends_the_call)?;
         let entered = meter.enter(call, &target.deployment).await;
+        let vendor = signatures::vendor(&deployment);
+        let has_moved = *home.get_or_insert(vendor) != vendor;
+        let bare =
+            has_moved.then(|| signatures::without(asked.envelope, call.live.config.server.max_nesting)).flatten();
+        let envelope = bare.as_ref().unwrap_or(asked.envelope);
         let prepared = entered.and_then(|()| {
-            let limited = meter.limited(call, asked.envelope)?;
-            prepare(call, &Asked { envelope: limited.as_ref().unwrap_or(asked.envelope), ..*asked }, &target)
+            let limited = meter.limited(call, envelope)?;
+            prepare(call, &Asked { envelope: limited.as_ref().unwrap_or(envelope), ..*asked }, &target)
         });
         let outcome = match prepared {
             Ok((request, back)) => {
@@ -405,6 +412,9 @@ fn busy(plan: &Plan, why: &str) -> Error {
 fn note(settings: &Settings, deployment: &Deployment, fault: Fault, error: &Error) {
     if !fault.is_the_deployments() || error.is_unsent() {
         return;
+    }
+    if fault == Fault::Unreachable {
+        deployment.pulse.reached(false);
     }
     let now = Instant::now();
     let (calls, fails, of_class) = deployment.pulse.failed(now, fault.class());

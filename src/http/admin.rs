@@ -5,6 +5,7 @@ mod customers;
 mod desk;
 pub mod fields;
 mod keys;
+mod models;
 mod teams;
 pub mod times;
 mod users;
@@ -14,11 +15,14 @@ pub use teams::{apply_team, team_row};
 pub use users::shape::{apply as apply_user, role_of_user, row as user_row};
 
 use actix_web::Route;
-use actix_web::web::post;
+use actix_web::guard::{Any, Delete, Get, Head, Patch, Post};
+use actix_web::web::{self, patch, post};
 
 /// The routes of the management API.
 pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    [keys::ROUTES, users::ROUTES, teams::ROUTES, budgets::ROUTES, customers::ROUTES].into_iter().flatten()
+    [keys::ROUTES, users::ROUTES, teams::ROUTES, budgets::ROUTES, customers::ROUTES, models::ROUTES]
+        .into_iter()
+        .flatten()
 }
 
 /// Registers them.
@@ -39,7 +43,25 @@ pub fn routes(serve: &mut impl FnMut(&str, fn() -> Route)) {
     serve("/key/list", || super::get().to(keys::list));
     serve("/key/aliases", || super::get().to(keys::aliases));
     people(serve);
+    models(serve);
     limits(serve);
+}
+
+fn models(serve: &mut impl FnMut(&str, fn() -> Route)) {
+    serve("/model/new", || post().to(models::new));
+    serve("/model/update", || post().to(models::update));
+    serve("/model/{id}/update", || patch().to(models::patch));
+    serve("/model/delete", || post().to(models::delete));
+    // Under one path each method is another act.
+    serve("/credentials", || web::route().guard(Any(Post()).or(Get()).or(Head())).to(models::credentials_at));
+    serve("/credentials/by_name/{id}", || super::get().to(models::credential));
+    serve("/credentials/{id}", || web::route().guard(Any(Patch()).or(Delete())).to(models::credential_at));
+    serve("/fallback/{id}", || web::route().guard(Any(Get()).or(Head()).or(Delete())).to(models::fallback_at));
+    serve("/router/settings", || super::get().to(models::router_settings));
+    serve("/fallback", || post().to(models::new_fallback));
+    serve("/config/field/update", || post().to(models::update_field));
+    serve("/config/field/info", || super::get().to(models::field_info));
+    serve("/config/field/delete", || post().to(models::delete_field));
 }
 
 fn people(serve: &mut impl FnMut(&str, fn() -> Route)) {

@@ -4,19 +4,14 @@ pub mod state;
 
 use super::reply::{plain, worker};
 use crate::auth::access;
+use crate::checks::{self, Found};
 use crate::database::State;
-use crate::envelope::Envelope;
-use crate::error::{Error, Result};
-use crate::exchange::{self, Ask, Face};
-use crate::gateway::{Live, Worker};
-use crate::route::{Deployment, Target};
+use crate::error::Result;
+use crate::route::Deployment;
 use crate::store::Engine;
-use crate::upstream::{self, Request};
 use actix_web::{HttpRequest, HttpResponse};
-use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::time::Instant;
 
 /// `GET /health/liveliness`: the process answers. Asked often, so it leaves no line in the log.
@@ -69,7 +64,11 @@ async fn check_all(request: &HttpRequest) -> Result<HttpResponse> {
     let chosen =
         live.routes.deployments.iter().filter(|d| wanted.as_ref().is_none_or(|(_, w)| *w == d.name || *w == d.id));
     let chosen = chosen.filter(|d| access::may_use(&live, &caller, &d.name));
-    let checks = chosen.cloned().map(|deployment| check_one(worker, &live, deployment));
+    let live = &live;
+    let checks = chosen.cloned().map(|deployment| async move {
+        let found = checks::check(&worker.gateway, &worker.upstream, live, &deployment).await;
+        (found.error.is_none(), shown(&deployment, &found))
+    });
     let results: Vec<(bool, Value)> =
         futures_util::stream::iter(checks).buffered(live.config.health.concurrency).collect().await;
     let (healthy, unhealthy): (Vec<_>, Vec<_>) = results.into_iter().partition(|(healthy, _)| *healthy);
@@ -82,64 +81,17 @@ async fn check_all(request: &HttpRequest) -> Result<HttpResponse> {
     })))
 }
 
-async fn check_one(worker: &Worker, live: &Live, deployment: Arc<Deployment>) -> (bool, Value) {
-    let started = Instant::now();
-    let limit = live.config.health.timeout;
-    let outcome = tokio::time::timeout(limit, ask(worker, live, &deployment))
-        .await
-        .unwrap_or_else(|_| Err(Error::new(crate::error::Kind::Timeout, format!("no answer within {limit:?}"))));
+fn shown(deployment: &Deployment, found: &Found) -> Value {
     let mut shown = json!({
         "model": format!("{}/{}", deployment.provider.name, deployment.model),
         "model_name": deployment.name,
         "model_id": deployment.id,
         "api_base": deployment.api_base,
-        "response_time_ms": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        "response_time_ms": u64::try_from(found.took.as_millis()).unwrap_or(u64::MAX),
     });
-    if let Err(error) = &outcome {
+    if let Some(error) = &found.error {
         shown["error"] = error.to_string().into();
         shown["status_code"] = error.status().as_u16().into();
     }
-    (outcome.is_ok(), shown)
-}
-
-/// The smallest call there is.
-async fn ask(worker: &Worker, live: &Live, deployment: &Arc<Deployment>) -> Result<()> {
-    if let Some(why) = &deployment.unserved {
-        return Err(why.clone());
-    }
-    let model =
-        match deployment.info.get("model_info").and_then(|i| i.get("health_check_model")).and_then(Value::as_str) {
-            Some(named) => named
-                .strip_prefix(deployment.provider.name)
-                .and_then(|m| m.strip_prefix('/'))
-                .unwrap_or(named)
-                .to_owned(),
-            None if deployment.model.contains('*') => {
-                return Err(Error::invalid("a wildcard names no model to call; set health_check_model in its info"));
-            }
-            None => deployment.model.clone(),
-        };
-    let tokens = deployment
-        .info
-        .get("model_info")
-        .and_then(|i| i.get("health_check_max_tokens"))
-        .and_then(Value::as_u64)
-        .unwrap_or(5);
-    let body =
-        json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": tokens}).to_string();
-    let envelope = Envelope::parse(Bytes::from(body), 8)?;
-    let target = Target::named(deployment.clone(), model);
-    let ask = Ask {
-        face: Face::Chat,
-        envelope: &envelope,
-        streams: false,
-        model: target.model(),
-        id: crate::meter::new_id(),
-        max_nesting: 8,
-        history: None,
-    };
-    let outbound = exchange::outbound(&ask, &target)?;
-    let response = worker.upstream.send(live.generation, &target, Request::call(outbound.body)).await?;
-    let body = upstream::gather(response, live.config.server.answer_limit, deployment).await?;
-    exchange::whole(&outbound.back, body, &deployment.origin).map(drop)
+    shown
 }

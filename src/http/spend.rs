@@ -166,7 +166,7 @@ fn date(day: i64) -> String {
 }
 
 /// `2026-01-31T13:45:00.123Z`
-fn time(micros: i64) -> String {
+pub fn time(micros: i64) -> String {
     let millis = micros.rem_euclid(DAY) / 1000;
     let (seconds, millis) = (millis / 1000, millis % 1000);
     format!("{}T{:02}:{:02}:{:02}.{millis:03}Z", date(day_of(micros)), seconds / 3600, seconds / 60 % 60, seconds % 60)

@@ -52,7 +52,7 @@ pub enum Out {
     Region,
     /// Its window is too small for the prompt.
     Window,
-    /// The last check found it ill.
+    /// The last check found it ill, or no connection could be made.
     Ill,
     /// It cools down for so long.
     Cooling(Duration, Cause),
@@ -83,7 +83,7 @@ impl Out {
             Out::Tags => "other tags".to_owned(),
             Out::Region => "another region".to_owned(),
             Out::Window => "its context window is too small for the prompt".to_owned(),
-            Out::Ill => "the last health check failed".to_owned(),
+            Out::Ill => "down by the last check".to_owned(),
             Out::Cooling(left, Cause::RateLimit) => format!("rate limited by the upstream, for {left:.1?} more"),
             Out::Cooling(left, Cause::Failures) => format!("cooling down after failures, for {left:.1?} more"),
             Out::Rate(left) => format!("at its limit of a minute, for {left:.1?} more"),
@@ -239,6 +239,9 @@ impl Plan {
         if let Some((left, cause)) = pulse.cooling(question.now) {
             return Some(Out::Cooling(left, cause));
         }
+        if pulse.is_unreachable() {
+            return Some(Out::Ill);
+        }
         if let Some(trust) = settings.trust_health
             && let Some((false, age)) = pulse.health(question.now)
             && age <= trust
@@ -305,4 +308,95 @@ fn mix(mut bits: u64) -> u64 {
     bits ^= bits >> 33;
     bits = bits.wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     bits ^ bits >> 33
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Mode, Sources, load};
+    use crate::route::Routes;
+
+    fn routes(models: &str) -> Routes {
+        let path = tempfile::NamedTempFile::with_suffix(".toml").unwrap();
+        std::fs::write(path.path(), models).unwrap();
+        let sources = Sources { config: Some(path.path().to_owned()), ..Sources::default() };
+        let config = load(&sources, Mode::Offline).unwrap();
+        Routes::new(config.deployments, config.routing)
+    }
+
+    fn of(count: usize, more: &str) -> Routes {
+        let model = |i| {
+            format!(
+                "[[models]]\nname = \"m\"\nmodel = \"openai_like/m\"\nid = \"{i}\"\napi_base = \"http://x/v1\"\n{more}"
+            )
+        };
+        routes(&(0..count).map(model).collect::<String>())
+    }
+
+    fn question<'a>(settings: &'a Settings, tried: &'a [usize], refused: &'a [(usize, Out)]) -> Question<'a> {
+        Question {
+            now: Instant::now(),
+            settings,
+            tried,
+            refused,
+            tags: &[],
+            prompt_tokens: 1,
+            streams: false,
+            region: None,
+            affinity: None,
+        }
+    }
+
+    #[test]
+    fn who_cools_down_is_passed_over_unless_nobody_else_is_there() {
+        let routes = of(3, "");
+        let plan = routes.plan("m").unwrap();
+        let rest = Duration::from_secs(60);
+        let cool = |i: usize, cause| routes.deployments[i].pulse.cool(Instant::now(), rest, cause);
+        cool(0, Cause::Failures);
+        cool(1, Cause::RateLimit);
+        for _ in 0..10 {
+            assert_eq!(plan.next(&question(&routes.settings, &[], &[])).unwrap().deployment.index, 2);
+        }
+        // Of those that are left only the one that fails may be well again; the other one asked for rest.
+        assert_eq!(plan.next(&question(&routes.settings, &[2], &[])).unwrap().deployment.index, 0);
+        cool(0, Cause::RateLimit);
+        cool(2, Cause::RateLimit);
+        assert!(matches!(plan.next(&question(&routes.settings, &[], &[])), Err(Nobody::Rates(_))));
+        assert_eq!(plan.next(&question(&routes.settings, &[0, 1, 2], &[])).unwrap_err(), Nobody::Tried);
+    }
+
+    #[test]
+    fn those_who_belong_together_stay_while_others_come_and_go() {
+        let routes = of(5, "");
+        let plan = routes.plan("m").unwrap();
+        let at = |key: u64, tried: &[usize]| {
+            let asked = Question { affinity: Some(key), ..question(&routes.settings, tried, &[]) };
+            plan.next(&asked).unwrap().deployment.index
+        };
+        let homes: Vec<usize> = (0..100).map(|key| at(key, &[])).collect();
+        assert!((0..5).all(|i| homes.contains(&i)));
+        for (key, home) in homes.iter().enumerate() {
+            let gone = (home + 1) % 5;
+            assert_eq!(at(key as u64, &[gone]), *home);
+        }
+    }
+
+    /// The best of many rounds, so that a busy machine does not count.
+    #[test]
+    fn a_choice_among_eight_takes_little_time() {
+        let routes = of(8, "weight = 1\n");
+        let mut best = Duration::MAX;
+        for _ in 0..50 {
+            let begun = Instant::now();
+            for _ in 0..200 {
+                let plan = routes.plan("m").unwrap();
+                std::hint::black_box(plan.next(&question(&routes.settings, &[], &[])).unwrap());
+            }
+            best = best.min(begun.elapsed() / 200);
+        }
+        eprintln!("a choice among 8 deployments: {best:?}");
+        let most = if cfg!(debug_assertions) { Duration::from_micros(60) } else { Duration::from_micros(2) };
+        assert!(best <= most, "{best:?}");
+    }
 }

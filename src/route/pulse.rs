@@ -4,7 +4,7 @@
 //! was failing a second ago still is.
 
 use super::window::Window;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -70,6 +70,8 @@ pub struct Pulse {
     first: Average,
     /// What the last background check found: 0 nothing yet, 1 well, 2 not well; and when.
     health: AtomicU64,
+    /// No connection could be made the last time.
+    unreachable: AtomicBool,
     /// For limits that nothing may be above.
     windows: Mutex<Windows>,
 }
@@ -116,6 +118,7 @@ impl Default for Pulse {
             whole: Average::default(),
             first: Average::default(),
             health: AtomicU64::new(0),
+            unreachable: AtomicBool::new(false),
             windows: Mutex::default(),
         }
     }
@@ -168,6 +171,9 @@ impl Pulse {
     pub fn warm_up(&self) {
         if self.cooling.load(Ordering::Relaxed) != 0 {
             self.cooling.store(0, Ordering::Relaxed);
+        }
+        if self.is_unreachable() {
+            self.reached(true);
         }
     }
 
@@ -224,6 +230,15 @@ impl Pulse {
 
     pub fn checked(&self, now: Instant, well: bool) {
         self.health.store(self.ms(now) << 1 | u64::from(well), Ordering::Relaxed);
+    }
+
+    /// Whether a connection could be made.
+    pub fn reached(&self, well: bool) {
+        self.unreachable.store(!well, Ordering::Relaxed);
+    }
+
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Relaxed)
     }
 
     /// The exact counts of the last minute, for limits. Taken by calls of limited deployments alone, and never for long.

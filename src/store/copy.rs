@@ -1,5 +1,6 @@
 //! One store into another: `gateway store copy`.
 
+use super::configured::Configured;
 use super::db::Db;
 use super::kept::Kept;
 use super::keys::{Grace, Key};
@@ -52,6 +53,7 @@ impl Store {
         }
         let copied = vec![
             self.copy_table::<Budget>(to, |_| ()).await?,
+            self.copy_table::<Configured>(to, |_| ()).await?,
             self.copy_table::<Organization>(to, |_| ()).await?,
             self.copy_table::<User>(to, |_| ()).await?,
             self.copy_table::<Team>(to, |_| ()).await?,

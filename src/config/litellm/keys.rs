@@ -33,12 +33,12 @@ const CACHING: &str = "response caching is not served yet";
 const CALLBACKS: &str = "callbacks and exporters are not served yet";
 const REDIS: &str = "keys are remembered by each gateway itself";
 const REDIS_URL: &str = "the address is not put together from its parts: write `redis_url`";
-const STORE: &str = "models in the database are not served yet; its pool is set by `connection_limit` and `pool_timeout` in database_url";
+const STORE: &str =
+    "the pool is set by `connection_limit` and `pool_timeout` in database_url; models can always be stored";
 const LEDGER: &str = "the ledger keeps failures always";
 const CRON: &str =
     "what is too old is taken away at an interval, in small steps: set maximum_spend_logs_retention_interval";
 const USERS: &str = "settings of callbacks by team, and users named by a header, are not served yet";
-const HEALTH: &str = "background health checks are not served yet: GET /health calls every deployment";
 const ALERTS: &str = "alerts are not served yet";
 const TAGS: &str = "routing by tags is not served yet";
 const MCP_OWN: &str = "callers bring no credentials of their own, unless `extra_headers` of a server names the header";
@@ -57,7 +57,6 @@ const PYTHON: &str = "it names Python code, which this gateway does not run";
 const AZURE: &str = "Azure OpenAI is not served yet";
 const AWS: &str = "AWS Bedrock and SageMaker are not served yet";
 const VERTEX: &str = "Google Vertex AI is not served yet";
-const CREDENTIALS: &str = "shared credentials are not served yet: give `api_key` and `api_base` in each entry";
 const GUARDRAILS: &str = "guardrails are not served yet";
 const SHOWN: &str = "shown in the model's facts, but without effect yet";
 const MEMBER: &str = "it belongs to a request, not to a deployment; it is not sent upstream";
@@ -72,7 +71,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (TOP, "include", Carried),
     (TOP, "mcp_servers", Carried),
     (TOP, "mcp_tools", Refused("tools of Python code are not run here; give them a server of their own")),
-    (TOP, "credential_list", NotYet(CREDENTIALS)),
+    (TOP, "credential_list", Carried),
     (TOP, "guardrails", NotYet(GUARDRAILS)),
     (TOP, "prompts", NotYet("stored prompts are not served yet")),
     (TOP, "search_tools", NotYet("search tools are not served yet")),
@@ -97,7 +96,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (PARAMS, "extra_headers", Carried),
     (PARAMS, "extra_body", Carried),
     (PARAMS, "rust", NoNeed("this gateway is written in Rust already")),
-    (PARAMS, "litellm_credential_name", NotYet(CREDENTIALS)),
+    (PARAMS, "litellm_credential_name", Carried),
     (PARAMS, "api_version", NotYet(AZURE)),
     (PARAMS, "azure_*", NotYet(AZURE)),
     (PARAMS, "tenant_id", NotYet(AZURE)),
@@ -155,9 +154,9 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (INFO, "*_token_cost_above_*", Carried),
     (INFO, "access_groups", Carried),
     (INFO, "health_check_model", Carried),
-    (INFO, "health_check_timeout", NotYet(SHOWN)),
+    (INFO, "health_check_timeout", Carried),
     (INFO, "health_check_max_tokens", Carried),
-    (INFO, "disable_background_health_check", NoNeed("there are no background health checks yet")),
+    (INFO, "disable_background_health_check", Carried),
     (INFO, "supported_environments", NotYet(SHOWN)),
     (INFO, "team_id", NotYet(SHOWN)),
     (ROUTER, "timeout", Carried),
@@ -184,7 +183,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (ROUTER, "tag_filtering_match_any", Carried),
     (ROUTER, "provider_budget_config", Carried),
     (ROUTER, "default_max_parallel_requests", Carried),
-    (ROUTER, "default_litellm_params", NotYet("defaults for all models are not served yet: give them in each entry")),
+    (ROUTER, "default_litellm_params", Carried),
     (ROUTER, "default_priority", Carried),
     (ROUTER, "polling_interval", NoNeed("who waits in the queue is called, and does not poll")),
     (ROUTER, "cache_responses", NotYet(CACHING)),
@@ -193,9 +192,9 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (ROUTER, "client_ttl", NoNeed("connections upstream are kept by the gateway itself")),
     (ROUTER, "debug_level", NoNeed("one log level for all: `[log]`")),
     (ROUTER, "set_verbose", NoNeed("one log level for all: `[log]`")),
-    (ROUTER, "enable_health_check_routing", NotYet(HEALTH)),
-    (ROUTER, "health_check_staleness_threshold", NotYet(HEALTH)),
-    (ROUTER, "health_check_ignore_transient_errors", NotYet(HEALTH)),
+    (ROUTER, "enable_health_check_routing", Carried),
+    (ROUTER, "health_check_staleness_threshold", NoNeed("a check counts for three of its intervals")),
+    (ROUTER, "health_check_ignore_transient_errors", NotYet("each failed check counts")),
     (ROUTER, "redis_host", NotYet(REDIS_URL)),
     (ROUTER, "redis_port", NotYet(REDIS_URL)),
     (ROUTER, "redis_password", NotYet(REDIS_URL)),
@@ -292,7 +291,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "budget_duration", Carried),
     (GENERAL, "database_connection_pool_limit", NotYet(STORE)),
     (GENERAL, "database_connection_timeout", NotYet(STORE)),
-    (GENERAL, "store_model_in_db", NotYet(STORE)),
+    (GENERAL, "store_model_in_db", NoNeed("models can always be stored")),
     (GENERAL, "supported_db_objects", NotYet(STORE)),
     (GENERAL, "allow_requests_on_db_unavailable", Carried),
     (GENERAL, "disable_prisma_schema_update", NoNeed("there is no Prisma")),
@@ -313,8 +312,8 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "max_parallel_requests", Carried),
     (GENERAL, "global_max_parallel_requests", Carried),
     (GENERAL, "token_rate_limit_type", Carried),
-    (GENERAL, "background_health_checks", NotYet(HEALTH)),
-    (GENERAL, "health_check_interval", NotYet(HEALTH)),
+    (GENERAL, "background_health_checks", Carried),
+    (GENERAL, "health_check_interval", Carried),
     (GENERAL, "health_check_concurrency", Carried),
     (GENERAL, "health_check_details", NotYet("GET /health always gives the details")),
     (GENERAL, "alerting", NotYet(ALERTS)),

@@ -27,6 +27,45 @@ pub fn read(list: Option<&Value>, routing: &mut Routing, report: &mut Report) ->
     models.collect()
 }
 
+/// The list with what `router_settings.default_litellm_params` and `credential_list` add to its entries; `None` where
+/// neither is there.
+pub fn with_defaults(tree: &Map<String, Value>, report: &mut Report) -> Option<Value> {
+    let router = tree.get(keys::ROUTER).and_then(Value::as_object);
+    let defaults = router.and_then(|router| router.get("default_litellm_params")).filter(|value| !value.is_null());
+    let defaults = report.map("router_settings.default_litellm_params", defaults);
+    let mut credentials = std::collections::BTreeMap::new();
+    for (place, one) in report.list("credential_list", tree.get("credential_list")).iter().enumerate() {
+        let at = format!("credential_list[{place}]");
+        let Some(one) = report.map(&at, Some(one)) else { continue };
+        let name = report.text(&format!("{at}.credential_name"), one.get("credential_name"));
+        let values = report.map(&format!("{at}.credential_values"), one.get("credential_values"));
+        if let (Some(name), Some(values)) = (name, values) {
+            credentials.insert(name, values.clone());
+        }
+    }
+    let list = tree.get("model_list").and_then(Value::as_array)?;
+    let names_one =
+        |entry: &Value| entry.get("litellm_params").is_some_and(|p| p.get("litellm_credential_name").is_some());
+    if defaults.is_none() && !list.iter().any(names_one) {
+        return None;
+    }
+    let mut list = list.clone();
+    for (place, entry) in list.iter_mut().enumerate() {
+        let Some(entry) = entry.as_object_mut() else { continue };
+        if !super::give_credentials(entry, &credentials) {
+            report.errors.push(format!(
+                "model_list[{place}].litellm_params.litellm_credential_name: no entry of credential_list has this name"
+            ));
+        }
+        if let (Some(defaults), Some(Value::Object(params))) = (defaults, entry.get_mut("litellm_params")) {
+            for (name, value) in defaults {
+                params.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+    }
+    Some(Value::Array(list))
+}
+
 fn model(index: usize, entry: &Value, report: &mut Report) -> Option<Model> {
     let at = format!("model_list[{index}]");
     let Some(entry) = entry.as_object() else {

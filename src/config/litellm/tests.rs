@@ -275,7 +275,6 @@ fn the_homelab_is_told_what_was_left_behind() {
     let all = fixture("homelab");
     let seen = notes(&all);
     for expected in [
-        "credential_list: shared credentials are not served yet: give `api_key` and `api_base` in each entry",
         "model_list[].litellm_params.temprature (1 model): unknown; did you mean `temperature`? Sent upstream as it stands",
         "model_list[].litellm_params.max_paralel_requests (1 model): unknown; did you mean `max_parallel_requests`? Sent upstream as it stands",
         "litellm_settings.num_retires: unknown key; did you mean `num_retries`?",

@@ -1,12 +1,22 @@
-//! How the deployments do, by what is known without calling them: `/health/latest`.
+//! How the deployments do, by what is known without calling them (`/health/latest`, `/health/history`), and whether
+//! services and deployments answer that are asked for (`/health/services`, `/health/test_connection`).
 
-use crate::auth::access;
-use crate::error::Result;
+use crate::auth::{Caller, access};
+use crate::checks;
+use crate::database::State;
+use crate::error::{Error, Kind, Result};
+use crate::http::body;
+use crate::http::models::query;
 use crate::http::reply::{plain, worker};
 use crate::route::{Cause, Deployment};
+use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use std::time::Instant;
+
+/// Checks that one answer has at most.
+const MOST: usize = 1000;
 
 /// `GET /health/latest`: the last check of each deployment, its cooldown, what is under way and who waits.
 pub async fn latest(request: HttpRequest) -> HttpResponse {
@@ -25,6 +35,111 @@ async fn told(request: &HttpRequest) -> Result<Value> {
     let groups = live.routes.groups().filter(|group| access::may_use(&live, &caller, &group.name));
     let queued: Map<String, Value> = groups.map(|group| (group.name.clone(), json!(group.queue.len()))).collect();
     Ok(json!({"total_models": checks.len(), "latest_health_checks": checks, "queued": queued}))
+}
+
+/// `GET /health/history`: the latest checks, the newest first (`model`, `limit`).
+pub async fn history(request: HttpRequest) -> HttpResponse {
+    let started = Instant::now();
+    let result = past(&request).await;
+    plain(&request, started, result.map(|told| HttpResponse::Ok().json(told)))
+}
+
+async fn past(request: &HttpRequest) -> Result<Value> {
+    let gateway = &worker(request)?.gateway;
+    let live = gateway.live();
+    let caller = crate::auth::caller(gateway, &live, request).await?;
+    let wanted = query(request, "model").filter(|model| !model.is_empty());
+    let limit = query(request, "limit").and_then(|limit| limit.parse().ok()).unwrap_or(100).clamp(1, MOST);
+    let mine = live.routes.deployments.iter().filter(|d| access::may_use(&live, &caller, &d.name));
+    let mine = mine.filter(|d| wanted.as_ref().is_none_or(|w| *w == d.name || *w == d.id));
+    let mut all: Vec<(i64, Value)> = Vec::new();
+    for deployment in mine {
+        for found in gateway.checks.of(&deployment.id) {
+            let shown = json!({
+                "model_name": deployment.name,
+                "model_id": deployment.id,
+                "status": if found.error.is_none() { "healthy" } else { "unhealthy" },
+                "response_time_ms": found.took.as_millis() as u64,
+                "error_message": found.error.as_ref().map(Error::to_string),
+                "checked_at": crate::http::spend::time(found.at),
+            });
+            all.push((found.at, shown));
+        }
+    }
+    all.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
+    let total = all.len();
+    let shown: Vec<Value> = all.into_iter().take(limit).map(|(_, shown)| shown).collect();
+    Ok(json!({"health_checks": shown, "total_records": total, "limit": limit, "offset": 0}))
+}
+
+/// # Errors
+/// 403 for everybody but administrators.
+async fn administrator(request: &HttpRequest) -> Result<()> {
+    let gateway = &worker(request)?.gateway;
+    let caller = crate::auth::caller(gateway, &gateway.live(), request).await?;
+    let role = caller.user().and_then(|user| user.role.as_deref());
+    match (&caller, role) {
+        (Caller::Master | Caller::Anonymous, _) | (_, Some("proxy_admin")) => Ok(()),
+        _ => Err(Error::new(Kind::Forbidden, "Only proxy admins may do this.").with_type("auth_error")),
+    }
+}
+
+/// `GET /health/services?service=database`.
+pub async fn services(request: HttpRequest) -> HttpResponse {
+    let started = Instant::now();
+    let result = async {
+        administrator(&request).await?;
+        let gateway = &worker(&request)?.gateway;
+        match query(&request, "service").as_deref() {
+            Some("database" | "db") => {
+                let up = gateway.database.state() == State::Up;
+                let name = gateway.store.engine().name();
+                Ok(HttpResponse::Ok().json(json!({
+                    "status": if up { "success" } else { "error" },
+                    "message": if up { format!("{name} answers") } else { format!("{name} does not answer: {}", gateway.database.why()) },
+                })))
+            }
+            other => Err(Error::invalid(format!(
+                "The service '{}' is not known here; 'database' is.",
+                crate::envelope::shorten(other.unwrap_or_default())
+            ))
+            .at_param("service")),
+        }
+    };
+    let result = result.await;
+    plain(&request, started, result)
+}
+
+/// `POST /health/test_connection`: calls a deployment that is not configured.
+pub async fn test_connection(request: HttpRequest, payload: Payload) -> HttpResponse {
+    let started = Instant::now();
+    let result = async {
+        administrator(&request).await?;
+        let worker = worker(&request)?;
+        let live = worker.gateway.live();
+        let bytes = body::read(&request, payload, live.config.server.body_limit, &worker.clock).await?;
+        let wrong = || Error::invalid("'litellm_params' must be an object with 'model'.").at_param("litellm_params");
+        crate::wire::json::object(&bytes, live.config.server.max_nesting, |_| ()).map_err(|_| wrong())?;
+        let asked: Map<String, Value> = serde_json::from_slice(&bytes).map_err(|_| wrong())?;
+        let params = asked.get("litellm_params").and_then(Value::as_object).ok_or_else(wrong)?;
+        let entry =
+            json!({"model_name": "test-connection", "litellm_params": params, "model_info": asked.get("model_info")});
+        let mut entry = entry.as_object().cloned().unwrap_or_default();
+        crate::config::litellm::give_credentials(&mut entry, &worker.gateway.sources().stored.credentials);
+        let model =
+            crate::config::litellm::model(&entry).map_err(|why| Error::invalid(why).at_param("litellm_params"))?;
+        let deployment =
+            worker.gateway.try_model(&model).map_err(|why| Error::invalid(why).at_param("litellm_params"))?;
+        // Its requests are not those of any configured one.
+        let upstream = crate::upstream::Upstream::new(worker.gateway.tls.clone());
+        let found = checks::try_once(&upstream, &live, &Arc::new(deployment)).await;
+        Ok(HttpResponse::Ok().json(match found.error {
+            None => json!({"status": "success", "result": {"response_time_ms": found.took.as_millis() as u64}}),
+            Some(error) => json!({"status": "error", "result": {"error": error.to_string(), "status_code": error.status().as_u16()}}),
+        }))
+    };
+    let result = result.await;
+    plain(&request, started, result)
 }
 
 /// What is known of a deployment.

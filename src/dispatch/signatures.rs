@@ -1,0 +1,90 @@
+//! What a vendor has signed is good for itself alone: thoughts with their signatures, and reasoning that is encrypted.
+//! Where a call moves to another vendor they are left out of what was said before.
+
+use crate::envelope::Envelope;
+use crate::route::Deployment;
+use memchr::memmem;
+use serde_json::{Map, Value};
+
+/// Words that stand in every request that holds something signed.
+const WORDS: [&[u8]; 5] =
+    [b"\"signature\"", b"redacted_thinking", b"reasoning_details", b"thought_signature", b"encrypted_content"];
+
+/// Who signs what this deployment says.
+pub fn vendor(deployment: &Deployment) -> &'static str {
+    // Both are served by several providers, which take each other's signatures.
+    ["claude", "gemini"]
+        .into_iter()
+        .find(|family| deployment.model.contains(family))
+        .unwrap_or(deployment.provider.name)
+}
+
+/// The request without them; `None` where it has none.
+pub fn without(envelope: &Envelope, max_nesting: usize) -> Option<Envelope> {
+    if WORDS.iter().all(|word| memmem::find(envelope.bytes(), word).is_none()) {
+        return None;
+    }
+    let mut changed = Map::new();
+    for name in ["messages", "input"] {
+        let Some(member) = envelope.get(name) else { continue };
+        // It was checked, and its depth bounded, when it arrived.
+        let Ok(Value::Array(list)) = serde_json::from_slice(envelope.text(&member.value)) else { continue };
+        let said = list.into_iter().filter(|item| !is_signed(item)).map(stripped);
+        changed.insert(name.to_owned(), said.collect());
+    }
+    Envelope::parse(envelope.with(&changed), max_nesting).ok()
+}
+
+fn is_signed(item: &Value) -> bool {
+    match item["type"].as_str() {
+        Some("thinking" | "redacted_thinking") => true,
+        Some("reasoning") => item.get("encrypted_content").is_some(),
+        _ => false,
+    }
+}
+
+/// A message without what is signed in it.
+fn stripped(mut message: Value) -> Value {
+    let Value::Object(members) = &mut message else { return message };
+    members.remove("thinking_blocks");
+    members.remove("reasoning_details");
+    if let Some(Value::Array(parts)) = members.get_mut("content") {
+        parts.retain(|part| !is_signed(part));
+    }
+    for call in members.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
+        if let Some(Value::Object(fields)) = call.get_mut("provider_specific_fields") {
+            fields.remove("thought_signature");
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use serde_json::json;
+
+    fn after(request: &Value) -> Option<Value> {
+        let envelope = Envelope::parse(Bytes::from(request.to_string()), 64).unwrap();
+        without(&envelope, 64).map(|envelope| serde_json::from_slice(envelope.bytes()).unwrap())
+    }
+
+    #[test]
+    fn what_is_signed_goes_and_what_was_said_stays() {
+        let request = json!({"model": "m", "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [
+                {"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "yes"}]},
+            {"role": "assistant", "content": "no", "thinking_blocks": [{"type": "thinking", "signature": "s"}],
+                "reasoning_content": "hm"}],
+            "input": [{"type": "reasoning", "encrypted_content": "x"}, {"type": "message", "role": "user"}]});
+        let expected = json!({"model": "m", "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [{"type": "text", "text": "yes"}]},
+            {"role": "assistant", "content": "no", "reasoning_content": "hm"}],
+            "input": [{"type": "message", "role": "user"}]});
+        assert_eq!(after(&request), Some(expected));
+        assert_eq!(after(&json!({"messages": [{"role": "user", "content": "hi"}]})), None);
+    }
+}
