@@ -143,7 +143,7 @@ fn release(args: Release) -> Result<String, String> {
 /// Everything that was sealed is sealed anew; what cannot be opened is named, and stays.
 fn reseal(args: Migrate) -> Result<String, String> {
     let config = load(&of_machine(args.files, args.state_dir), Mode::Live)?;
-    may_write(&config)?;
+    super::place::may_write(&config)?;
     on_runtime(async {
         let store = database::open(&config, tokio::runtime::Handle::current())?;
         let rows = store.configured().await.map_err(|e| e.to_string())?;
