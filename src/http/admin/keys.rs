@@ -316,7 +316,8 @@ async fn set_blocked(desk: &Desk, body: &Body, blocked: bool) -> Result<Value> {
         None => false,
     };
     // What somebody else has blocked is not for its user to unblock.
-    if !desk.is_admin() && !(of_team && desk.may_change(&key, route).await.is_ok()) {
+    let may = desk.is_admin() || (of_team && desk.may_change(&key, route).await.is_ok());
+    if !may {
         return Err(desk.refused("Only proxy admins, and admins of the key's team, may do this."));
     }
     let by = desk.by();
