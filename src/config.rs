@@ -103,6 +103,8 @@ pub struct Server {
     pub keep_alive: Duration,
     /// Lower case.
     pub key_header: Option<String>,
+    /// Lower case.
+    pub user_header: Option<String>,
     pub cors_origins: Vec<String>,
     /// Empty, or `/prefix` without a slash at its end.
     pub root_path: String,
@@ -478,6 +480,11 @@ fn server(
     if !(1..=256).contains(&workers) {
         errors.push(format!("server.workers: {workers} is outside 1..256"));
     }
+    if let Some(header) = &written.user_header
+        && actix_web::http::header::HeaderName::from_bytes(header.as_bytes()).is_err()
+    {
+        errors.push("server.user_header: not a header name".to_owned());
+    }
     if let Some(header) = &written.key_header
         && actix_web::http::header::HeaderName::from_bytes(header.as_bytes()).is_err()
     {
@@ -507,6 +514,7 @@ fn server(
             .filter(|d| !d.is_zero()),
         keep_alive: written.keep_alive.map(|d| d.0).filter(|d| !d.is_zero()).unwrap_or(Duration::from_secs(15)),
         key_header: written.key_header.as_ref().map(|h| h.to_ascii_lowercase()),
+        user_header: written.user_header.as_ref().map(|h| h.to_ascii_lowercase()),
         // LiteLLM admits any origin; callers without a key must not be reachable from any web page.
         cors_origins: written
             .cors_origins

@@ -212,7 +212,7 @@ fn ruled() -> Gateway {
     let up = Upstream::new(Reply::whole());
     Setup::yaml(&format!(
         "model_list:\n- model_name: small\n  litellm_params: {{model: openai/small-up, api_base: {}, api_key: os.environ/UPSTREAM_KEY}}\n\
-         general_settings: {{master_key: {MASTER_KEY}}}\n\
+         general_settings: {{master_key: {MASTER_KEY}, user_header_name: X-OpenWebUI-User-Id}}\n\
          litellm_settings:\n\
          \x20 default_key_generate_params: {{models: [small], duration: 30d, metadata: {{from: defaults}}}}\n\
          \x20 upperbound_key_generate_params: {{max_budget: 100, duration: 90d, tpm_limit: 1000}}\n\
@@ -256,6 +256,15 @@ fn new_keys_and_users_follow_the_rules_of_the_operator() {
         (&ann["user_role"], &ann["models"], &ann["max_budget"], &ann["budget_duration"]),
         (&json!("internal_user"), &json!(["small"]), &json!(7.0), &json!("1mo"))
     );
+    // An end user is named by the header of the file, and may be blocked by that name.
+    send(&gateway, "/customer/block", &json!({"user_ids": ["guest"]}));
+    let ask = |who: &str| {
+        let bearer = format!("Bearer {MASTER_KEY}");
+        let headers = [("Authorization", bearer.as_str()), ("x-openwebui-user-id", who)];
+        gateway.call("POST", "/v1/chat/completions", &headers, crate::chat::HELLO.as_bytes())
+    };
+    ask("guest").error(403);
+    ask("ann").ok();
     let root = send(&gateway, "/user/new", &json!({"user_id": "root", "user_role": "proxy_admin"}));
     assert_eq!(root["max_budget"], Value::Null);
     let error = post(&gateway, text(&ann["key"]), "/key/generate", &json!({"key_alias": "mine"})).error(403);

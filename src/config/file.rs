@@ -119,6 +119,9 @@ pub struct Server {
     /// One more request header that may hold the key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_header: Option<String>,
+    /// A request header that names the end user, before all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_header: Option<String>,
     /// Web origins that may call from a browser; `["*"]` is any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cors_origins: Option<Vec<String>>,

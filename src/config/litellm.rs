@@ -204,6 +204,18 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
         file.database_url = Some(Written(url));
     }
     file.server.key_header = report.text(&path("litellm_key_header_name"), settings.get("litellm_key_header_name"));
+    file.server.user_header = report.text(&path("user_header_name"), settings.get("user_header_name"));
+    let mappings = path("user_header_mappings");
+    for (place, mapping) in report.list(&mappings, settings.get("user_header_mappings")).iter().enumerate() {
+        let at = format!("{mappings}[{place}]");
+        let Some(mapping) = report.map(&at, Some(mapping)) else { continue };
+        let header = report.text(&format!("{at}.header_name"), mapping.get("header_name"));
+        let role = report.text(&format!("{at}.litellm_user_role"), mapping.get("litellm_user_role"));
+        match (role.as_deref(), &file.server.user_header) {
+            (Some("customer"), None) => file.server.user_header = header,
+            _ => report.note(at, "one header names the end user; whoever shows a key is known by the key"),
+        }
+    }
     file.server.body_limit = report.mebibytes(&path("max_request_size_mb"), settings.get("max_request_size_mb"));
     file.server.answer_limit = report.mebibytes(&path("max_response_size_mb"), settings.get("max_response_size_mb"));
     file.store.allow_requests_on_db_unavailable = report

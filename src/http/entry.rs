@@ -41,13 +41,20 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         ),
         trace_id: said.one(&["x-litellm-trace-id"], &["litellm_trace_id"], &["trace_id"]),
         agent_id: said.one(&["x-litellm-agent-id"], &[], &["agent_id"]),
-        end_user: said.one(&["x-litellm-customer-id", "x-litellm-end-user-id"], &["user"], &["user_id"]),
+        end_user: user_header(request)
+            .or_else(|| said.one(&["x-litellm-customer-id", "x-litellm-end-user-id"], &["user"], &["user_id"])),
         tags: said.tags(),
         ip: super::address::of(request).map(|ip| ip.to_string()),
         user_agent: said.one(&["user-agent"], &[], &[]),
         metadata: said.told(),
         ..LedgerRow::default()
     }
+}
+
+/// The end user by the header that the operator names.
+fn user_header(request: &HttpRequest) -> Option<String> {
+    let live = super::reply::worker(request).ok()?.gateway.live();
+    short(request.headers().get(live.config.server.user_header.as_deref()?)?.to_str().ok()?)
 }
 
 /// In the metadata of a row: the caller wants neither prompt nor answer to be kept.

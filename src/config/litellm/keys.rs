@@ -38,7 +38,7 @@ const STORE: &str =
 const LEDGER: &str = "the ledger keeps failures always";
 const CRON: &str =
     "what is too old is taken away at an interval, in small steps: set maximum_spend_logs_retention_interval";
-const USERS: &str = "settings of callbacks by team, and users named by a header, are not served yet";
+const USERS: &str = "settings of callbacks by team are not served yet";
 const ALERTS: &str = "alerts are not served yet";
 const TAGS: &str = "routing by tags is not served yet";
 const MCP_OWN: &str = "callers bring no credentials of their own, unless `extra_headers` of a server names the header";
@@ -326,8 +326,8 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (GENERAL, "reject_clientside_metadata_tags", NotYet(TAGS)),
     (GENERAL, "forward_client_headers_to_llm_api", NotYet(FORWARD)),
     (GENERAL, "forward_openai_org_id", NotYet(FORWARD)),
-    (GENERAL, "user_header_name", NotYet(USERS)),
-    (GENERAL, "user_header_mappings", NotYet(USERS)),
+    (GENERAL, "user_header_name", Carried),
+    (GENERAL, "user_header_mappings", Carried),
     (GENERAL, "allowed_ips", NotYet(ADDRESSES)),
     (GENERAL, "allowed_routes", NotYet(ADDRESSES)),
     (GENERAL, "public_routes", NotYet(ADDRESSES)),
