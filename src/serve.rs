@@ -1,6 +1,7 @@
 //! The daemon: sockets, workers, signals, and an end that loses nothing.
 
 mod door;
+mod threads;
 
 use crate::checks;
 use crate::clock::Clock;

@@ -5,13 +5,16 @@
 //! stop. Connections that come meanwhile wait in the listen queue, which belongs to the socket and not to this
 //! process: the next one finds them there.
 
+use super::threads;
 use crate::gateway::Gateway;
 use actix_web::dev::ServerHandle;
 use std::time::Duration;
 
-/// Time for what was accepted to reach its worker and to be read. The accepting thread gives no sign of having
-/// stopped; it needs microseconds, and a hundred milliseconds of a busy machine.
+/// Time for the first call of a connection to come; and for what was accepted to reach its worker, where the threads
+/// cannot be seen. It takes microseconds, and a hundred milliseconds of a busy machine.
 const SETTLE: Duration = Duration::from_millis(100);
+/// The longest that the threads are waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How soon the end of the last connection is noticed in a stop.
 const LOOK: Duration = Duration::from_millis(10);
@@ -25,18 +28,30 @@ pub fn look_every(limit: Option<Duration>) -> Duration {
 /// Stops accepting. True when nobody had come in; else accepting goes on, and nobody has noticed.
 pub async fn close(gateway: &Gateway, server: &ServerHandle) -> bool {
     let before = gateway.visitors.seen();
-    server.pause().await;
-    tokio::time::sleep(SETTLE).await;
-    if gateway.visitors.seen() == before && gateway.visitors.quiet().is_some() {
+    let is_settled = settle(server).await;
+    if is_settled && gateway.visitors.seen() == before && gateway.visitors.quiet().is_some() {
         return true;
     }
     server.resume().await;
     false
 }
 
+/// Stops accepting; whether all that was accepted has arrived.
+async fn settle(server: &ServerHandle) -> bool {
+    server.pause().await;
+    match threads::settled(PATIENCE).await {
+        Some(is_settled) => is_settled,
+        None => {
+            tokio::time::sleep(SETTLE).await;
+            true
+        }
+    }
+}
+
 /// Stops accepting, has the workers finish what they have, and returns when nobody is connected any more.
 pub async fn leave(gateway: &Gateway, server: &ServerHandle) {
-    server.pause().await;
+    settle(server).await;
+    // Who was accepted last has yet to ask: a connection without a call is closed by the stop.
     tokio::time::sleep(SETTLE).await;
     // It looks once a second whether its connections have ended, while callers already wait for the next process.
     actix_web::rt::spawn(server.stop(true));
