@@ -187,9 +187,14 @@ impl Load {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more calls were answered whole, which is to say that calls are served.
+    /// Waits until calls are served.
     pub fn goes_on(&self, gateway: &Gateway) {
-        let (end, wanted) = (Instant::now() + PATIENCE, self.whole() + 20);
+        self.wait_whole(gateway, 20);
+    }
+
+    /// Waits until so many more calls were answered whole.
+    pub fn wait_whole(&self, gateway: &Gateway, more: usize) {
+        let (end, wanted) = (Instant::now() + PATIENCE, self.whole() + more);
         while self.whole() < wanted {
             assert!(Instant::now() < end, "calls are not served any more:\n{}", gateway.logs());
             pass(Duration::from_millis(20));
