@@ -3,6 +3,7 @@
 //! [`file`] is the written form, [`litellm`] converts LiteLLM's YAML to it, and this module turns it into [`Config`]:
 //! names bound to providers, secrets looked up, durations typed. Everything that is wrong is reported together.
 
+mod cloud;
 mod deployment;
 pub mod file;
 pub mod limits;

@@ -6,20 +6,27 @@
 //! function from the caller's bytes to the upstream's.
 
 pub mod anthropic;
+pub mod bedrock;
+pub mod cohere;
 pub mod compatible;
+pub mod credential;
 pub mod endpoints;
+mod fit;
 pub mod foreign;
 pub mod gemini;
 pub mod hub;
 mod inside;
 mod leave_out;
+pub mod ollama;
 mod path;
 mod prepare;
+pub mod sigv4;
 pub mod tool_names;
 
 use crate::pattern;
 use crate::wire::feed::Framing;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+pub use fit::fit;
 pub use inside::Inside;
 pub use leave_out::leave_out;
 pub use path::{Endpoint, Path};
@@ -69,13 +76,21 @@ pub enum Language {
     Anthropic,
     /// Google's `generateContent`.
     Gemini,
+    /// Amazon Bedrock's Converse.
+    Bedrock,
+    /// Cohere's chat.
+    Cohere,
+    /// Ollama's own chat.
+    Ollama,
 }
 
 impl Language {
     /// How the pieces of a streamed answer follow each other.
     pub fn framing(self) -> Framing {
         match self {
-            Language::OpenAi | Language::Anthropic | Language::Gemini => Framing::Sse,
+            Language::OpenAi | Language::Anthropic | Language::Gemini | Language::Cohere => Framing::Sse,
+            Language::Ollama => Framing::Lines,
+            Language::Bedrock => Framing::EventStream,
         }
     }
 }
@@ -155,6 +170,8 @@ pub struct Quirks {
     pub path: Path,
     /// Models that are spoken to in another language: the first family whose pattern fits.
     pub families: &'static [Family],
+    /// Whose accounts, regions and short-lived tokens its calls need.
+    pub cloud: Option<Cloud>,
     /// Members the provider refuses: a 400 that names the member, or dropped under `drop_params`.
     pub unsupported: &'static [&'static str],
     /// `(from, to)`: members the provider knows under another name.
@@ -185,6 +202,20 @@ pub struct Quirks {
     pub stream_usage: StreamUsage,
     /// What is special about single models: the first rule whose pattern fits adds to the above.
     pub models: &'static [ModelQuirks],
+}
+
+/// A cloud: an address that depends on the account, and credentials other than a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cloud {
+    Google,
+    Aws,
+    /// Azure OpenAI.
+    Azure,
+    /// The other models of Azure.
+    AzureAi,
+    /// IBM watsonx.
+    Ibm,
+    GithubCopilot,
 }
 
 /// How some models of a provider are spoken to, in whole.
@@ -232,6 +263,7 @@ impl Quirks {
         language: Language::OpenAi,
         path: Path::OWN,
         families: &[],
+        cloud: None,
         unsupported: &[],
         rename: &[],
         values: &[],
@@ -251,18 +283,9 @@ impl Quirks {
 
 /// Providers that are known and speak a language of their own, which is not served yet.
 pub const FOREIGN: &[&str] = &[
-    "vertex_ai",
-    "vertex_ai_beta",
-    "bedrock",
     "sagemaker",
     "sagemaker_chat",
-    "azure",
-    "azure_text",
-    "azure_ai",
-    "cohere_chat",
-    "cohere",
     "replicate",
-    "watsonx",
     "watsonx_text",
     "sap",
     "oci",

@@ -14,7 +14,8 @@ mod window;
 use crate::error::{Error, Kind, Origin, Result};
 use crate::pattern;
 use crate::price::{self, Prices};
-use crate::provider::{Dialect, Endpoint, Path, Provider, Shape};
+use crate::provider::{Auth, Dialect, Endpoint, Language, Path, Provider, Shape};
+use crate::upstream::credentials::Credential;
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderName, HeaderValue};
 pub use plan::{Nobody, Out, Plan, Question};
@@ -64,6 +65,8 @@ pub struct Deployment {
     pub window: Option<u64>,
     /// What a token in and one out cost together, in dollars.
     pub price_of_two: Option<f64>,
+    /// In place of keys: a token that is renewed, or keys that sign.
+    pub credential: Option<Credential>,
     /// Request headers beside the key.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     pub shape: Shape,
@@ -99,14 +102,22 @@ pub struct Place {
     pub base: String,
     /// Another path than the provider usually has.
     pub path: Option<Path>,
+    /// Another place for the key.
+    pub auth: Option<Auth>,
     /// What the query of every call holds, such as `api-version=2024-10-21`; or nothing.
     pub query: String,
 }
 
 impl Place {
+    /// How a call's path is written.
+    pub fn path(&self, dialect: Dialect) -> Path {
+        // Another language has a path of its own.
+        self.path.filter(|_| dialect.language == Language::OpenAi).unwrap_or(dialect.path)
+    }
+
     /// The URL of a call.
     pub fn url(&self, dialect: Dialect, endpoint: Endpoint, model: &str) -> String {
-        let path = self.path.unwrap_or(dialect.path).write(dialect.language, endpoint, model);
+        let path = self.path(dialect).write(dialect.language, endpoint, model);
         let sign = match (self.query.is_empty(), path.contains('?')) {
             (true, _) => "",
             (_, true) => "&",
@@ -117,7 +128,7 @@ impl Place {
 
     /// Whether there is a URL for each model.
     pub fn names_model(&self, dialect: Dialect) -> bool {
-        self.path.unwrap_or(dialect.path).names_model(dialect.language)
+        self.path(dialect).names_model(dialect.language)
     }
 }
 

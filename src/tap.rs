@@ -129,7 +129,10 @@ impl Tap {
         let (mut usage, mut choices, mut error, mut id) = (None, 0, false, None);
         let mut service = Service::Standard;
         let wants_id = self.answer_id.is_none();
+        // Azure begins with what its filters say of the prompt: a chunk without choices, id or model.
+        let mut filters = false;
         let read = json::object(&data, MAX_DEPTH, |m| match &data[m.key] {
+            b"prompt_filter_results" => filters = true,
             b"id" if wants_id => id = Some(m.value.span),
             b"usage" if m.value.kind == Kind::Object => usage = Some(m.value.span),
             b"choices" => choices = m.value.items,
@@ -147,6 +150,9 @@ impl Tap {
         }
         if let Some(span) = id {
             self.answer_id = json::short_text(&data[span]);
+        }
+        if filters && choices == 0 && usage.is_none() {
+            return None;
         }
         if choices > 0 {
             self.saw_delta(&event, data.len());

@@ -4,12 +4,13 @@
 //! are kept and reused; redirects are never followed.
 
 pub(crate) mod connect;
+pub mod credentials;
 pub mod tls;
 
 use crate::envelope::Pieces;
 use crate::error::{Error, Kind, Result, from_upstream};
 pub use crate::provider::Endpoint;
-use crate::provider::{Language, anthropic, foreign};
+use crate::provider::{Language, anthropic, fit, foreign};
 use crate::route::{Deployment, Target, Transport};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
@@ -90,19 +91,25 @@ impl Upstream {
         let is_anthropic = target.dialect().language == Language::Anthropic;
         let betas = if is_anthropic { betas(deployment, turn, request.betas) } else { None };
         let version = request.version.filter(|_| is_anthropic);
-        let sending = if betas.is_none() && version.is_none() {
-            ready.send_body(Sent(request.body))
-        } else {
-            let mut headers = HeaderMap::new();
-            let given = [(BETA, betas), (VERSION, version)];
-            given.into_iter().for_each(|(name, value)| {
-                value.map(|value| headers.insert(name, value));
-            });
-            ready.extra_headers(headers).send_body(Sent(request.body))
+        let body = fit(deployment.place.path(target.dialect()), request.endpoint, request.body);
+        let mut headers = HeaderMap::new();
+        let given = [(BETA, betas), (VERSION, version)];
+        given.into_iter().for_each(|(name, value)| {
+            value.map(|value| headers.insert(name, value));
+        });
+        if let Some(credential) = &deployment.credential {
+            credential.show(self, target, request.endpoint, &body, &mut headers).await?;
+        }
+        let sending = match headers.is_empty() {
+            true => ready.send_body(Sent(body)),
+            false => ready.extra_headers(headers).send_body(Sent(body)),
         };
         let response = sending.await.map_err(|e| unsent(deployment, &e))?;
         if response.status() == StatusCode::OK {
             return Ok(response);
+        }
+        if let (401, Some(credential)) = (response.status().as_u16(), &deployment.credential) {
+            credential.forget();
         }
         if has_no_body(response.status()) {
             self.forget(&deployment.transport);
@@ -162,7 +169,8 @@ impl Upstream {
                     ),
                 )
             };
-            let (name, value) = dialect.auth.header(key.expose_secret()).ok_or_else(unusable)?;
+            let (name, value) =
+                deployment.place.auth.unwrap_or(dialect.auth).header(key.expose_secret()).ok_or_else(unusable)?;
             headers.insert(name, value);
         }
         for (name, value) in dialect.headers {
@@ -296,6 +304,8 @@ async fn refused(target: &Target, mut response: ClientResponse) -> Error {
     let status = response.status();
     let headers = response.headers().iter();
     let mut headers: Vec<_> = headers.filter_map(|(name, value)| Some((told(name)?, value.clone()))).collect();
+    let name = response.headers().get("x-amzn-errortype").and_then(|name| name.to_str().ok()).unwrap_or_default();
+    let name = name.to_owned();
     let mut body = BytesMut::new();
     // An error body is short and at hand; one that drips is not waited for.
     let read = async {
@@ -316,7 +326,7 @@ async fn refused(target: &Target, mut response: ClientResponse) -> Error {
         );
         return Error::new(Kind::Garbled, message);
     }
-    let refusal = foreign::error(target.dialect().language, status, &body);
+    let refusal = foreign::error(target.dialect().language, status, &name, &body);
     if let Some(seconds) = refusal.retry_after
         && !headers.iter().any(|(name, _)| name.as_str().starts_with("retry-after"))
     {

@@ -28,6 +28,8 @@ pub struct Usage {
     pub service: Service,
     /// What the provider itself says the call cost, in nano-dollars.
     pub reported_nanos: Option<u64>,
+    /// Tokens in and out that the provider charges for, where these are others than it counts: Cohere's.
+    pub billed: Option<(u64, u64)>,
 }
 
 impl Usage {
@@ -47,6 +49,12 @@ impl Usage {
             completion_tokens_details: Option<Completion>,
             server_tool_use: Option<Hosted>,
             num_search_queries: Option<f64>,
+            billed_units: Option<Billed>,
+        }
+        #[derive(Deserialize)]
+        struct Billed {
+            input_tokens: Option<f64>,
+            output_tokens: Option<f64>,
         }
         #[derive(Deserialize, Default)]
         struct Prompt {
@@ -99,16 +107,20 @@ impl Usage {
             image_out_tokens: count(completion.image_tokens),
             searches: count(written.server_tool_use.and_then(|h| h.web_search_requests).or(written.num_search_queries)),
             service: Service::Standard,
+            billed: written
+                .billed_units
+                .and_then(|b| Some((count(Some(b.input_tokens?)), count(Some(b.output_tokens?))))),
             reported_nanos: memchr::memmem::find(json, b"cost").and_then(|_| price::provider_reported(json)),
         })
     }
 
     /// The same as what prices are applied to.
     pub fn tokens(&self) -> Tokens {
+        let (prompt, completion) = self.billed.unwrap_or((self.prompt_tokens, self.completion_tokens));
         Tokens {
-            prompt: self.prompt_tokens,
-            completion: self.completion_tokens,
-            cached: self.cached_tokens,
+            prompt,
+            completion,
+            cached: self.cached_tokens.min(prompt),
             cache_write: self.cache_write_tokens,
             cache_write_1h: self.cache_write_1h_tokens,
             reasoning: self.reasoning_tokens,

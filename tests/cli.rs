@@ -119,10 +119,10 @@ fn an_origin_that_no_browser_sends_is_a_mistake() {
 
 #[test]
 fn an_odd_address_of_a_provider_that_is_not_served_keeps_no_file_from_loading() {
-    let text = "model_list:\n- model_name: a\n  litellm_params: {model: azure/a, api_base: \"https://a.example/x?api-version=1\"}\n";
+    let text = "model_list:\n- model_name: a\n  litellm_params: {model: sap/a, api_base: \"https://a.example/x?api-version=1\"}\n";
     let ended = check("config.yaml", text, &[]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert!(ended.stderr.contains("'azure' is not served yet"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("'sap' is not served yet"), "{}", ended.stderr);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! From a written model to a deployment: which provider, which address, which key, which request shape.
 
+use super::cloud::{self, Account};
 use super::{Mode, file, look_up};
 use crate::error::{Error, Kind, Origin};
 use crate::pattern;
@@ -145,6 +146,27 @@ fn one(
     let base = base.or_else(|| {
         provider.base_env.iter().find_map(|name| context.secrets.get(name)).map(|s| s.expose_secret().to_owned())
     });
+    let mut keys = keys(context, model, provider);
+    let mut account = Account { model: upstream.clone(), ..Account::default() };
+    let mut base = base;
+    if let (Some(cloud), None, Mode::Live) = (provider.quirks.cloud, &unserved, context.mode) {
+        match cloud::account(cloud, model, &upstream, base.clone(), std::mem::take(&mut keys), context.secrets) {
+            Ok(mut made) => {
+                keys = std::mem::take(&mut made.keys);
+                base = made.base.take();
+                account = made;
+            }
+            Err(what) => {
+                warnings.push(format!("model '{}': {what}", model.name));
+                let message = format!("The gateway is not configured for '{}': {what}.", provider.name);
+                unserved = Some(Error::new(Kind::Internal, message));
+            }
+        }
+    } else if provider.quirks.cloud.is_some() {
+        // Without secrets nothing is known of the account.
+        base = base.or_else(|| Some("http://localhost".to_owned()));
+    }
+    let upstream = std::mem::take(&mut account.model);
     let base = base.map(|base| with_path(base, &provider.quirks));
     let base = match base.or(own_base).or_else(|| provider.base_url.map(str::to_owned)) {
         Some(base) => fill_names(&base, context.secrets),
@@ -178,7 +200,8 @@ fn one(
     let dialect = provider.dialect(&upstream);
     let parsed = parse_base(&base, dialect.path.pasted(dialect.language).as_deref());
     let (socket, place, calls) = match parsed.and_then(|(socket, base)| {
-        let place = Place { base, ..Place::default() };
+        let Account { path, auth, ref query, .. } = account;
+        let place = Place { base, path, auth, query: query.clone() };
         let calls = place.url(dialect, Endpoint::Call, &upstream).parse::<Uri>();
         Ok((socket, place, calls.map_err(|_| "it is not a URL".to_owned())?))
     }) {
@@ -189,8 +212,8 @@ fn one(
         }
     };
 
-    let keys = keys(context, model, provider);
-    if keys.is_empty() && needs_key(model, provider) && unserved.is_none() && context.mode == Mode::Live {
+    let has_key = !keys.is_empty() || account.credential.is_some();
+    if !has_key && needs_key(model, provider) && unserved.is_none() && context.mode == Mode::Live {
         let cure = key_cure(model, provider);
         warnings.push(format!("model '{}': no key for the provider '{}': {cure}", model.name, provider.name));
         let why = Error::new(
@@ -218,7 +241,7 @@ fn one(
         additional_drop_params: model.additional_drop_params.clone(),
         allowed_openai_params: model.allowed_openai_params.clone(),
         params: bodies("params", &model.params),
-        extra_body: bodies("extra_body", &model.extra_body),
+        extra_body: bodies("extra_body", &model.extra_body).into_iter().chain(account.body).collect(),
     };
     // What an upstream may echo: its keys, and the headers that the operator adds.
     let added = model.extra_headers.values().filter_map(|written| look_up(written, context.secrets));
@@ -226,7 +249,8 @@ fn one(
         let key = key.expose_secret();
         SecretString::from(key.strip_prefix(anthropic::BEARER).unwrap_or(key))
     };
-    let secrets: Vec<SecretString> = keys.iter().map(bare).chain(added).collect();
+    let known = std::mem::take(&mut account.secrets);
+    let secrets: Vec<SecretString> = keys.iter().map(bare).chain(added).chain(known).collect();
     let ca_file = model.ca_file.clone();
     if let Some(path) = &ca_file
         && context.mode == Mode::Live
@@ -289,7 +313,7 @@ fn one(
             whole,
             silence: timeout(model.stream_timeout, context.defaults.stream_timeout).unwrap_or(whole),
         },
-        shape: Shape::new(provider, &upstream, wishes),
+        shape: Shape::new(provider, account.kind.as_deref().unwrap_or(&upstream), wishes),
         id,
         origin: Arc::new(Origin::new(provider.name, secrets)),
         name: model.name.clone(),
@@ -305,6 +329,7 @@ fn one(
         hash: u64::from_le_bytes(digest),
         window,
         price_of_two,
+        credential: account.credential,
         headers,
         unserved,
         makes_responses,
@@ -452,6 +477,15 @@ fn unknown_provider(name: &str) -> String {
 fn with_path(base: String, quirks: &Quirks) -> String {
     let path = quirks.base_path;
     let bare = base.trim_end_matches('/');
+    if quirks.cloud.is_some() {
+        return base;
+    }
+    if quirks.language == Language::Ollama {
+        // Of its OpenAI face, of its own API, or of a whole route: its root is meant.
+        let ends = ["/v1/chat/completions", "/v1", "/api/chat", "/api"];
+        let root = ends.iter().find_map(|end| bare.strip_suffix(end));
+        return root.unwrap_or(bare).to_owned();
+    }
     if quirks.language == Language::Anthropic {
         let bare = bare.strip_suffix("/messages").unwrap_or(bare);
         return if bare.ends_with(path) { bare.to_owned() } else { format!("{bare}{path}") };

@@ -319,9 +319,75 @@ pub struct Model {
     /// Headers added to every request of this upstream; values may be `env:NAME`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_headers: BTreeMap<String, Written>,
+    /// The account of a cloud's model.
+    #[serde(skip_serializing_if = "is_default")]
+    pub cloud: CloudAccount,
     /// Free facts shown by `/model/info` (`mode`, `max_input_tokens`, `supports_vision`, ...).
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub info: BTreeMap<String, Json>,
+}
+
+/// `models.cloud`: the account, the place and the credentials of a cloud's model. Texts may be `env:NAME`.
+#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CloudAccount {
+    /// Google's or IBM's project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    /// IBM's deployment space, in place of a project.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+    /// AWS's region, or Google's location.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// Azure's or IBM's version of the API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// Google's credentials: the path of a JSON file, or its text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_access_key: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<Written>,
+    /// A section of AWS's `~/.aws/credentials`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub profile: Option<String>,
+    /// The ARN of an AWS role to take on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// How the session of the role is called in AWS's logs. Default `gateway`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role_session: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// A file with the web identity token that the role is taken on with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_identity_file: Option<PathBuf>,
+    /// Microsoft Entra: the directory, the application, its secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_secret: Option<Written>,
+    /// A token of Microsoft Entra that somebody else renews.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<Written>,
+    /// What Entra's token is for. Default `https://cognitiveservices.azure.com/.default`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// Azure: the identity of the machine.
+    #[serde(skip_serializing_if = "is_false")]
+    pub managed_identity: bool,
+    /// Another address that gives tokens, for sovereign clouds and private endpoints.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_url: Option<String>,
+    /// Another address of the machine's metadata.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata_url: Option<String>,
 }
 
 /// A text or a list of texts.

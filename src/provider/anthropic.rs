@@ -24,8 +24,10 @@ mod tests;
 
 pub use answer::answer;
 pub use errors::error;
+pub(super) use model::Traits;
 pub use request::request;
 pub use stream::Stream;
+pub(super) use thinking::Plan;
 
 use super::hub::{JSON_TOOL, NameRule, ToolNames};
 

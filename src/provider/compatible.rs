@@ -3,7 +3,10 @@
 //! An ordinary provider is one line: name, base URL, variables of the key, variables of the base URL, quirks. The rows
 //! are built-in defaults of a world that drifts; configuration overrides any of it for a single deployment.
 
-use super::{Auth, FOREIGN, Inside, KeyNeed, Language, Metadata, ModelQuirks, Provider, Quirks, StreamUsage};
+use super::{
+    Auth, Cloud, Dialect, FOREIGN, Family, Inside, KeyNeed, Language, Metadata, ModelQuirks, Path, Provider, Quirks,
+    StreamUsage,
+};
 use crate::pattern;
 use actix_web::http::Uri;
 use std::cmp::Reverse;
@@ -82,6 +85,80 @@ const ANTHROPIC: Quirks = Quirks {
 
 /// A language of its own: what of OpenAI's parameters its models take is the translation's to know.
 const OWN_LANGUAGE: Quirks = Quirks { metadata: Metadata::Theirs, stream_usage: StreamUsage::Unasked, ..Quirks::NONE };
+
+const COHERE: Quirks = Quirks { language: Language::Cohere, base_path: "/v2", ..OWN_LANGUAGE };
+
+const OLLAMA: Quirks = Quirks { language: Language::Ollama, ..OWN_LANGUAGE };
+
+const BEDROCK: Quirks = Quirks { language: Language::Bedrock, cloud: Some(Cloud::Aws), ..OWN_LANGUAGE };
+
+/// Google's own models, and those of others, each by the API of its vendor or by OpenAI's.
+const VERTEX: Quirks = Quirks {
+    language: Language::Gemini,
+    path: Path::Behind("publishers/google/"),
+    families: &[
+        Family {
+            patterns: &["claude-*", "anthropic/claude-*"],
+            dialect: Dialect {
+                language: Language::Anthropic,
+                path: Path::VertexRaw("anthropic"),
+                auth: Auth::Bearer,
+                headers: &[],
+            },
+        },
+        Family {
+            patterns: &["mistral-*", "codestral-*"],
+            dialect: Dialect {
+                language: Language::OpenAi,
+                path: Path::VertexRaw("mistralai"),
+                auth: Auth::Bearer,
+                headers: &[],
+            },
+        },
+        Family {
+            patterns: &["meta/*", "deepseek-ai/*", "qwen/*", "openai/*", "moonshotai/*", "minimaxai/*", "zai-org/*"],
+            dialect: Dialect {
+                language: Language::OpenAi,
+                path: Path::Behind("endpoints/openapi/"),
+                auth: Auth::Bearer,
+                headers: &[],
+            },
+        },
+    ],
+    cloud: Some(Cloud::Google),
+    ..OWN_LANGUAGE
+};
+
+/// OpenAI's own models behind Azure's door. `user` and the rest are theirs; the name of a deployment says nothing about its
+/// model, which `base_model` does.
+const AZURE: Quirks = Quirks {
+    path: Path::AzureDeployment,
+    cloud: Some(Cloud::Azure),
+    models: OPENAI_REASONING,
+    metadata: Metadata::WhenStored,
+    ..Quirks::NONE
+};
+
+const AZURE_AI: Quirks = Quirks {
+    cloud: Some(Cloud::AzureAi),
+    families: &[Family {
+        patterns: &["claude-*"],
+        dialect: Dialect {
+            language: Language::Anthropic,
+            path: Path::Behind("anthropic/v1/"),
+            auth: Auth::Header("x-api-key"),
+            headers: &[("anthropic-version", "2023-06-01")],
+        },
+    }],
+    ..HOST
+};
+
+const WATSONX: Quirks = Quirks {
+    path: Path::Watsonx,
+    cloud: Some(Cloud::Ibm),
+    unsupported: &["user", "parallel_tool_calls", "logit_bias"],
+    ..HOST_UNASKED
+};
 
 const GEMINI: Quirks = Quirks { language: Language::Gemini, base_path: "/v1beta", ..OWN_LANGUAGE };
 
@@ -164,6 +241,12 @@ pub static PROVIDERS: &[Provider] = &[
     // Its own language.
     Provider { auth: Auth::Anthropic, ..hosted("anthropic", "https://api.anthropic.com/v1", &["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"], &["ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"], ANTHROPIC) },
 
+    Provider { synonyms: &["cohere"], ..hosted("cohere_chat", "https://api.cohere.com/v2", &["COHERE_API_KEY", "CO_API_KEY"], &["COHERE_API_BASE"], COHERE) },
+    Provider { synonyms: &["bedrock_converse"], base_url: None, ..local("bedrock", "", &["AWS_BEARER_TOKEN_BEDROCK"], &["AWS_BEDROCK_RUNTIME_ENDPOINT"], BEDROCK) },
+    Provider { synonyms: &["vertex_ai_beta"], base_url: None, auth: Auth::Header("x-goog-api-key"), ..local("vertex_ai", "", &["VERTEXAI_API_KEY"], &["VERTEXAI_API_BASE"], VERTEX) },
+    Provider { synonyms: &["azure_text"], base_url: None, auth: Auth::Header("api-key"), ..local("azure", "", &["AZURE_API_KEY", "AZURE_OPENAI_API_KEY"], &["AZURE_API_BASE", "AZURE_OPENAI_ENDPOINT"], AZURE) },
+    Provider { base_url: None, ..local("azure_ai", "", &["AZURE_AI_API_KEY"], &["AZURE_AI_API_BASE"], AZURE_AI) },
+    Provider { base_url: None, ..local("watsonx", "", &["WATSONX_TOKEN"], &["WATSONX_API_BASE", "WATSONX_URL"], WATSONX) },
     Provider { auth: Auth::Header("x-goog-api-key"), ..hosted("gemini", "https://generativelanguage.googleapis.com/v1beta", &["GEMINI_API_KEY", "GOOGLE_API_KEY"], &["GEMINI_API_BASE"], GEMINI) },
 
     // Hosted.
@@ -216,6 +299,7 @@ pub static PROVIDERS: &[Provider] = &[
     hosted("github_copilot", "https://api.githubcopilot.com", &[], &[], Quirks {
         headers: &[("editor-version", concat!("gateway/", env!("CARGO_PKG_VERSION"))), ("copilot-integration-id", "vscode-chat")],
         developer_role: false,
+        cloud: Some(Cloud::GithubCopilot),
         ..OPENAI
     }),
     Provider { base_url: None, ..hosted("databricks", "", &["DATABRICKS_API_KEY"], &["DATABRICKS_API_BASE"], Quirks { unsupported: &["presence_penalty", "frequency_penalty", "seed", "logprobs", "top_logprobs", "parallel_tool_calls"], ..HOST_UNASKED }) },
@@ -327,7 +411,7 @@ pub static PROVIDERS: &[Provider] = &[
     local("lm_studio", "http://localhost:1234/v1", &["LM_STUDIO_API_KEY"], &["LM_STUDIO_API_BASE"], Quirks { refused_values: &[("response_format", "json_object")], ..HOST }),
     local("llamafile", "http://127.0.0.1:8080/v1", &["LLAMAFILE_API_KEY"], &["LLAMAFILE_API_BASE"], HOST),
     local("llama_cpp", "http://localhost:8080/v1", &[], &[], HOST),
-    Provider { synonyms: &["ollama_chat"], ..local("ollama", "http://localhost:11434/v1", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"], Quirks { unsupported: &["logit_bias"], base_path: "/v1", ..HOST }) },
+    Provider { synonyms: &["ollama_chat"], ..local("ollama", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"], OLLAMA) },
     local("localai", "http://localhost:8080/v1", &["LOCALAI_API_KEY"], &[], HOST),
     local("xinference", "http://127.0.0.1:9997/v1", &["XINFERENCE_API_KEY"], &["XINFERENCE_API_BASE"], HOST),
     local("docker_model_runner", "http://localhost:12434/engines/llama.cpp/v1", &[], &[], HOST),
@@ -473,7 +557,8 @@ mod tests {
         for provider in PROVIDERS {
             let name = provider.name;
             if provider.base_url.is_none() {
-                assert!(["openai_like", "litellm_proxy", "databricks", "hosted_vllm"].contains(&name), "{name}");
+                let open = ["openai_like", "litellm_proxy", "databricks", "hosted_vllm"].contains(&name);
+                assert!(open || provider.quirks.cloud.is_some(), "{name}");
             }
             if provider.base_url.is_some_and(|url| url.starts_with("http://")) {
                 assert_eq!(provider.key, KeyNeed::Optional, "{name}");
@@ -543,7 +628,7 @@ mod tests {
     fn only_openai_and_the_escape_hatches_know_the_developer_role() {
         let spoken = PROVIDERS.iter().filter(|p| p.quirks.language == Language::OpenAi);
         let knowing: Vec<_> = spoken.filter(|p| p.quirks.developer_role).map(|p| p.name).collect();
-        assert_eq!(knowing, ["openai", "text-completion-openai", "openai_like", "litellm_proxy"]);
+        assert_eq!(knowing, ["openai", "text-completion-openai", "openai_like", "litellm_proxy", "azure"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 mod tests;
 
 use super::hub::{self, Fault, Frames, Out, Sink, Whole};
-use super::{Facts, Language, anthropic, gemini};
+use super::{Facts, Language, anthropic, bedrock, cohere, gemini, ollama};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::usage::Usage;
 use crate::wire::feed::Framing;
@@ -48,6 +48,9 @@ pub fn request(language: Language, chat: &[u8], facts: &Facts<'_>) -> Result<For
             return Ok(Foreign { body, betas, context: Context::Anthropic { context, created: facts.created } });
         }
         Language::Gemini => gemini::request(chat, facts),
+        Language::Bedrock => bedrock::request(chat, facts),
+        Language::Cohere => cohere::request(chat, facts),
+        Language::Ollama => ollama::request(chat, facts),
     };
     let (body, context) = made?;
     Ok(Foreign { body, betas: Vec::new(), context: Context::Hub { language, context } })
@@ -57,12 +60,18 @@ pub fn request(language: Language, chat: &[u8], facts: &Facts<'_>) -> Result<For
 #[derive(Debug)]
 enum Reader {
     Gemini(gemini::Reader),
+    Bedrock(bedrock::Reader),
+    Cohere(cohere::Reader),
+    Ollama(ollama::Reader),
 }
 
 impl Reader {
     fn new(language: Language) -> Self {
         match language {
             Language::OpenAi | Language::Anthropic | Language::Gemini => Reader::Gemini(gemini::Reader),
+            Language::Bedrock => Reader::Bedrock(bedrock::Reader),
+            Language::Cohere => Reader::Cohere(cohere::Reader),
+            Language::Ollama => Reader::Ollama(ollama::Reader),
         }
     }
 
@@ -70,6 +79,9 @@ impl Reader {
     fn piece(&mut self, data: &[u8], out: &mut Out<impl Sink>) -> std::result::Result<bool, Fault> {
         match self {
             Reader::Gemini(reader) => reader.piece(data, out),
+            Reader::Bedrock(reader) => reader.piece(data, out),
+            Reader::Cohere(reader) => reader.piece(data, out),
+            Reader::Ollama(reader) => reader.piece(data, out),
         }
     }
 
@@ -77,6 +89,9 @@ impl Reader {
         match self {
             // An answer is a stream of one piece.
             Reader::Gemini(reader) => reader.piece(body, out).map(drop),
+            Reader::Bedrock(reader) => reader.whole(body, out),
+            Reader::Cohere(reader) => reader.whole(body, out),
+            Reader::Ollama(reader) => reader.whole(body, out),
         }
     }
 }
@@ -138,12 +153,15 @@ impl<'a> Refusal<'a> {
 }
 
 /// The body of an error status as an OpenAI-like upstream would have written it, for [`crate::error::from_upstream`].
-/// What is not in the language's shape comes back as it was.
-pub fn error<'a>(language: Language, status: StatusCode, body: &'a [u8]) -> Refusal<'a> {
+/// What is not in the language's shape comes back as it was. `name` is what a header calls it, or nothing.
+pub fn error<'a>(language: Language, status: StatusCode, name: &str, body: &'a [u8]) -> Refusal<'a> {
     match language {
         Language::OpenAi => Refusal::plain(status, body),
         Language::Anthropic => Refusal { status, body: anthropic::error(body), retry_after: None },
         Language::Gemini => gemini::error(status, body),
+        Language::Bedrock => bedrock::error(status, name, body),
+        Language::Cohere => cohere::error(status, body),
+        Language::Ollama => ollama::error(status, body),
     }
 }
 

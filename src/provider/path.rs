@@ -27,10 +27,16 @@ pub enum Endpoint {
 pub enum Path {
     /// As its inventor does, behind these segments: nothing, or text that ends with a slash.
     Behind(&'static str),
+    /// The same behind the name of a deployment, as Azure's dated API has it.
+    AzureDeployment,
+    /// Vertex AI hands bodies of this vendor's API on to its models.
+    VertexRaw(&'static str),
+    /// IBM's, whose streams have a path of their own.
+    Watsonx,
 }
 
-/// RFC 3986's unreserved characters go as they are; a model's name is one segment, whatever it holds.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+/// RFC 3986's unreserved characters, and `@`, go as they are; a model's name is one segment, whatever it holds.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
 
 impl Path {
     /// As the inventor of the language writes it.
@@ -38,8 +44,21 @@ impl Path {
 
     /// The path and, behind a `?`, the query of a call.
     pub fn write(self, language: Language, endpoint: Endpoint, model: &str) -> String {
-        match self {
-            Path::Behind(prefix) => format!("{prefix}{}", own(language, endpoint, model)),
+        match (self, endpoint) {
+            (Path::Behind(prefix), _) => format!("{prefix}{}", own(language, endpoint, model)),
+            // Its responses know the model from the body.
+            (Path::AzureDeployment, Endpoint::Responses) => "openai/responses".to_owned(),
+            (Path::AzureDeployment, _) => {
+                format!("openai/deployments/{}/{}", segment(model), own(language, endpoint, model))
+            }
+            (Path::VertexRaw(vendor), Endpoint::Stream) => {
+                format!("publishers/{vendor}/models/{}:streamRawPredict", segment(model))
+            }
+            (Path::VertexRaw(vendor), Endpoint::Count) => format!("publishers/{vendor}/models/count-tokens:rawPredict"),
+            // What is no chat is asked of no such model.
+            (Path::VertexRaw(vendor), _) => format!("publishers/{vendor}/models/{}:rawPredict", segment(model)),
+            (Path::Watsonx, Endpoint::Stream) => "ml/v1/text/chat_stream".to_owned(),
+            (Path::Watsonx, _) => "ml/v1/text/chat".to_owned(),
         }
     }
 
@@ -47,9 +66,11 @@ impl Path {
     pub fn names_model(self, language: Language) -> bool {
         match self {
             Path::Behind(_) => match language {
-                Language::OpenAi | Language::Anthropic => false,
-                Language::Gemini => true,
+                Language::OpenAi | Language::Anthropic | Language::Cohere | Language::Ollama => false,
+                Language::Gemini | Language::Bedrock => true,
             },
+            Path::AzureDeployment | Path::VertexRaw(_) => true,
+            Path::Watsonx => false,
         }
     }
 
@@ -70,6 +91,11 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
         (Language::OpenAi, _) => "chat/completions".to_owned(),
         (Language::Anthropic, Endpoint::Count) => "messages/count_tokens".to_owned(),
         (Language::Anthropic, _) => "messages".to_owned(),
+        (Language::Cohere, _) => "chat".to_owned(),
+        (Language::Ollama, _) => "api/chat".to_owned(),
+        (Language::Bedrock, Endpoint::Stream) => format!("model/{}/converse-stream", whole_segment(model)),
+        (Language::Bedrock, Endpoint::Count) => format!("model/{}/count-tokens", whole_segment(model)),
+        (Language::Bedrock, _) => format!("model/{}/converse", whole_segment(model)),
         (Language::Gemini, endpoint) => {
             let (kind, model) = match model.split_once('/') {
                 Some((kind @ ("models" | "tunedModels"), model)) => (kind, model),
@@ -89,6 +115,11 @@ fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
+/// The same as Amazon's signatures want it.
+fn whole_segment(text: &str) -> String {
+    segment(text).replace('@', "%40")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,5 +130,16 @@ mod tests {
         assert_eq!(path("gemini-2.5-pro"), "models/gemini-2.5-pro:streamGenerateContent?alt=sse");
         assert_eq!(path("models/x"), "models/x:streamGenerateContent?alt=sse");
         assert_eq!(path("../x?y#z"), "models/..%2Fx%3Fy%23z:streamGenerateContent?alt=sse");
+        let path = |model| Path::OWN.write(Language::Bedrock, Endpoint::Call, model);
+        assert_eq!(path("amazon.nova-pro-v1:0"), "model/amazon.nova-pro-v1%3A0/converse");
+    }
+
+    #[test]
+    fn clouds_write_paths_of_their_own() {
+        let azure = Path::AzureDeployment.write(Language::OpenAi, Endpoint::Stream, "my gpt");
+        assert_eq!(azure, "openai/deployments/my%20gpt/chat/completions");
+        let claude = |endpoint| Path::VertexRaw("anthropic").write(Language::Anthropic, endpoint, "claude-x@1");
+        assert_eq!(claude(Endpoint::Stream), "publishers/anthropic/models/claude-x@1:streamRawPredict");
+        assert_eq!(claude(Endpoint::Count), "publishers/anthropic/models/count-tokens:rawPredict");
     }
 }

@@ -15,13 +15,12 @@ fn a_killed_gateway_loses_no_call_and_books_none_twice() {
             let mut gateway = load.gateway(state.path(), &[]);
             load.during(&gateway, || {
                 // Where it strikes is left to the scheduler; how long the load lasts differs from round to round.
-                load.wait_whole(&gateway, 2);
                 pass(Duration::from_millis(60 + round * 37 % 190));
                 gateway.signal("KILL");
             });
             gateway.wait_exit();
         }
         let figures = load.check(state.path());
-        assert!(figures.interrupted > 0, "nothing was struck: {figures:?}");
+        assert!(figures.whole > 20 && figures.interrupted > 0, "the load was none: {figures:?}");
     });
 }

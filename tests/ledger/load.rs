@@ -187,14 +187,9 @@ impl Load {
         self.refused.load(Ordering::Relaxed)
     }
 
-    /// Waits until calls are served.
+    /// Waits until so many more calls were answered whole, which is to say that calls are served.
     pub fn goes_on(&self, gateway: &Gateway) {
-        self.wait_whole(gateway, 20);
-    }
-
-    /// Waits until so many more calls were answered whole.
-    pub fn wait_whole(&self, gateway: &Gateway, more: usize) {
-        let (end, wanted) = (Instant::now() + PATIENCE, self.whole() + more);
+        let (end, wanted) = (Instant::now() + PATIENCE, self.whole() + 20);
         while self.whole() < wanted {
             assert!(Instant::now() < end, "calls are not served any more:\n{}", gateway.logs());
             pass(Duration::from_millis(20));

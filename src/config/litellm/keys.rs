@@ -54,9 +54,9 @@ const PASS: &str = "pass-through endpoints are not served yet";
 const VAULT: &str =
     "secret managers are not served yet: use `os.environ/NAME` with an env file or a systemd credential";
 const PYTHON: &str = "it names Python code, which this gateway does not run";
-const AZURE: &str = "Azure OpenAI is not served yet";
-const AWS: &str = "AWS Bedrock and SageMaker are not served yet";
-const VERTEX: &str = "Google Vertex AI is not served yet";
+const AZURE: &str = "of Azure's credentials, keys, tokens, Entra applications and managed identities are served";
+const AWS: &str = "of AWS's settings, region, keys, profile, role, web identity and endpoints are served";
+const VERTEX: &str = "of Vertex AI's settings, project, location and credentials are served";
 const GUARDRAILS: &str = "guardrails are not served yet";
 const SHOWN: &str = "shown in the model's facts, but without effect yet";
 const MEMBER: &str = "it belongs to a request, not to a deployment; it is not sent upstream";
@@ -97,13 +97,32 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (PARAMS, "extra_body", Carried),
     (PARAMS, "rust", NoNeed("this gateway is written in Rust already")),
     (PARAMS, "litellm_credential_name", Carried),
-    (PARAMS, "api_version", NotYet(AZURE)),
+    (PARAMS, "api_version", Carried),
+    (PARAMS, "azure_ad_token", Carried),
+    (PARAMS, "azure_scope", Carried),
+    (PARAMS, "tenant_id", Carried),
+    (PARAMS, "client_id", Carried),
+    (PARAMS, "client_secret", Carried),
+    (PARAMS, "aws_region_name", Carried),
+    (PARAMS, "region_name", Carried),
+    (PARAMS, "aws_access_key_id", Carried),
+    (PARAMS, "aws_secret_access_key", Carried),
+    (PARAMS, "aws_session_token", Carried),
+    (PARAMS, "aws_profile_name", Carried),
+    (PARAMS, "aws_role_name", Carried),
+    (PARAMS, "aws_session_name", Carried),
+    (PARAMS, "aws_external_id", Carried),
+    (PARAMS, "aws_web_identity_token", Carried),
+    (PARAMS, "aws_sts_endpoint", Carried),
+    (PARAMS, "aws_bedrock_runtime_endpoint", Carried),
+    (PARAMS, "vertex_project", Carried),
+    (PARAMS, "vertex_ai_project", Carried),
+    (PARAMS, "vertex_location", Carried),
+    (PARAMS, "vertex_ai_location", Carried),
+    (PARAMS, "vertex_credentials", Carried),
+    (PARAMS, "vertex_ai_credentials", Carried),
     (PARAMS, "azure_*", NotYet(AZURE)),
-    (PARAMS, "tenant_id", NotYet(AZURE)),
-    (PARAMS, "client_id", NotYet(AZURE)),
-    (PARAMS, "client_secret", NotYet(AZURE)),
     (PARAMS, "aws_*", NotYet(AWS)),
-    (PARAMS, "region_name", NotYet(AWS)),
     (PARAMS, "vertex_*", NotYet(VERTEX)),
     (PARAMS, "headers", NotYet("write `extra_headers`")),
     (PARAMS, "rpm", Carried),

@@ -122,6 +122,7 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
         ..DeploymentLimits::default()
     };
     model.limits = (own != DeploymentLimits::default()).then_some(own);
+    cloud(model, at, params, report);
     model.drop_params = report.flag(&path("drop_params"), params.get("drop_params"));
     model.additional_drop_params = report.texts(&path("additional_drop_params"), params.get("additional_drop_params"));
     model.allowed_openai_params = report.texts(&path("allowed_openai_params"), params.get("allowed_openai_params"));
@@ -141,6 +142,38 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
         }
     }
     model.params = free(members.into_iter());
+}
+
+/// The account of a cloud, by LiteLLM's names.
+fn cloud(model: &mut Model, at: &str, params: &Map<String, Value>, report: &mut Report) {
+    let mut text = |names: &[&str]| {
+        names.iter().find_map(|name| match params.get(*name) {
+            // Credentials may be written out as a map.
+            Some(map @ Value::Object(_)) if name.ends_with("credentials") => Some(map.to_string()),
+            other => report.text(&format!("{at}.{name}"), other),
+        })
+    };
+    let cloud = &mut model.cloud;
+    cloud.project = text(&["vertex_project", "vertex_ai_project"]);
+    cloud.region = text(&["aws_region_name", "region_name", "vertex_location", "vertex_ai_location"]);
+    cloud.api_version = text(&["api_version"]);
+    cloud.credentials = text(&["vertex_credentials", "vertex_ai_credentials"]).map(Written);
+    cloud.access_key_id = text(&["aws_access_key_id"]).map(Written);
+    cloud.secret_access_key = text(&["aws_secret_access_key"]).map(Written);
+    cloud.session_token = text(&["aws_session_token"]).map(Written);
+    cloud.profile = text(&["aws_profile_name"]);
+    cloud.role = text(&["aws_role_name"]);
+    cloud.role_session = text(&["aws_session_name"]);
+    cloud.external_id = text(&["aws_external_id"]);
+    cloud.web_identity_file = text(&["aws_web_identity_token"]).map(Into::into);
+    cloud.token_url = text(&["aws_sts_endpoint"]);
+    cloud.tenant_id = text(&["tenant_id"]);
+    cloud.client_id = text(&["client_id"]);
+    cloud.client_secret = text(&["client_secret"]).map(Written);
+    cloud.token = text(&["azure_ad_token"]).map(Written);
+    cloud.scope = text(&["azure_scope"]);
+    let base = text(&["aws_bedrock_runtime_endpoint"]);
+    model.api_base = model.api_base.take().or(base);
 }
 
 fn apply_info(model: &mut Model, at: &str, info: &Map<String, Value>, report: &mut Report) {

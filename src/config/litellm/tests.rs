@@ -464,7 +464,7 @@ fn settings_a_level_off_are_sent_to_their_place() {
 
 #[test]
 fn unknown_members_go_upstream_and_known_ones_stay_here() {
-    let lines = "|top_k: 40\n|min_p: 0.1\n|my_vendor_switch: {a: [1, {b: null}]}\n|aws_region_name: eu-1\n|vertex_project: p\n|input_cost_per_token_above_200k_tokens: 1\n|rust: true\n|n: 2\n|top_q: 1\n|api_bse: http://x\n";
+    let lines = "|top_k: 40\n|min_p: 0.1\n|my_vendor_switch: {a: [1, {b: null}]}\n|aws_region_name: eu-1\n|vertex_project: p\n|aws_flavour: x\n|input_cost_per_token_above_200k_tokens: 1\n|rust: true\n|n: 2\n|top_q: 1\n|api_bse: http://x\n";
     let all = converted(&params(lines));
     assert_eq!(
         serde_json::to_value(&all.file.models[0].params).unwrap(),
@@ -473,13 +473,14 @@ fn unknown_members_go_upstream_and_known_ones_stay_here() {
     assert_eq!(
         paths(&all),
         [
-            "model_list[].litellm_params.aws_region_name (1 model)",
-            "model_list[].litellm_params.vertex_project (1 model)",
+            "model_list[].litellm_params.aws_flavour (1 model)",
             "model_list[].litellm_params.top_q (1 model)",
             "model_list[].litellm_params.api_bse (1 model)",
         ]
     );
-    assert!(all.notes[3].reason.contains("`api_base`"));
+    assert!(all.notes[2].reason.contains("`api_base`"));
+    let cloud = &all.file.models[0].cloud;
+    assert_eq!((cloud.region.as_deref(), cloud.project.as_deref()), (Some("eu-1"), Some("p")));
 }
 
 #[test]
@@ -513,7 +514,7 @@ fn the_table_has_no_row_twice_and_every_pattern_is_reached() {
         let first = KEYS.iter().find(|(s, k, _)| s == section && k == key).map(|(_, _, fate)| *fate);
         assert_eq!(keys::fate(section, &example), first, "{section}.{key} is hidden by an earlier row");
     }
-    assert_eq!(keys::fate(keys::PARAMS, "aws_"), keys::fate(keys::PARAMS, "aws_region_name"));
+    assert_eq!(keys::fate(keys::PARAMS, "aws_"), keys::fate(keys::PARAMS, "aws_flavour"));
     assert_eq!(keys::fate(keys::PARAMS, "cost_per_"), None);
     assert_eq!(keys::fate(keys::PARAMS, "rpms"), None);
 }

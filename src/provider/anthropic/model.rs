@@ -5,7 +5,7 @@
 
 /// Abilities and refusals of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Traits {
+pub(in crate::provider) struct Traits {
     /// Takes `thinking` at all.
     pub thinks: bool,
     /// Takes `thinking: {type: adaptive}`.
@@ -36,7 +36,7 @@ pub(super) struct Traits {
 impl Traits {
     /// The traits of the model of that name. A name that says no version is taken for a server of someone else's that
     /// speaks the format: what all of them understand.
-    pub(super) fn of(model: &str) -> Traits {
+    pub(in crate::provider) fn of(model: &str) -> Traits {
         let Some(Claude { family, version }) = Claude::read(&model.to_ascii_lowercase()) else {
             return Traits {
                 thinks: true,

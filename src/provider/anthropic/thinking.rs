@@ -11,7 +11,7 @@ const SMALLEST_BUDGET: u64 = 1024;
 
 /// What is sent about thinking.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(super) struct Plan {
+pub(in crate::provider) struct Plan {
     pub thinking: Option<Value>,
     /// For `output_config.effort`.
     pub effort: Option<&'static str>,
@@ -23,7 +23,11 @@ impl Plan {
     ///
     /// # Errors
     /// A 400 for an effort that is none.
-    pub(super) fn read(effort: &Value, thinking: Option<Value>, traits: Traits) -> Result<Option<Plan>, Error> {
+    pub(in crate::provider) fn read(
+        effort: &Value,
+        thinking: Option<Value>,
+        traits: Traits,
+    ) -> Result<Option<Plan>, Error> {
         if let Some(thinking) = thinking {
             return Ok(Some(Plan::native(thinking, traits)));
         }
@@ -68,17 +72,17 @@ impl Plan {
     }
 
     /// No thinking, as far as the model allows that. Newer models think unless they are told not to.
-    pub(super) fn off(traits: Traits) -> Plan {
+    pub(in crate::provider) fn off(traits: Traits) -> Plan {
         let thinking = (traits.adaptive && !traits.always_thinks).then(|| json!({"type": "disabled"}));
         Plan { thinking, effort: None }
     }
 
-    pub(super) fn is_on(&self) -> bool {
+    pub(in crate::provider) fn is_on(&self) -> bool {
         self.kind().is_some_and(|kind| kind != "disabled")
     }
 
     /// With a budget of its own, thinking bears neither forced calls nor sampling.
-    pub(super) fn has_budget(&self) -> bool {
+    pub(in crate::provider) fn has_budget(&self) -> bool {
         self.kind() == Some("enabled")
     }
 
@@ -88,7 +92,7 @@ impl Plan {
 
     /// Makes room: the budget is a part of `max_tokens`, which grows by it where it is too small, but not beyond the
     /// model's limit; there it is the budget that shrinks, if need be to nothing.
-    pub(super) fn fit(&mut self, max_tokens: u64, limit: Option<u64>, traits: Traits) -> u64 {
+    pub(in crate::provider) fn fit(&mut self, max_tokens: u64, limit: Option<u64>, traits: Traits) -> u64 {
         let budget = match &self.thinking {
             Some(thinking) if self.has_budget() => thinking["budget_tokens"].as_u64(),
             _ => None,

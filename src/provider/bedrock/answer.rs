@@ -131,7 +131,8 @@ impl Reader {
     /// # Errors
     /// It makes no sense.
     pub fn whole(&mut self, body: &[u8], out: &mut Out<impl Sink>) -> Result<(), Fault> {
-        let response: Response = serde_json::from_slice(body).map_err(|_| Fault::Garbled("it is not as it should be"))?;
+        let response: Response =
+            serde_json::from_slice(body).map_err(|_| Fault::Garbled("it is not as it should be"))?;
         let Some(output) = response.output else {
             let message = response.message.ok_or(Fault::Garbled("it has no 'output'"))?;
             return Err(Fault::Told { status: 502, kind: "server_error", message });
@@ -225,7 +226,8 @@ fn usage(told: &Value) -> Option<Usage> {
     let read = of("cacheReadInputTokens").unwrap_or(0);
     let written = of("cacheWriteInputTokens").unwrap_or(0);
     let one_hour = told["cacheDetails"].as_array().into_iter().flatten();
-    let one_hour: u64 = one_hour.filter(|part| part["ttl"] == "1h").filter_map(|part| part["inputTokens"].as_u64()).sum();
+    let one_hour: u64 =
+        one_hour.filter(|part| part["ttl"] == "1h").filter_map(|part| part["inputTokens"].as_u64()).sum();
     Some(Usage {
         prompt_tokens: input.saturating_add(read).saturating_add(written),
         completion_tokens: output,

@@ -56,6 +56,11 @@ fn meaning(name: &str) -> Option<(u16, &'static str)> {
 
 fn code(message: &str) -> Option<&'static str> {
     let lower = message.to_ascii_lowercase();
-    let long = ["input is too long", "too many total text bytes", "prompt is too long", "exceeds the maximum number of tokens"];
+    let long = [
+        "input is too long",
+        "too many total text bytes",
+        "prompt is too long",
+        "exceeds the maximum number of tokens",
+    ];
     long.iter().any(|part| lower.contains(part)).then_some("context_length_exceeded")
 }

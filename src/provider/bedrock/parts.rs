@@ -91,9 +91,9 @@ impl Prompt {
             self.lost_its_thinking |= blocks.is_empty();
         }
         blocks.extend(content);
-        blocks.extend(turn.calls.iter().map(|call| {
-            json!({"toolUse": {"toolUseId": call_id(&call.id), "name": call.name, "input": call.input()}})
-        }));
+        blocks.extend(turn.calls.iter().map(
+            |call| json!({"toolUse": {"toolUseId": call_id(&call.id), "name": call.name, "input": call.input()}}),
+        ));
         blocks
     }
 

@@ -87,7 +87,9 @@ pub fn request(chat: &[u8], facts: &Facts<'_>) -> Result<(Vec<u8>, Context)> {
         }
     }
     match ask.take("service_tier").as_str() {
-        Some(tier @ ("priority" | "flex" | "reserved")) => _ = body.insert("serviceTier".to_owned(), json!({"type": tier})),
+        Some(tier @ ("priority" | "flex" | "reserved")) => {
+            _ = body.insert("serviceTier".to_owned(), json!({"type": tier}))
+        }
         None | Some("auto" | "default") => (),
         Some(_) => ask.refuse("service_tier", " with this value")?,
     }

@@ -129,7 +129,8 @@ impl Reader {
     /// # Errors
     /// It is an error, or makes no sense.
     pub fn whole(&mut self, body: &[u8], out: &mut Out<impl Sink>) -> Result<(), Fault> {
-        let response: Response = serde_json::from_slice(body).map_err(|_| Fault::Garbled("it is not as it should be"))?;
+        let response: Response =
+            serde_json::from_slice(body).map_err(|_| Fault::Garbled("it is not as it should be"))?;
         let message = match response.message {
             Some(message @ Value::Object(_)) => message,
             Some(Value::String(message)) => return Err(Fault::Told { status: 500, kind: "server_error", message }),

@@ -72,7 +72,9 @@ pub fn request(chat: &[u8], facts: &Facts<'_>) -> Result<(Vec<u8>, Context)> {
     let mut instructions = Vec::new();
     match &tools.choice {
         None | Some(Choice::Auto) => (),
-        Some(Choice::None) => _ = (!tools.list.is_empty()).then(|| body.insert("tool_choice".to_owned(), "NONE".into())),
+        Some(Choice::None) => {
+            _ = (!tools.list.is_empty()).then(|| body.insert("tool_choice".to_owned(), "NONE".into()))
+        }
         Some(Choice::Required) => _ = body.insert("tool_choice".to_owned(), "REQUIRED".into()),
         Some(Choice::Named(name)) => {
             let name = name.clone();
@@ -124,6 +126,8 @@ fn tool(tool: &Tool) -> Value {
 
 fn messages(turns: &[Turn], instructions: Vec<String>) -> Result<Vec<Value>> {
     let mut made = Vec::with_capacity(turns.len() + 1);
+    // The last message must be the user's or a tool's.
+    made.extend(instructions.into_iter().map(|text| json!({"role": "system", "content": text})));
     for turn in turns {
         made.extend(match turn.role {
             Role::System => texts_only(turn, "system")?,
@@ -138,7 +142,6 @@ fn messages(turns: &[Turn], instructions: Vec<String>) -> Result<Vec<Value>> {
             }
         });
     }
-    made.extend(instructions.into_iter().map(|text| json!({"role": "system", "content": text})));
     Ok(made)
 }
 

@@ -18,8 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 /// The folder of fixtures of each language, the provider and the model that a case means unless it says otherwise.
-const LANGUAGES: &[(Language, &str, &str, &str, usize)] =
-    &[(Language::Gemini, "gemini", "gemini", "gemini-2.5-flash", 20)];
+const LANGUAGES: &[(Language, &str, &str, &str, usize)] = &[
+    (Language::Gemini, "gemini", "gemini", "gemini-2.5-flash", 40),
+    (Language::Bedrock, "bedrock", "bedrock", "amazon.nova-pro-v1:0", 39),
+    (Language::Cohere, "cohere", "cohere_chat", "command-a-03-2025", 27),
+    (Language::Ollama, "ollama", "ollama", "qwen3:8b", 28),
+];
 
 struct Case {
     name: String,
@@ -179,7 +183,7 @@ fn every_case_is_as_expected() {
             let error = case.json("error.json");
             let status = StatusCode::from_u16(u16::try_from(error["status"].as_u64().unwrap()).unwrap()).unwrap();
             let body = error["body"].to_string();
-            let refusal = super::error(case.language, status, body.as_bytes());
+            let refusal = super::error(case.language, status, "", body.as_bytes());
             let told = from_upstream(&origin, refusal.status, &refusal.body);
             let told = json!({"status": told.status().as_u16(), "body": told.body(), "after": refusal.retry_after});
             case.expect("told.json", &pretty(&told));
@@ -267,7 +271,7 @@ proptest! {
         if let Ok(chat) = answer(&case.context(), &bytes, &Origin::default()) {
             prop_assert!(serde_json::from_slice::<Value>(&chat).unwrap()["choices"][0]["finish_reason"].is_string());
         }
-        let _ = super::error(case.language, StatusCode::BAD_REQUEST, &bytes);
+        let _ = super::error(case.language, StatusCode::BAD_REQUEST, "", &bytes);
     }
 
     #[test]
@@ -284,7 +288,7 @@ proptest! {
         let case = &CASES[which.index(CASES.len())];
         let _ = case.translate(&bytes, true);
         let _ = answer(&case.context(), &bytes, &Origin::default());
-        let _ = super::error(case.language, StatusCode::BAD_REQUEST, &bytes);
+        let _ = super::error(case.language, StatusCode::BAD_REQUEST, "", &bytes);
         let mut stream = Stream::new(case.context());
         stream.piece(&bytes);
         stream.end();

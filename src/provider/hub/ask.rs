@@ -95,6 +95,11 @@ impl<'a> Ask<'a> {
         Ok(Ask { members, facts })
     }
 
+    /// Whether a member is there.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+
     /// Takes a member out; null where it is not there.
     pub fn take(&mut self, name: &str) -> Value {
         self.members.shift_remove(name).unwrap_or_default()

@@ -295,6 +295,9 @@ pub(super) fn openai(usage: &Usage) -> Value {
         "prompt_tokens_details": prompt,
         "completion_tokens_details": completion,
     });
+    if let Some((input, output)) = usage.billed {
+        told["billed_units"] = json!({"input_tokens": input, "output_tokens": output});
+    }
     if usage.searches > 0 {
         told["server_tool_use"] = json!({"web_search_requests": usage.searches});
     }

@@ -164,9 +164,7 @@ fn messages(turns: &[Turn], instructions: Vec<String>, facts: &Facts<'_>) -> Res
             message["thinking"] = thinking.into();
         }
         if !turn.calls.is_empty() {
-            let call = |call: &crate::provider::hub::Call| {
-                json!({"id": call.id, "function": {"name": call.name, "arguments": call.input()}})
-            };
+            let call = |call: &crate::provider::hub::Call| json!({"id": call.id, "function": {"name": call.name, "arguments": call.input()}});
             message["tool_calls"] = turn.calls.iter().map(call).collect();
         }
         if let Some((id, name)) = &turn.answers {

@@ -23,6 +23,9 @@ pub const ALL: &[(&str, Target)] = &[
     ("anthropic_answer", anthropic_answer),
     ("anthropic_stream", anthropic_stream),
     ("gemini", |data| language(Language::Gemini, "gemini", "gemini-3-pro", data)),
+    ("bedrock", |data| language(Language::Bedrock, "bedrock", "us.anthropic.claude-sonnet-4-5-v1:0", data)),
+    ("cohere", |data| language(Language::Cohere, "cohere_chat", "command-a-03-2025", data)),
+    ("ollama", |data| language(Language::Ollama, "ollama", "qwen3", data)),
     ("messages_to_chat", messages_to_chat),
     ("messages_from_chat", messages_from_chat),
     ("messages_stream", messages_stream),
@@ -95,7 +98,7 @@ fn language(language: Language, provider: &'static str, model: &str, data: &[u8]
             }
         }
         1 => {
-            let _ = foreign::error(language, StatusCode::BAD_REQUEST, data);
+            let _ = foreign::error(language, StatusCode::BAD_REQUEST, "", data);
             if let Ok(chat) = foreign::answer(&context, data, &Origin::default()) {
                 let chat: Value = serde_json::from_slice(&chat).expect("an answer is JSON");
                 assert!(chat["choices"][0]["finish_reason"].is_string(), "{chat}");
