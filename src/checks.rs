@@ -210,7 +210,6 @@ async fn is_up(place: &Place<'_>) -> bool {
 
 /// Tells the service manager and the log when a deployment goes down or comes back.
 async fn tell(gateway: Arc<Gateway>) {
-    let mut told = serve::status(&gateway);
     let mut down: Vec<String> = Vec::new();
     loop {
         tokio::time::sleep(LOOK).await;
@@ -224,11 +223,10 @@ async fn tell(gateway: Arc<Gateway>) {
         for name in down.iter().filter(|name| !now_down.contains(name)) {
             tracing::info!("{name} is back");
         }
-        down = now_down;
-        let status = serve::status(&gateway);
-        if status != told {
-            systemd::status(&status);
-            told = status;
+        // The rest of the status is told by whoever changes it.
+        if now_down != down {
+            down = now_down;
+            systemd::status(&serve::status(&gateway));
         }
     }
 }
