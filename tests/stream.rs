@@ -124,10 +124,15 @@ fn null_usage_in_every_chunk_is_passed_on_and_not_mistaken_for_usage() {
 
 #[test]
 fn a_chunk_with_empty_choices_but_no_usage_is_passed_on() {
-    let filters = event(&json!({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}));
-    let reply = Reply::stream().send(&filters).send(&text("a")).end();
+    let odd = event(&json!({"choices": [], "citations": ["https://a.example"]}));
+    let reply = Reply::stream().send(&odd).send(&text("a")).end();
     let up = Upstream::new(reply.clone());
     assert_eq!(serve(&up).chat(HELLO).ok().text(), reply.body(false));
+
+    // What Azure's filters say of the prompt has no id and no model, and clients stumble over it.
+    let filters = event(&json!({"choices": [], "prompt_filter_results": [{"prompt_index": 0}]}));
+    let up = Upstream::new(Reply::stream().send(&filters).send(&text("a")).end());
+    assert_eq!(serve(&up).chat(HELLO).ok().text(), Reply::stream().send(&text("a")).end().body(false));
 }
 
 #[test]

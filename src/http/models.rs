@@ -131,7 +131,7 @@ fn deployment(deployment: &Deployment) -> Value {
     shown.insert("model_info".into(), facts(deployment).into());
     if let Some(Value::Object(facts)) = shown.get_mut("model_info") {
         facts.insert("id".into(), deployment.id.as_str().into());
-        facts.insert("db_model".into(), false.into());
+        facts.entry("db_model").or_insert(false.into());
     }
     shown.into()
 }

@@ -92,7 +92,7 @@ pub async fn services(request: HttpRequest) -> HttpResponse {
         let gateway = &worker(&request)?.gateway;
         match query(&request, "service").as_deref() {
             Some("database" | "db") => {
-                let up = gateway.database.state() == State::Up;
+                let up = gateway.database.settled().await == State::Up;
                 let name = gateway.store.engine().name();
                 Ok(HttpResponse::Ok().json(json!({
                     "status": if up { "success" } else { "error" },

@@ -48,6 +48,8 @@ fn unreachable(fault: store::Fault) -> Error {
 }
 
 async fn read(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Option<Kept>> {
+    // Whoever asks at the start waits for the tables.
+    gateway.database.settled().await;
     let found = gateway.store.kept(KIND, id, &owner(caller), database::now()).await.map_err(unreachable)?;
     Ok(found.and_then(|kept| serde_json::from_str(&kept.body).ok()))
 }
@@ -86,6 +88,7 @@ pub async fn find(request: &HttpRequest) -> Result<Kept> {
 pub async fn forget(request: &HttpRequest) -> Result<String> {
     let (gateway, caller) = asker(request).await?;
     let id = reply::path_part(request, "id").unwrap_or_default().into_owned();
+    gateway.database.settled().await;
     match gateway.store.forget_kept(KIND, &id, &owner(&caller)).await.map_err(unreachable)? {
         true => Ok(id),
         false => Err(not_found(&id)),
@@ -146,7 +149,11 @@ impl Keeper {
         let now = database::now();
         let expires_at = now.saturating_add(i64::try_from(self.age.as_micros()).unwrap_or(i64::MAX));
         let kept = store::Kept { kind: KIND.to_owned(), id, owner: self.owner, made_at: now, expires_at, body };
-        match tokio::time::timeout(PATIENCE, self.gateway.store.keep(&kept)).await {
+        let keeping = async {
+            self.gateway.database.settled().await;
+            self.gateway.store.keep(&kept).await
+        };
+        match tokio::time::timeout(PATIENCE, keeping).await {
             Ok(Ok(())) => (),
             Ok(Err(fault)) => tracing::warn!("a response is not kept: {fault}"),
             Err(_) => tracing::warn!("a response is not kept: the database did not answer within {PATIENCE:?}"),
