@@ -227,15 +227,26 @@ async fn beat(limits: &Limits, gone_at: Option<i64>) -> Result<()> {
     if gone_at.is_some() {
         return Ok(());
     }
-    let mut others = limits.store.live_nodes(now - GONE).await?;
-    others.retain(|node| node.id != limits.node);
-    share.others.store(others.len() as u64, Ordering::Relaxed);
-    if others.is_empty() {
-        if share.mode() != Mode::Alone {
+    let look = async || {
+        let mut others = limits.store.live_nodes(now - GONE).await?;
+        others.retain(|node| node.id != limits.node);
+        share.others.store(others.len() as u64, Ordering::Relaxed);
+        Ok::<_, crate::store::Fault>(others)
+    };
+    let mut others = look().await?;
+    if others.is_empty() && share.mode() != Mode::Alone {
+        // Whoever comes from now on must see that calls are counted here, before the first of them is.
+        limits.store.heartbeat(&me(Mode::Alone)).await?;
+        others = look().await?;
+        if others.is_empty() {
             // What others have spent and set aside is read again.
             limits.forget();
             share.set(Mode::Alone);
+        } else {
+            limits.store.heartbeat(&me(Mode::Joining)).await?;
         }
+    }
+    if others.is_empty() {
         return Ok(());
     }
     if share.mode() == Mode::Alone {
