@@ -113,7 +113,8 @@ impl Writer {
     /// One batch. Says whether there may be more at once.
     async fn pass(&mut self) -> Result<bool, ()> {
         self.ledger.unbooked.store(false, Ordering::Release);
-        let mut is_full = false;
+        // Behind a batch that could not be booked before nothing was read: there may be more.
+        let mut is_full = true;
         if self.batch.is_empty() {
             is_full = self.read().map_err(|e| {
                 self.say(&format!("the spool in {} cannot be read: {e}", self.ledger.directory().display()));
