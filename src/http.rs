@@ -135,6 +135,7 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/v1/mcp/server/{id}"),
     ("GET", "/v1/mcp/tools"),
     ("GET", "/v1/mcp/access_groups"),
+    ("GET", "/v1/mcp/toolset"),
 ];
 
 /// All routes.
@@ -241,6 +242,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     serve("/v1/mcp/server/{id}", || get().to(mcp::servers::one));
     serve("/v1/mcp/tools", || get().to(mcp::servers::tools));
     serve("/v1/mcp/access_groups", || get().to(mcp::servers::access_groups));
+    serve("/v1/mcp/toolset", || get().to(mcp::servers::toolsets));
     for path in ["/sse", "/mcp/sse"] {
         serve(path, || get().to(mcp::sse));
     }

@@ -40,7 +40,7 @@ use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
-use grants::{Grant, Toolsets};
+use grants::Grant;
 use hub::{Hub, Shared};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -63,7 +63,6 @@ pub struct Mcp {
     jobs: OnceLock<mpsc::UnboundedSender<Job>>,
     /// Those of the database.
     stored: ArcSwap<Vec<Arc<Server>>>,
-    toolsets: ArcSwap<Toolsets>,
     /// Streams of old clients.
     pub streams: Arc<Streams>,
     /// What clients may give up.
@@ -124,7 +123,6 @@ impl Mcp {
             shared: Arc::new(shared),
             jobs: OnceLock::new(),
             stored: ArcSwap::default(),
-            toolsets: ArcSwap::default(),
             streams: Arc::default(),
             requests: Arc::default(),
         }
@@ -150,11 +148,6 @@ impl Mcp {
     /// The database has other servers now.
     pub fn store_has(&self, servers: Vec<Arc<Server>>) {
         self.stored.store(Arc::new(servers));
-    }
-
-    /// Named sets of tools.
-    pub fn toolsets(&self) -> Arc<Toolsets> {
-        self.toolsets.load_full()
     }
 
     /// How the servers were lately.

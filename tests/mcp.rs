@@ -134,7 +134,8 @@ fn a_key_sees_what_it_is_granted() {
         + &server("b", &b.url())
         + "disallowed_tools = [\"wipe\"]\n"
         + &server("open", &open.url())
-        + "allow_all_keys = true\nallowed_tools = [\"read\"]\n";
+        + "allow_all_keys = true\nallowed_tools = [\"read\"]\n"
+        + "[tools.sets]\nsome = { a = [\"wipe\"], b = [\"read\", \"wipe\"] }\n";
     let gateway = serve(&entries);
     let sees = |permission: Value| {
         let key = generate(&gateway, &json!({"object_permission": permission}));
@@ -147,6 +148,8 @@ fn a_key_sees_what_it_is_granted() {
     assert_eq!(sees(json!({"mcp_tool_permissions": {"a": ["wipe"]}})), ["a-wipe", "open-read"]);
     assert_eq!(sees(json!({"mcp_servers": ["a"], "blocked_tools": ["a-wipe"]})), ["a-read", "open-read"]);
     assert_eq!(sees(json!({"mcp_servers": ["nothing"]})), ["open-read"]);
+    assert_eq!(sees(json!({"mcp_toolsets": ["some"]})), ["a-wipe", "b-read", "open-read"]);
+    assert_eq!(names(&result(&gateway, "/some/mcp", "tools/list", json!({}))), ["a-wipe", "b-read"]);
     assert_eq!(result(&gateway, "/mcp", "tools/list", json!({}))["tools"].as_array().unwrap().len(), 4);
 
     let none = generate(&gateway, &json!({}));
@@ -202,6 +205,10 @@ fn a_dead_server_costs_the_others_nothing() {
     let missing = &list["_meta"]["gateway/missing_servers"];
     assert!(text(&missing["dead"]).contains("refused") && text(&missing["silent"]).contains("within"), "{missing}");
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    // Nobody waits for them a second time.
+    let started = Instant::now();
+    assert_eq!(names(&result(&gateway, "/mcp", "tools/list", json!({}))).len(), 2);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
     // A call asks nobody but its own server.
     let started = Instant::now();
     assert_eq!(said(&call(&gateway, "a-echo", json!({"text": "x"})).ok().json()), "x");

@@ -99,7 +99,7 @@ async fn ask(mcp: &Mcp, live: &Live, act: Act) -> Result<String, String> {
         }
         Act::Tools { server } => {
             let chosen = match &server {
-                Some(name) => grants::named(mcp, &all, name).map_err(|name| format!("there is no server '{name}'"))?,
+                Some(name) => grants::named(live, &all, name).map_err(|name| format!("there is no server '{name}'"))?,
                 None => all,
             };
             let found = mcp.tools(&chosen, Naming::Protocol(&separator), &headers).await;

@@ -114,6 +114,8 @@ pub struct Tools {
     pub max_time: Duration,
     pub max_cost_nanos: Option<u64>,
     pub result_limit: usize,
+    /// By name, the tools of each server.
+    pub sets: BTreeMap<String, Vec<(String, String)>>,
     pub resume_age: Duration,
 }
 
@@ -125,6 +127,7 @@ impl Default for Tools {
             max_time: Duration::from_secs(300),
             max_cost_nanos: None,
             result_limit: 64 << 10,
+            sets: BTreeMap::new(),
             resume_age: Duration::from_secs(3600),
         }
     }
@@ -206,6 +209,14 @@ pub fn resolve(
     if let Some(house) = &file.home_assistant {
         take("home_assistant".to_owned(), home_assistant(house, context, warnings), errors);
     }
+    for (name, of) in &tools.sets {
+        if !is_name(name) || taken.contains(name) {
+            errors.push(format!("tools.sets.{name}: it must be a name as servers have them, and no server's"));
+        }
+        for (server, _) in of.iter().filter(|(server, _)| !servers.iter().any(|known| known.is_called(server))) {
+            errors.push(format!("tools.sets.{name}: there is no server `{server}`"));
+        }
+    }
     Mcp { servers, tools }
 }
 
@@ -226,8 +237,16 @@ fn tools(written: &file::Tools, errors: &mut Vec<String>) -> Tools {
         max_time: written.max_time.map_or(usual.max_time, |d| d.0),
         max_cost_nanos,
         result_limit: written.result_limit.map_or(usual.result_limit, |s| s.0),
+        sets: written.sets.iter().map(|(name, servers)| (name.clone(), set(servers))).collect(),
         resume_age: written.resume_age.map_or(usual.resume_age, |d| d.0),
     }
+}
+
+fn set(servers: &BTreeMap<String, Vec<String>>) -> Vec<(String, String)> {
+    let of = |(server, tools): (&String, &Vec<String>)| -> Vec<(String, String)> {
+        tools.iter().map(|tool| (server.clone(), tool.clone())).collect()
+    };
+    servers.iter().flat_map(of).collect()
 }
 
 fn is_name_char(c: char) -> bool {

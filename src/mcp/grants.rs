@@ -92,8 +92,8 @@ pub fn of(mcp: &Mcp, live: &Live, caller: &Caller) -> Vec<Grant> {
     let Some(holder) = caller.holder() else {
         return servers.into_iter().map(Grant::whole).collect();
     };
-    let toolsets = mcp.toolsets();
-    let read = |permission: &Value, groups: &[String]| Given::read(permission, groups, &servers, &toolsets);
+    let toolsets = &live.config.mcp.tools.sets;
+    let read = |permission: &Value, groups: &[String]| Given::read(permission, groups, &servers, toolsets);
     let group_servers = |ids: &[String]| -> Vec<String> {
         let named = holder.access_groups.iter().filter(|group| ids.contains(&group.id));
         named.flat_map(|group| group.mcp_servers.iter().cloned()).collect()
@@ -138,8 +138,8 @@ pub fn of(mcp: &Mcp, live: &Live, caller: &Caller) -> Vec<Grant> {
 ///
 /// # Errors
 /// The name that is none of these, or of what the caller may not use.
-pub fn named(mcp: &Mcp, all: &[Grant], names: &str) -> Result<Vec<Grant>, String> {
-    let toolsets = mcp.toolsets();
+pub fn named(live: &Live, all: &[Grant], names: &str) -> Result<Vec<Grant>, String> {
+    let toolsets = &live.config.mcp.tools.sets;
     let mut found: Vec<Grant> = Vec::new();
     // LiteLLM's clients send a JSON list here and there.
     let listed: Vec<String> = match serde_json::from_str::<Value>(names) {

@@ -87,7 +87,7 @@ impl Kit {
             let entry = Entry::read(*place, entry, live)?;
             let selected = match &entry.names {
                 None => all.clone(),
-                Some(names) => grants::named(mcp, &all, names).map_err(|name| {
+                Some(names) => grants::named(live, &all, names).map_err(|name| {
                     let message = format!(
                         "There is no MCP server or access group '{}', or your key may not use it.",
                         shorten(&name)

@@ -62,6 +62,8 @@ pub struct Line {
     listing: RefCell<Option<Listing>>,
     trouble: RefCell<Option<Trouble>>,
     failures: Cell<u32>,
+    /// Somebody has waited for its list in vain.
+    is_slow: Cell<bool>,
     was_up: Cell<bool>,
     starts: RefCell<Vec<Instant>>,
 }
@@ -91,6 +93,7 @@ impl Line {
             listing: RefCell::default(),
             trouble: RefCell::default(),
             failures: Cell::default(),
+            is_slow: Cell::default(),
             was_up: Cell::default(),
             starts: RefCell::default(),
         })
@@ -327,13 +330,20 @@ impl Line {
                 return Ok(tools);
             }
         }
-        if let Some(trouble) = &*self.trouble.borrow()
-            && trouble.until > Instant::now()
-        {
-            return Err(trouble.fault.clone());
+        let trouble = self.trouble.borrow().as_ref().map(|trouble| trouble.fault.clone());
+        if let (Some(fault), true) = (&trouble, self.rests()) {
+            return Err(fault.clone());
         }
         let limit = patience.min(LISTING).min(self.server.timeout);
-        tokio::time::timeout(limit, self.list_again()).await.unwrap_or(Err(Fault::Late(limit)))
+        // Whoever asks several servers has waited for this one before, and does not again until it is there.
+        let is_one_of_many = patience < LISTING;
+        if is_one_of_many && (trouble.is_some() || self.is_slow.get()) {
+            drop(self.list_again());
+            return Err(trouble.unwrap_or(Fault::Late(limit)));
+        }
+        let listed = tokio::time::timeout(limit, self.list_again()).await;
+        self.is_slow.set(listed.is_err());
+        listed.unwrap_or(Err(Fault::Late(limit)))
     }
 
     fn rests(&self) -> bool {
@@ -353,6 +363,9 @@ impl Line {
             line.listing.borrow_mut().take();
             match listed {
                 Ok(tools) => {
+                    line.is_slow.set(false);
+                    line.failures.set(0);
+                    line.trouble.borrow_mut().take();
                     let tools = Arc::new(tools);
                     *line.list.borrow_mut() = Some((tools.clone(), Instant::now()));
                     line.report(|health| health.tools = tools.len());

@@ -168,6 +168,9 @@ pub struct Tools {
     /// More of a result is not given to the model. Default `"64KiB"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result_limit: Option<Size>,
+    /// Named sets of tools: by set, the tools of each server. Keys are given them, and paths name them.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sets: BTreeMap<String, BTreeMap<String, Vec<String>>>,
     /// How long a call that waits for the caller can be taken up again. Default `"1h"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resume_age: Option<Duration>,

@@ -74,7 +74,7 @@ pub fn of(visit: &Visit, request: &HttpRequest) -> Result<Scope> {
 /// # Errors
 /// 404 as above.
 pub fn named(visit: &Visit, all: &[Grant], names: &str) -> Result<Vec<Grant>> {
-    grants::named(&visit.worker.gateway.mcp, all, names).map_err(|name| {
+    grants::named(&visit.live, all, names).map_err(|name| {
         let shown = crate::envelope::shorten(&name);
         let message = format!("There is no MCP server or access group '{shown}', or your key may not use it.");
         Error::new(Kind::NotFound, message)

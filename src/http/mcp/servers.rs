@@ -98,6 +98,24 @@ pub async fn access_groups(request: HttpRequest) -> HttpResponse {
     .await
 }
 
+/// `GET /v1/mcp/toolset`: sets of which the caller may use something.
+pub async fn toolsets(request: HttpRequest) -> HttpResponse {
+    answer(request, async |visit, _| {
+        let all = granted(&visit);
+        let may = |(server, tool): &&(String, String)| all.iter().any(|g| g.server.is_called(server) && g.allows(tool));
+        let sets = visit.live.config.mcp.tools.sets.iter().filter_map(|(name, tools)| {
+            let tools: Vec<Value> = tools
+                .iter()
+                .filter(may)
+                .map(|(server, tool)| json!({"server_id": server, "tool_name": tool}))
+                .collect();
+            (!tools.is_empty()).then(|| json!({"toolset_id": name, "toolset_name": name, "tools": tools}))
+        });
+        Ok(Value::Array(sets.collect()))
+    })
+    .await
+}
+
 async fn answer(
     request: HttpRequest,
     tell: impl AsyncFnOnce(super::Visit, &HttpRequest) -> Result<Value>,
