@@ -1,18 +1,112 @@
-//! What all routes of calls have in common: how a checked call is answered, and what no request may say.
+//! What all routes of calls have in common: how a call begins and is answered, and what no request may say.
 
 use super::explain::{self, EXPLAIN};
 use super::responses::Keeper;
-use super::{reply, stream};
+use super::{body, entry, reply, stream, tools, wishes};
+use crate::auth::{self, access};
 use crate::call::{Call, Patience};
 use crate::dispatch;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
+use crate::exchange::Face;
 use crate::kept::Kept;
 use crate::meter::{self, Meter};
 use crate::wire::json;
-use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
-use std::time::Duration;
+use actix_web::web::Payload;
+use actix_web::{HttpRequest, HttpResponse};
+use std::time::{Duration, Instant};
+
+/// What a route of calls takes.
+pub struct Door {
+    pub face: Face,
+    /// Refuses a body that is not as it should be.
+    pub check: fn(&Envelope) -> Result<()>,
+    /// The model that is meant where none is named.
+    pub usual_model: Option<&'static str>,
+}
+
+/// Serves a call, from its request to its answer. `more` adds what only this format knows, before the call is booked.
+pub async fn serve(
+    request: HttpRequest,
+    payload: Payload,
+    door: Door,
+    more: impl AsyncFnOnce(&HttpRequest, &mut Call) -> Result<()>,
+) -> HttpResponse {
+    let mut meter = Meter::new(meter::new_id(), Instant::now());
+    let id = meter.id;
+    let face = door.face;
+    let answer = match begin(&request, payload, &mut meter, door, more).await {
+        Ok(call) if face == Face::Chat && tools::are_in(&call.envelope) => tools::answer(&request, call, meter).await,
+        Ok(call) => answer(call, meter).await,
+        Err(error) => {
+            meter.fail(&error);
+            Err(error)
+        }
+    };
+    reply::fit(
+        &request,
+        answer.unwrap_or_else(|error| match face {
+            Face::Messages => reply::anthropic_error(&error, &id),
+            _ => reply::error(&error, &id),
+        }),
+    )
+}
+
+/// For a format that knows nothing more.
+pub async fn nothing_more(_: &HttpRequest, _: &mut Call) -> Result<()> {
+    Ok(())
+}
+
+/// From the request to a call.
+async fn begin(
+    request: &HttpRequest,
+    payload: Payload,
+    meter: &mut Meter,
+    door: Door,
+    more: impl AsyncFnOnce(&HttpRequest, &mut Call) -> Result<()>,
+) -> Result<Call> {
+    let worker = reply::worker(request)?.clone();
+    let live = worker.gateway.live();
+    let caller = auth::caller(&worker.gateway, &live, request).await?;
+    meter.called_by(caller.clone());
+    let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
+    let size = bytes.len();
+    let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
+    (door.check)(&envelope)?;
+    let streams = envelope.flag("stream");
+    let in_path = reply::path_part(request, "model");
+    let in_body = envelope.string("model");
+    // In Azure's form the path names the model.
+    let model = in_path.as_deref().or(in_body.as_deref()).filter(|m| !m.is_empty());
+    let model = model.or(door.usual_model).ok_or_else(|| missing("model"))?;
+    meter.asked(model, streams, size);
+    let model = &*access::model(&live, &caller, model)?;
+    let plan = live.routes.plan(model)?;
+    let patience = patience(&envelope, request.headers())?;
+    let wishes = wishes::of(&live, &caller, &envelope, request.headers(), meter)?;
+    drop(in_body);
+    let mut call = Call {
+        id: meter.id,
+        face: door.face,
+        worker,
+        live,
+        caller,
+        envelope,
+        streams,
+        plan,
+        patience,
+        wishes,
+        betas: Vec::new(),
+        version: None,
+        history: None,
+    };
+    more(request, &mut call).await?;
+    if call.live.config.ledger.enabled {
+        meter.book(call.worker.pen.clone(), entry::of(request, &call.envelope, door.face));
+    }
+    Ok(call)
+}
 
 /// Answers a call in the form that it asks for, and settles it.
 ///

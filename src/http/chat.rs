@@ -1,72 +1,15 @@
 //! `POST /v1/chat/completions` and its aliases.
 
-use super::call::{self, check_owner, missing, wrong_type};
-use super::{body, entry, reply, tools, wishes};
-use crate::auth::{self, access};
-use crate::call::Call;
+use super::call::{self, Door, check_owner, missing, wrong_type};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::Face;
-use crate::meter::{self, Meter};
 use crate::wire::json;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use std::time::Instant;
 
 pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let mut meter = Meter::new(meter::new_id(), Instant::now());
-    let id = meter.id;
-    let answer = match begin(&request, payload, &mut meter).await {
-        Ok(call) if tools::are_in(&call.envelope) => tools::answer(&request, call, meter).await,
-        Ok(call) => call::answer(call, meter).await,
-        Err(error) => {
-            meter.fail(&error);
-            Err(error)
-        }
-    };
-    reply::fit(&request, answer.unwrap_or_else(|error| reply::error(&error, &id)))
-}
-
-/// From the request to a call.
-async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<Call> {
-    let worker = reply::worker(request)?.clone();
-    let live = worker.gateway.live();
-    let caller = auth::caller(&worker.gateway, &live, request).await?;
-    meter.called_by(caller.clone());
-    let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
-    let size = bytes.len();
-    let max_nesting = live.config.server.max_nesting;
-    let envelope = Envelope::parse(bytes, max_nesting)?;
-    check(&envelope)?;
-    let streams = envelope.flag("stream");
-    let in_path = reply::path_part(request, "model");
-    let in_body = envelope.string("model");
-    // In Azure's form the path names the model.
-    let model = in_path.as_deref().or(in_body.as_deref()).filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
-    meter.asked(model, streams, size);
-    let model = &*access::model(&live, &caller, model)?;
-    let plan = live.routes.plan(model)?;
-    let patience = call::patience(&envelope, request.headers())?;
-    let wishes = wishes::of(&live, &caller, &envelope, request.headers(), meter)?;
-    if live.config.ledger.enabled {
-        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Chat));
-    }
-    drop(in_body);
-    Ok(Call {
-        id: meter.id,
-        face: Face::Chat,
-        worker,
-        live,
-        caller,
-        envelope,
-        streams,
-        plan,
-        patience,
-        wishes,
-        betas: Vec::new(),
-        version: None,
-        history: None,
-    })
+    call::serve(request, payload, Door { face: Face::Chat, check, usual_model: None }, call::nothing_more).await
 }
 
 /// What a member must be, where it is there and not null.

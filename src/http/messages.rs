@@ -1,14 +1,13 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's API, over any upstream.
 
-use super::call::{self, check_owner, missing, wrong_type};
-use super::{body, entry, reply, wishes};
+use super::call::{self, Door, check_owner, missing, wrong_type};
+use super::{body, reply};
 use crate::auth::{self, access};
-use crate::call::Call;
 use crate::dispatch;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{self, Face};
-use crate::meter::{self, Meter};
+use crate::meter;
 use crate::provider::Language;
 use crate::upstream::{self, Endpoint, Request};
 use crate::wire::{json, messages};
@@ -24,58 +23,23 @@ use uuid::Uuid;
 const MAX_BETAS: usize = 64;
 
 pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let mut meter = Meter::new(meter::new_id(), Instant::now());
-    let id = meter.id;
-    let answer = match begin(&request, payload, &mut meter).await {
-        Ok(call) => call::answer(call, meter).await,
-        Err(error) => {
-            meter.fail(&error);
-            Err(error)
-        }
-    };
-    reply::fit(&request, answer.unwrap_or_else(|error| reply::anthropic_error(&error, &id)))
+    let door = Door { face: Face::Messages, check: check_call, usual_model: None };
+    call::serve(request, payload, door, async |request, call| {
+        call.betas = betas(request.headers())?.collect();
+        call.version = version(request.headers())?;
+        Ok(())
+    })
+    .await
 }
 
-async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<Call> {
-    let worker = reply::worker(request)?.clone();
-    let live = worker.gateway.live();
-    let caller = auth::caller(&worker.gateway, &live, request).await?;
-    meter.called_by(caller.clone());
-    let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
-    let size = bytes.len();
-    let max_nesting = live.config.server.max_nesting;
-    let envelope = Envelope::parse(bytes, max_nesting)?;
-    check(&envelope)?;
-    if envelope.get("max_tokens").is_none() {
-        return Err(missing("max_tokens"));
+/// # Errors
+/// As [`check`], and without `max_tokens`.
+fn check_call(envelope: &Envelope) -> Result<()> {
+    check(envelope)?;
+    match envelope.get("max_tokens") {
+        Some(_) => Ok(()),
+        None => Err(missing("max_tokens")),
     }
-    let streams = envelope.flag("stream");
-    let model = envelope.string("model").filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
-    meter.asked(&model, streams, size);
-    let model = access::model(&live, &caller, &model)?;
-    let plan = live.routes.plan(&model)?;
-    let patience = call::patience(&envelope, request.headers())?;
-    let (betas, version) = (betas(request.headers())?.collect(), version(request.headers())?);
-    let wishes = wishes::of(&live, &caller, &envelope, request.headers(), meter)?;
-    if live.config.ledger.enabled {
-        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Messages));
-    }
-    drop(model);
-    Ok(Call {
-        id: meter.id,
-        face: Face::Messages,
-        worker,
-        live,
-        caller,
-        envelope,
-        streams,
-        plan,
-        patience,
-        wishes,
-        betas,
-        version,
-        history: None,
-    })
 }
 
 pub async fn count_tokens(request: HttpRequest, payload: Payload) -> HttpResponse {

@@ -1,97 +1,49 @@
 //! Endpoints that are asked in one JSON object and answer in one: embeddings, reranking, moderations, images.
 
-use super::call::{self, check_owner, missing, wrong_type};
-use super::{body, entry, reply, wishes};
-use crate::auth::{self, access};
-use crate::call::Call;
+use super::call::{self, Door, check_owner, missing, wrong_type};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{Face, Plain};
-use crate::meter::{self, Meter};
 use crate::wire::json::Kind;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use std::time::Instant;
 
 /// What OpenAI takes where no model is named.
 const MODERATOR: &str = "omni-moderation-latest";
 
 /// `POST /v1/embeddings`
 pub async fn embeddings(request: HttpRequest, payload: Payload) -> HttpResponse {
-    serve(request, payload, Plain::Embeddings).await
+    serve(request, payload, Plain::Embeddings, |envelope| check(envelope, &["input"])).await
 }
 
 /// `POST /v1/rerank`
 pub async fn rerank(request: HttpRequest, payload: Payload) -> HttpResponse {
-    serve(request, payload, Plain::Rerank).await
+    serve(request, payload, Plain::Rerank, |envelope| check(envelope, &["query", "documents"])).await
 }
 
 /// `POST /v1/moderations`
 pub async fn moderations(request: HttpRequest, payload: Payload) -> HttpResponse {
-    serve(request, payload, Plain::Moderations).await
+    serve(request, payload, Plain::Moderations, |envelope| check(envelope, &["input"])).await
 }
 
 /// `POST /v1/images/generations`
 pub async fn images(request: HttpRequest, payload: Payload) -> HttpResponse {
-    serve(request, payload, Plain::Images).await
+    serve(request, payload, Plain::Images, |envelope| check(envelope, &["prompt"])).await
 }
 
-async fn serve(request: HttpRequest, payload: Payload, plain: Plain) -> HttpResponse {
-    let mut meter = Meter::new(meter::new_id(), Instant::now());
-    let id = meter.id;
-    let answer = match begin(&request, payload, &mut meter, plain).await {
-        Ok(call) => call::answer(call, meter).await,
-        Err(error) => {
-            meter.fail(&error);
-            Err(error)
-        }
-    };
-    reply::fit(&request, answer.unwrap_or_else(|error| reply::error(&error, &id)))
-}
-
-async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter, plain: Plain) -> Result<Call> {
-    let worker = reply::worker(request)?.clone();
-    let live = worker.gateway.live();
-    let caller = auth::caller(&worker.gateway, &live, request).await?;
-    meter.called_by(caller.clone());
-    let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
-    let size = bytes.len();
-    let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
-    check(&envelope, plain)?;
-    let in_path = reply::path_part(request, "model");
-    let in_body = envelope.string("model");
-    let named = in_path.as_deref().or(in_body.as_deref()).filter(|m| !m.is_empty());
-    let named = named.or((plain == Plain::Moderations).then_some(MODERATOR)).ok_or_else(|| missing("model"))?;
-    meter.asked(named, false, size);
-    let model = &*access::model(&live, &caller, named)?;
-    let plan = live.routes.plan(model)?;
-    let patience = call::patience(&envelope, request.headers())?;
-    let wishes = wishes::of(&live, &caller, &envelope, request.headers(), meter)?;
-    let face = Face::Plain(plain);
-    if live.config.ledger.enabled {
-        meter.book(worker.pen.clone(), entry::of(request, &envelope, face));
-    }
-    drop(in_body);
-    Ok(Call {
-        id: meter.id,
-        face,
-        worker,
-        live,
-        caller,
-        envelope,
-        streams: false,
-        plan,
-        patience,
-        wishes,
-        betas: Vec::new(),
-        version: None,
-        history: None,
-    })
+async fn serve(
+    request: HttpRequest,
+    payload: Payload,
+    plain: Plain,
+    check: fn(&Envelope) -> Result<()>,
+) -> HttpResponse {
+    let usual_model = (plain == Plain::Moderations).then_some(MODERATOR);
+    call::serve(request, payload, Door { face: Face::Plain(plain), check, usual_model }, call::nothing_more).await
 }
 
 /// # Errors
 /// A 400 that names the member at fault.
-fn check(envelope: &Envelope, plain: Plain) -> Result<()> {
+fn check(envelope: &Envelope, needed: &[&str]) -> Result<()> {
     for member in envelope.members().iter().filter(|m| m.value.kind != Kind::Null) {
         let name = envelope.name(member);
         let kind = match name {
@@ -106,11 +58,6 @@ fn check(envelope: &Envelope, plain: Plain) -> Result<()> {
         }
         check_owner(name)?;
     }
-    let needed: &[&str] = match plain {
-        Plain::Embeddings | Plain::Moderations => &["input"],
-        Plain::Rerank => &["query", "documents"],
-        Plain::Images => &["prompt"],
-    };
     for name in needed {
         match envelope.get(name).map(|member| &member.value) {
             None => return Err(missing(name)),

@@ -2,14 +2,11 @@
 
 mod keep;
 
-use super::call::{self, check_owner, missing, wrong_type};
-use super::{body, entry, reply, wishes};
-use crate::auth::{self, access};
-use crate::call::Call;
+use super::call::{self, Door, check_owner, missing, wrong_type};
+use super::reply;
 use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::{Face, History};
-use crate::meter::{self, Meter};
+use crate::exchange::Face;
 use crate::wire::json;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -18,61 +15,19 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let mut meter = Meter::new(meter::new_id(), Instant::now());
-    let id = meter.id;
-    let answer = match begin(&request, payload, &mut meter).await {
-        Ok(call) => call::answer(call, meter).await,
-        Err(error) => {
-            meter.fail(&error);
-            Err(error)
+    let door = Door { face: Face::Responses, check, usual_model: None };
+    call::serve(request, payload, door, async |_, call| {
+        let Some(previous) = call.envelope.string("previous_response_id") else { return Ok(()) };
+        let history = keep::history(&call.worker.gateway, &call.caller, &previous).await?;
+        // Who keeps the conversation is asked to go on with it, as long as it is there.
+        if let Some(kept_by) = &history.kept_by {
+            call.plan.stay_with(kept_by);
         }
-    };
-    reply::fit(&request, answer.unwrap_or_else(|error| reply::error(&error, &id)))
-}
-
-async fn begin(request: &HttpRequest, payload: Payload, meter: &mut Meter) -> Result<Call> {
-    let worker = reply::worker(request)?.clone();
-    let live = worker.gateway.live();
-    let caller = auth::caller(&worker.gateway, &live, request).await?;
-    meter.called_by(caller.clone());
-    let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
-    let size = bytes.len();
-    let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
-    check(&envelope)?;
-    let streams = envelope.flag("stream");
-    let model = envelope.string("model").filter(|m| !m.is_empty()).ok_or_else(|| missing("model"))?;
-    meter.asked(&model, streams, size);
-    let model = access::model(&live, &caller, &model)?;
-    let mut plan = live.routes.plan(&model)?;
-    let patience = call::patience(&envelope, request.headers())?;
-    let history = match envelope.string("previous_response_id") {
-        Some(previous) => Some(keep::history(&worker.gateway, &caller, &previous).await?),
-        None => None,
-    };
-    // Who keeps the conversation is asked to go on with it, as long as it is there.
-    if let Some(kept_by) = history.as_ref().and_then(|history: &History| history.kept_by.as_deref()) {
-        plan.stay_with(kept_by);
-    }
-    let wishes = wishes::of(&live, &caller, &envelope, request.headers(), meter)?;
-    if live.config.ledger.enabled {
-        meter.book(worker.pen.clone(), entry::of(request, &envelope, Face::Responses));
-    }
-    drop(model);
-    Ok(Call {
-        id: meter.id,
-        face: Face::Responses,
-        worker,
-        live,
-        caller,
-        envelope,
-        streams,
-        plan,
-        patience,
-        wishes,
-        betas: Vec::new(),
-        version: None,
-        history,
+        drop(previous);
+        call.history = Some(history);
+        Ok(())
     })
+    .await
 }
 
 /// # Errors
