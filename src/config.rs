@@ -271,7 +271,10 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         }
     }
     let state_dir = sources.state_dir.clone().or(file.state_dir.clone()).unwrap_or_else(default_state_dir);
-    let mcp = mcp::resolve(&file, secrets, mode, &state_dir, &mut errors, &mut warnings);
+    let mut mcp = mcp::resolve(&file, secrets, mode, &state_dir, &mut errors, &mut warnings);
+    if mode == Mode::Live {
+        mcp::stored::add(&mut mcp, &sources.stored, &mut warnings);
+    }
     let level = file.log.level.unwrap_or_else(|| "info".to_owned());
     errors.extend(crate::telemetry::filter(&level).err());
     if !errors.is_empty() {

@@ -217,7 +217,11 @@ impl Gateway {
         self.tls.clear();
         let declared = live.config.declared.clone();
         self.mcp.keep(&live);
+        let has_other_servers = old.config.mcp.servers != live.config.mcp.servers;
         self.live.store(Arc::new(live));
+        if has_other_servers {
+            self.mcp.changed();
+        }
         self.store.declare(declared);
         // What is remembered of a key that is no longer declared, or declared otherwise, counts no more.
         self.keys.forget(&Told::All);

@@ -130,12 +130,8 @@ const CALLS: &[(&str, &str)] = &[
     ("POST", "/mcp/sse/messages"),
     ("GET", "/mcp-rest/tools/list"),
     ("POST", "/mcp-rest/tools/call"),
-    ("GET", "/v1/mcp/server"),
-    ("GET", "/v1/mcp/server/health"),
-    ("GET", "/v1/mcp/server/{id}"),
     ("GET", "/v1/mcp/tools"),
     ("GET", "/v1/mcp/access_groups"),
-    ("GET", "/v1/mcp/toolset"),
 ];
 
 /// All routes.
@@ -237,12 +233,8 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     admin::routes(&mut serve);
     serve("/mcp-rest/tools/list", || get().to(mcp::rest::list));
     serve("/mcp-rest/tools/call", || post().to(mcp::rest::call));
-    serve("/v1/mcp/server", || get().to(mcp::servers::list));
-    serve("/v1/mcp/server/health", || get().to(mcp::servers::health));
-    serve("/v1/mcp/server/{id}", || get().to(mcp::servers::one));
     serve("/v1/mcp/tools", || get().to(mcp::servers::tools));
     serve("/v1/mcp/access_groups", || get().to(mcp::servers::access_groups));
-    serve("/v1/mcp/toolset", || get().to(mcp::servers::toolsets));
     for path in ["/sse", "/mcp/sse"] {
         serve(path, || get().to(mcp::sse));
     }

@@ -37,7 +37,6 @@ use crate::config::mcp::Server;
 use crate::gateway::Live;
 use crate::upstream::tls::TlsConfigs;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
-use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
 use grants::Grant;
@@ -52,6 +51,8 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// How long several servers are waited for: who takes longer must not hold up the others.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Stands for all servers in a [`Change`].
+pub const EVERY: &str = "";
 /// Changes that a slow listener may miss.
 const CHANGES: usize = 64;
 
@@ -61,8 +62,6 @@ type Job = Box<dyn FnOnce(Rc<Hub>) -> LocalBoxFuture<'static, ()> + Send>;
 pub struct Mcp {
     shared: Arc<Shared>,
     jobs: OnceLock<mpsc::UnboundedSender<Job>>,
-    /// Those of the database.
-    stored: ArcSwap<Vec<Arc<Server>>>,
     /// Streams of old clients.
     pub streams: Arc<Streams>,
     /// What clients may give up.
@@ -119,35 +118,7 @@ impl ToolResult {
 impl Mcp {
     pub fn new(tls: Arc<TlsConfigs>) -> Self {
         let shared = Shared { tls, health: Mutex::default(), changes: broadcast::channel(CHANGES).0 };
-        Mcp {
-            shared: Arc::new(shared),
-            jobs: OnceLock::new(),
-            stored: ArcSwap::default(),
-            streams: Arc::default(),
-            requests: Arc::default(),
-        }
-    }
-
-    /// All servers: those of the configuration, then those of the database whose names are free.
-    pub fn servers(&self, live: &Live) -> Vec<Arc<Server>> {
-        let mut all = live.config.mcp.servers.clone();
-        for server in self.stored.load().iter() {
-            let is_free = !all.iter().any(|known| known.is_called(&server.name) || known.is_called(&server.prefix));
-            if is_free {
-                all.push(server.clone());
-            }
-        }
-        all
-    }
-
-    /// The server that is called so.
-    pub fn server(&self, live: &Live, name: &str) -> Option<Arc<Server>> {
-        self.servers(live).into_iter().find(|server| server.is_called(name))
-    }
-
-    /// The database has other servers now.
-    pub fn store_has(&self, servers: Vec<Arc<Server>>) {
-        self.stored.store(Arc::new(servers));
+        Mcp { shared: Arc::new(shared), jobs: OnceLock::new(), streams: Arc::default(), requests: Arc::default() }
     }
 
     /// How the servers were lately.
@@ -160,10 +131,18 @@ impl Mcp {
         self.shared.changes.subscribe()
     }
 
+    /// There are other servers than before: whoever listens looks again.
+    pub fn changed(&self) {
+        for of in ["tools", "prompts", "resources"] {
+            // Nobody may be listening.
+            let _ = self.shared.changes.send((EVERY.to_owned(), of.to_owned()));
+        }
+    }
+
     /// Lets go of servers that are not in the configuration any more.
     pub fn keep(&self, live: &Live) {
         if self.jobs.get().is_some() {
-            let servers = self.servers(live);
+            let servers = live.config.mcp.servers.clone();
             self.send(Box::new(move |hub| async move { hub.keep(&servers) }.boxed_local()));
         }
     }
@@ -179,7 +158,8 @@ impl Mcp {
 
     /// Connects to every server, so that the first caller does not wait for that.
     pub fn warm_up(&self, live: &Live) {
-        for server in self.servers(live).into_iter().filter(|server| server.forwarded.is_empty()) {
+        for server in live.config.mcp.servers.iter().filter(|server| server.forwarded.is_empty()) {
+            let server = server.clone();
             self.send(Box::new(move |hub| {
                 async move {
                     if let Ok(line) = hub.line(&server, &[]) {
@@ -354,6 +334,27 @@ impl Mcp {
         });
         let answered = answered.await.unwrap_or_else(|fault| vec![Err(fault); servers.len()]);
         servers.iter().cloned().zip(answered).collect()
+    }
+
+    /// The tools of a server that is not in the configuration. Nothing is kept of it.
+    ///
+    /// # Errors
+    /// Why there are none.
+    pub async fn try_out(&self, server: &Arc<Server>) -> Result<Vec<Value>, Fault> {
+        let server = server.clone();
+        self.run(true, move |hub| async move {
+            let listed = match hub.line(&server, &[]) {
+                Ok(line) => line.look().await,
+                Err(fault) => Err(fault),
+            };
+            hub.forget(&server).await;
+            let told = |tool: &Arc<tool::Tool>| {
+                let params = None;
+                Offered { name: tool.name.clone(), server: server.clone(), tool: tool.clone(), params }.told()
+            };
+            listed.map(|tools| tools.iter().map(told).collect())
+        })
+        .await?
     }
 
     /// Looks whether the server answers now, however it was before.

@@ -1,5 +1,7 @@
 //! Servers of tools behind the gateway, and the gateway as one.
 
+mod registry;
+
 use crate::keys::{generate, get, post, text};
 use crate::support::mcp::{Kind, OldServer, Outcome, PROGRAM, TOKEN, ToolServer, tool};
 use crate::support::upstream::refusing;
@@ -7,13 +9,13 @@ use crate::support::{Answer, Gateway, MASTER_KEY, Reply, Setup, Step, config};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-const PLAIN: Kind = Kind::Legacy { sessions: false };
+pub const PLAIN: Kind = Kind::Legacy { sessions: false };
 
-fn serve(mcp: &str) -> Gateway {
+pub fn serve(mcp: &str) -> Gateway {
     Gateway::start(&(config("", &[]) + mcp))
 }
 
-fn server(name: &str, url: &str) -> String {
+pub fn server(name: &str, url: &str) -> String {
     format!("[mcp_servers.{name}]\nurl = \"{url}\"\n")
 }
 
@@ -29,21 +31,21 @@ pub fn rpc(gateway: &Gateway, key: &str, path: &str, method: &str, params: Value
     gateway.call("POST", path, &headers, body.to_string().as_bytes())
 }
 
-fn result(gateway: &Gateway, path: &str, method: &str, params: Value) -> Value {
+pub fn result(gateway: &Gateway, path: &str, method: &str, params: Value) -> Value {
     let answer = rpc(gateway, MASTER_KEY, path, method, params).ok().json();
     assert_eq!(answer["id"], 7);
     answer["result"].clone()
 }
 
-fn names(list: &Value) -> Vec<&str> {
+pub fn names(list: &Value) -> Vec<&str> {
     list["tools"].as_array().unwrap_or_else(|| panic!("{list}")).iter().map(|tool| text(&tool["name"])).collect()
 }
 
-fn call(gateway: &Gateway, name: &str, arguments: Value) -> Answer {
+pub fn call(gateway: &Gateway, name: &str, arguments: Value) -> Answer {
     post(gateway, MASTER_KEY, "/mcp-rest/tools/call", &json!({"name": name, "arguments": arguments}))
 }
 
-fn said(answer: &Value) -> &str {
+pub fn said(answer: &Value) -> &str {
     text(&answer["content"][0]["text"])
 }
 

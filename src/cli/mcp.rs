@@ -1,7 +1,9 @@
 //! `gateway mcp`: servers of tools from the shell, spoken to by this process itself, whether a gateway runs or not.
 
+use super::store::on_runtime;
 use super::{Files, sources};
 use crate::auth::Caller;
+use crate::config::stored::Stored;
 use crate::config::{Config, Mode, Sources, load};
 use crate::database;
 use crate::gateway::Live;
@@ -54,9 +56,19 @@ enum Act {
 pub fn run(args: Tools) -> Result<String, String> {
     let files = Files { config: args.config, env_file: args.env_file };
     let sources = Sources { state_dir: args.state_dir, ..sources(files).unwrap_or_default() };
-    let config = load(&sources, Mode::Live)?;
+    let mut config = load(&sources, Mode::Live)?;
     if let Act::Approve { id } = &args.act {
         return approve(&config, id);
+    }
+    if config.store.postgres.is_some() || config.state_dir.join(crate::config::store::FILE).exists() {
+        match on_runtime(stored(&config)) {
+            Ok(found) => {
+                let mut warnings = Vec::new();
+                crate::config::mcp::stored::add(&mut config.mcp, &found, &mut warnings);
+                warnings.iter().chain(&found.problems).for_each(|warning| eprintln!("warning: {warning}"));
+            }
+            Err(why) => eprintln!("warning: servers that were made by the API are not shown: {why}"),
+        }
     }
     actix_web::rt::System::new().block_on(async {
         let live = Live::new(0, config);
@@ -67,13 +79,15 @@ pub fn run(args: Tools) -> Result<String, String> {
     })
 }
 
+/// What was configured by the API.
+async fn stored(config: &Config) -> Result<Stored, String> {
+    let store = database::open(config, tokio::runtime::Handle::current())?;
+    let rows = store.configured().await.map_err(|e| e.to_string())?;
+    Ok(Stored::open(rows, &config.seals))
+}
+
 fn approve(config: &Config, id: &str) -> Result<String, String> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .map_err(|e| format!("no thread can be started: {e}"))?;
-    runtime.block_on(async {
+    on_runtime(async {
         let store = database::open(config, tokio::runtime::Handle::current())?;
         store.migrate(database::now()).await.map_err(|e| e.to_string())?;
         let (name, arguments) = resume::approve(&store, id, config.mcp.tools.resume_age).await?;
@@ -82,7 +96,7 @@ fn approve(config: &Config, id: &str) -> Result<String, String> {
 }
 
 async fn ask(mcp: &Mcp, live: &Live, act: Act) -> Result<String, String> {
-    let all = grants::of(mcp, live, &Caller::Master);
+    let all = grants::of(live, &Caller::Master);
     let headers = actix_web::http::header::HeaderMap::new();
     let separator = live.config.mcp.tools.separator.clone();
     match act {

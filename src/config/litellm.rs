@@ -110,6 +110,19 @@ pub fn model(entry: &Map<String, Value>) -> Result<super::file::Model, String> {
     }
 }
 
+/// One entry of LiteLLM's `mcp_servers`.
+///
+/// # Errors
+/// What cannot be read or is not served, in one line.
+pub fn mcp_server(entry: &Map<String, Value>) -> Result<super::file::McpServer, String> {
+    let mut report = Report::default();
+    let server = mcp::one("", entry, &mut report);
+    let tidy = |text: String| text.trim_start_matches('.').to_owned();
+    let mut problems: Vec<String> = std::mem::take(&mut report.errors).into_iter().map(tidy).collect();
+    problems.extend(report.into_notes().into_iter().map(|note| tidy(format!("{}: {}", note.path, note.reason))));
+    if problems.is_empty() { Ok(server) } else { Err(problems.join("; ")) }
+}
+
 /// Settings of LiteLLM's router.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! Servers of tools: what was written, checked and given its meaning.
 
+pub mod stored;
+
 use super::file::{self, AuthType, File, Prompt, Transport, Words};
 use super::{Mode, look_up};
 use crate::route;
@@ -114,9 +116,28 @@ pub struct Tools {
     pub max_time: Duration,
     pub max_cost_nanos: Option<u64>,
     pub result_limit: usize,
-    /// By name, the tools of each server.
-    pub sets: BTreeMap<String, Vec<(String, String)>>,
+    pub sets: Vec<Toolset>,
     pub resume_age: Duration,
+}
+
+/// A named set of tools.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Toolset {
+    pub name: String,
+    /// Instead of its name in the database.
+    pub id: String,
+    pub description: Option<String>,
+    /// Server and tool of each.
+    pub tools: Vec<(String, String)>,
+    /// From the configuration: nothing that callers ask for changes it.
+    pub is_declared: bool,
+}
+
+impl Toolset {
+    /// Whether somebody who writes this means the set.
+    pub fn is_called(&self, name: &str) -> bool {
+        name == self.name || name == self.id
+    }
 }
 
 impl Default for Tools {
@@ -127,7 +148,7 @@ impl Default for Tools {
             max_time: Duration::from_secs(300),
             max_cost_nanos: None,
             result_limit: 64 << 10,
-            sets: BTreeMap::new(),
+            sets: Vec::new(),
             resume_age: Duration::from_secs(3600),
         }
     }
@@ -209,7 +230,7 @@ pub fn resolve(
     if let Some(house) = &file.home_assistant {
         take("home_assistant".to_owned(), home_assistant(house, context, warnings), errors);
     }
-    for (name, of) in &tools.sets {
+    for Toolset { name, tools: of, .. } in &tools.sets {
         if !is_name(name) || taken.contains(name) {
             errors.push(format!("tools.sets.{name}: it must be a name as servers have them, and no server's"));
         }
@@ -237,16 +258,17 @@ fn tools(written: &file::Tools, errors: &mut Vec<String>) -> Tools {
         max_time: written.max_time.map_or(usual.max_time, |d| d.0),
         max_cost_nanos,
         result_limit: written.result_limit.map_or(usual.result_limit, |s| s.0),
-        sets: written.sets.iter().map(|(name, servers)| (name.clone(), set(servers))).collect(),
+        sets: written.sets.iter().map(|(name, servers)| set(name, servers)).collect(),
         resume_age: written.resume_age.map_or(usual.resume_age, |d| d.0),
     }
 }
 
-fn set(servers: &BTreeMap<String, Vec<String>>) -> Vec<(String, String)> {
+fn set(name: &str, servers: &BTreeMap<String, Vec<String>>) -> Toolset {
     let of = |(server, tools): (&String, &Vec<String>)| -> Vec<(String, String)> {
         tools.iter().map(|tool| (server.clone(), tool.clone())).collect()
     };
-    servers.iter().flat_map(of).collect()
+    let tools = servers.iter().flat_map(of).collect();
+    Toolset { name: name.to_owned(), id: name.to_owned(), description: None, tools, is_declared: true }
 }
 
 fn is_name_char(c: char) -> bool {

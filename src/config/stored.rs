@@ -7,7 +7,7 @@ use crate::store::Configured;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
-/// Models, credentials and settings of the store, opened.
+/// Models, credentials, settings and servers of tools of the store, opened.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stored {
     /// By id: LiteLLM's `model_name`, `litellm_params` and `model_info`.
@@ -16,6 +16,10 @@ pub struct Stored {
     pub credentials: BTreeMap<String, Map<String, Json>>,
     /// By name: settings of the router.
     pub settings: BTreeMap<String, Json>,
+    /// By id: LiteLLM's members of an MCP server.
+    pub mcp_servers: BTreeMap<String, Map<String, Json>>,
+    /// By id: LiteLLM's members of a set of tools.
+    pub toolsets: BTreeMap<String, Map<String, Json>>,
     /// What cannot be used, and why.
     pub problems: Vec<String>,
 }
@@ -23,6 +27,8 @@ pub struct Stored {
 pub const MODEL: &str = "model";
 pub const CREDENTIAL: &str = "credential";
 pub const SETTING: &str = "setting";
+pub const MCP_SERVER: &str = "mcp_server";
+pub const TOOLSET: &str = "mcp_toolset";
 
 impl Stored {
     /// Opens what the store holds.
@@ -35,6 +41,8 @@ impl Stored {
             match (row.kind.as_str(), value) {
                 (MODEL, Ok(Value::Object(model))) => drop(stored.models.insert(row.id, model)),
                 (CREDENTIAL, Ok(Value::Object(values))) => drop(stored.credentials.insert(row.id, values)),
+                (MCP_SERVER, Ok(Value::Object(server))) => drop(stored.mcp_servers.insert(row.id, server)),
+                (TOOLSET, Ok(Value::Object(set))) => drop(stored.toolsets.insert(row.id, set)),
                 (SETTING, Ok(value)) => drop(stored.settings.insert(row.id, value)),
                 (_, Ok(_)) => stored.problems.push(format!("the stored {about} makes no sense")),
                 (_, Err(why)) => stored.problems.push(format!("the stored {about} cannot be used: {why}")),

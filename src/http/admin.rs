@@ -5,6 +5,7 @@ mod customers;
 mod desk;
 pub mod fields;
 mod keys;
+mod mcp;
 mod models;
 mod teams;
 pub mod times;
@@ -15,12 +16,12 @@ pub use teams::{apply_team, team_row};
 pub use users::shape::{apply as apply_user, role_of_user, row as user_row};
 
 use actix_web::Route;
-use actix_web::guard::{Any, Delete, Get, Head, Patch, Post};
+use actix_web::guard::{Any, Delete, Get, Head, Patch, Post, Put};
 use actix_web::web::{self, patch, post};
 
 /// The routes of the management API.
 pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    [keys::ROUTES, users::ROUTES, teams::ROUTES, budgets::ROUTES, customers::ROUTES, models::ROUTES]
+    [keys::ROUTES, users::ROUTES, teams::ROUTES, budgets::ROUTES, customers::ROUTES, models::ROUTES, mcp::ROUTES]
         .into_iter()
         .flatten()
 }
@@ -44,6 +45,7 @@ pub fn routes(serve: &mut impl FnMut(&str, fn() -> Route)) {
     serve("/key/aliases", || super::get().to(keys::aliases));
     people(serve);
     models(serve);
+    tools(serve);
     limits(serve);
 }
 
@@ -62,6 +64,16 @@ fn models(serve: &mut impl FnMut(&str, fn() -> Route)) {
     serve("/config/field/update", || post().to(models::update_field));
     serve("/config/field/info", || super::get().to(models::field_info));
     serve("/config/field/delete", || post().to(models::delete_field));
+}
+
+fn tools(serve: &mut impl FnMut(&str, fn() -> Route)) {
+    serve("/v1/mcp/server", || web::route().guard(Any(Get()).or(Head()).or(Post()).or(Put())).to(mcp::servers));
+    serve("/v1/mcp/server/health", || super::get().to(super::mcp::servers::health));
+    serve("/v1/mcp/server/{id}", || web::route().guard(Any(Get()).or(Head()).or(Delete())).to(mcp::server));
+    serve("/v1/mcp/toolset", || web::route().guard(Any(Get()).or(Head()).or(Post()).or(Put())).to(mcp::toolsets));
+    serve("/v1/mcp/toolset/{id}", || web::route().guard(Any(Get()).or(Head()).or(Delete())).to(mcp::toolset));
+    serve("/mcp-rest/test/connection", || post().to(mcp::test_connection));
+    serve("/mcp-rest/test/tools/list", || post().to(mcp::test_tools));
 }
 
 fn people(serve: &mut impl FnMut(&str, fn() -> Route)) {

@@ -4,9 +4,8 @@
 //! Names of members are LiteLLM's (`object_permission` in its documentation of MCP access control); `mcp_param_permissions`
 //! is this gateway's own.
 
-use super::Mcp;
 use crate::auth::Caller;
-use crate::config::mcp::Server;
+use crate::config::mcp::{Server, Toolset};
 use crate::gateway::Live;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,9 +16,6 @@ const ALL: [&str; 3] = ["*", "all", "all-proxy-mcpservers"];
 
 /// Names in one list.
 const MOST_NAMES: usize = 64;
-
-/// Named sets of tools: by name, the tools of each server.
-pub type Toolsets = BTreeMap<String, Vec<(String, String)>>;
 
 /// What a caller may use of one server.
 #[derive(Debug, Clone)]
@@ -87,13 +83,13 @@ impl Grant {
 }
 
 /// Everything that the caller may use, in the order of the servers.
-pub fn of(mcp: &Mcp, live: &Live, caller: &Caller) -> Vec<Grant> {
-    let servers = mcp.servers(live);
+pub fn of(live: &Live, caller: &Caller) -> Vec<Grant> {
+    let servers = &live.config.mcp.servers;
     let Some(holder) = caller.holder() else {
-        return servers.into_iter().map(Grant::whole).collect();
+        return servers.iter().cloned().map(Grant::whole).collect();
     };
     let toolsets = &live.config.mcp.tools.sets;
-    let read = |permission: &Value, groups: &[String]| Given::read(permission, groups, &servers, toolsets);
+    let read = |permission: &Value, groups: &[String]| Given::read(permission, groups, servers, toolsets);
     let group_servers = |ids: &[String]| -> Vec<String> {
         let named = holder.access_groups.iter().filter(|group| ids.contains(&group.id));
         named.flat_map(|group| group.mcp_servers.iter().cloned()).collect()
@@ -124,7 +120,7 @@ pub fn of(mcp: &Mcp, live: &Live, caller: &Caller) -> Vec<Grant> {
     for server in servers {
         match granted.remove(&server.name) {
             Some(grant) => all.push(grant),
-            None if server.allow_all_keys => all.push(Grant::whole(server)),
+            None if server.allow_all_keys => all.push(Grant::whole(server.clone())),
             None => {}
         }
     }
@@ -158,9 +154,9 @@ pub fn named(live: &Live, all: &[Grant], names: &str) -> Result<Vec<Grant>, Stri
             is_known = true;
             add(grant.clone(), &mut found);
         }
-        if let (false, Some(set)) = (is_known, toolsets.get(&name)) {
+        if let (false, Some(set)) = (is_known, toolsets.iter().find(|set| set.is_called(&name))) {
             for grant in all {
-                let of_server = set.iter().filter(|(server, _)| grant.server.is_called(server));
+                let of_server = set.tools.iter().filter(|(server, _)| grant.server.is_called(server));
                 let tools: Vec<String> = of_server.map(|(_, tool)| tool.clone()).collect();
                 if !tools.is_empty() {
                     is_known = true;
@@ -186,7 +182,7 @@ struct Given {
 }
 
 impl Given {
-    fn read(permission: &Value, of_groups: &[String], servers: &[Arc<Server>], toolsets: &Toolsets) -> Given {
+    fn read(permission: &Value, of_groups: &[String], servers: &[Arc<Server>], toolsets: &[Toolset]) -> Given {
         let texts = |name: &str| -> Vec<&str> {
             permission[name].as_array().into_iter().flatten().filter_map(Value::as_str).take(1000).collect()
         };
@@ -215,8 +211,9 @@ impl Given {
                 grant.tools = Some(tools).filter(|tools| !tools.is_empty());
             }
         }
-        for toolset in texts("mcp_toolsets") {
-            for (server, tool) in toolsets.get(toolset).into_iter().flatten() {
+        for name in texts("mcp_toolsets") {
+            let set = toolsets.iter().find(|set| set.is_called(name));
+            for (server, tool) in set.into_iter().flat_map(|set| &set.tools) {
                 let Some(server) = servers.iter().find(|s| s.is_called(server)) else { continue };
                 let grant = grants
                     .entry(server.name.clone())

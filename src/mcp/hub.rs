@@ -103,6 +103,20 @@ impl Hub {
         health.retain(|name, _| servers.iter().any(|server| server.name == *name));
     }
 
+    /// Ends the sessions of one server, and forgets how it was.
+    pub async fn forget(&self, server: &Server) {
+        let of = |name: &str| name == server.name;
+        let gone: Vec<Rc<Line>> = {
+            let mut lines = self.lines.borrow_mut();
+            let keys: Vec<_> = lines.keys().filter(|(name, _)| of(name)).cloned().collect();
+            keys.iter().filter_map(|key| lines.remove(key)).collect()
+        };
+        for line in gone {
+            line.close().await;
+        }
+        self.shared.health.lock().unwrap_or_else(PoisonError::into_inner).remove(&server.name);
+    }
+
     /// Ends all sessions and programs.
     pub async fn close(&self) {
         let lines: Vec<Rc<Line>> = self.lines.borrow_mut().drain().map(|(_, line)| line).collect();

@@ -80,7 +80,7 @@ impl Kit {
         if entries.len() > MOST_ENTRIES {
             return Err(Error::invalid(format!("More than {MOST_ENTRIES} tools of the type 'mcp'.")).at_param("tools"));
         }
-        let all = grants::of(mcp, live, caller);
+        let all = grants::of(live, caller);
         let mut union: Vec<Grant> = Vec::new();
         let mut wants: Vec<(Entry, Vec<Grant>)> = Vec::new();
         for (place, entry) in entries {

@@ -14,9 +14,8 @@ pub fn read(tree: &Map<String, Value>, report: &mut Report) -> BTreeMap<String, 
     for (name, entry) in entries {
         let at = format!("mcp_servers.{}", shown(name));
         if let Some(entry) = report.map(&at, Some(entry)) {
-            survey(keys::MCP, &at, entry, report);
             // A space is no part of a name here, as it is part of tools' names.
-            servers.insert(name.replace(' ', "_"), server(&at, entry, report));
+            servers.insert(name.replace(' ', "_"), one(&at, entry, report));
         }
     }
     aliases(tree, &mut servers, report);
@@ -35,6 +34,12 @@ fn aliases(tree: &Map<String, Value>, servers: &mut BTreeMap<String, McpServer>,
             None => report.note(format!("{PATH}.{}", shown(alias)), "there is no MCP server of that name"),
         }
     }
+}
+
+/// One server.
+pub fn one(at: &str, entry: &Map<String, Value>, report: &mut Report) -> McpServer {
+    survey(keys::MCP, at, entry, report);
+    server(at, entry, report)
 }
 
 fn server(at: &str, entry: &Map<String, Value>, report: &mut Report) -> McpServer {

@@ -11,6 +11,7 @@ use crate::http::reply::{path_part, plain, worker};
 use crate::limits::calendar;
 use crate::store::{Change, Key, Page, Store, Team, User};
 use crate::wire::json;
+use actix_web::http::StatusCode;
 use actix_web::web::{Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value};
@@ -40,6 +41,15 @@ where
     F: FnOnce(Desk, Body) -> R,
     R: Future<Output = Result<Value>>,
 {
+    run_as(StatusCode::OK, request, payload, act).await
+}
+
+/// The same, answered with this status.
+pub async fn run_as<F, R>(status: StatusCode, request: HttpRequest, payload: Payload, act: F) -> HttpResponse
+where
+    F: FnOnce(Desk, Body) -> R,
+    R: Future<Output = Result<Value>>,
+{
     let started = Instant::now();
     let result = async {
         let worker = worker(&request)?;
@@ -54,7 +64,7 @@ where
         let key_in_path = path_part(&request, "key").map(std::borrow::Cow::into_owned);
         act(Desk { gateway, live, caller, at: database::now(), query, key_in_path }, body).await
     };
-    let result = result.await.map(|answer| HttpResponse::Ok().json(answer));
+    let result = result.await.map(|answer| HttpResponse::build(status).json(answer));
     plain(&request, started, result)
 }
 

@@ -33,7 +33,7 @@ pub const ROUTES: &[(&str, &str)] = &[
 /// Members that may hold a secret, by what their names end with.
 const SECRET: [&str; 6] = ["key", "secret", "token", "password", "credentials", "headers"];
 
-fn id_of(request: &HttpRequest) -> String {
+pub(super) fn id_of(request: &HttpRequest) -> String {
     path_part(request, "id").unwrap_or_default().into_owned()
 }
 
@@ -51,7 +51,7 @@ fn table(body: &Body, name: &str) -> Result<Map<String, Value>> {
 }
 
 /// Secrets are never given back: their last four characters are enough to know them by.
-fn masked(map: &Map<String, Value>) -> Map<String, Value> {
+pub(super) fn masked(map: &Map<String, Value>) -> Map<String, Value> {
     let mask = |(name, value): (&String, &Value)| {
         let is_secret = SECRET.iter().any(|end| name.to_ascii_lowercase().ends_with(end));
         let shown = match value {
@@ -68,23 +68,23 @@ fn masked(map: &Map<String, Value>) -> Map<String, Value> {
     map.iter().map(mask).collect()
 }
 
-fn not_found(what: &str, id: &str) -> Error {
+pub(super) fn not_found(what: &str, id: &str) -> Error {
     Error::new(Kind::NotFound, format!("No {what} '{}' is stored.", crate::envelope::shorten(id)))
 }
 
-fn locked(what: &str) -> Error {
+pub(super) fn locked(what: &str) -> Error {
     let message = format!("{what} is declared by the configuration, which wins; change it there.");
     Error::new(Kind::Forbidden, message).with_type("locked_by_configuration")
 }
 
 /// What is stored now, opened.
-async fn stored(desk: &Desk) -> Result<Stored> {
+pub(super) async fn stored(desk: &Desk) -> Result<Stored> {
     let rows = desk.store().configured().await?;
     Ok(Stored::open(rows, &desk.live.config.seals))
 }
 
 /// Seals and writes a record, and puts it in force here; others follow within a second.
-async fn write(desk: &Desk, kind: &str, id: &str, value: Value) -> Result<()> {
+pub(super) async fn write(desk: &Desk, kind: &str, id: &str, value: Value) -> Result<()> {
     let about = format!("{kind}/{id}");
     let body = desk.live.config.seals.seal(&value.to_string(), &about);
     let body = body.map_err(|why| Error::new(Kind::Internal, format!("It cannot be stored: {why}.")))?;
@@ -94,13 +94,13 @@ async fn write(desk: &Desk, kind: &str, id: &str, value: Value) -> Result<()> {
     apply(desk).await
 }
 
-async fn take_away(desk: &Desk, kind: &str, id: &str) -> Result<bool> {
+pub(super) async fn take_away(desk: &Desk, kind: &str, id: &str) -> Result<bool> {
     let was_there = desk.store().unconfigure(kind, id, desk.at).await?;
     apply(desk).await?;
     Ok(was_there)
 }
 
-async fn apply(desk: &Desk) -> Result<()> {
+pub(super) async fn apply(desk: &Desk) -> Result<()> {
     let applied = desk.gateway.take_stored().await;
     applied.map_err(|why| Error::new(Kind::Internal, format!("It is stored, and cannot be put in force: {why}")))
 }
@@ -155,7 +155,7 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
 }
 
 /// Members that are given take the place of those that were there; null takes one away.
-fn merged(mut old: Map<String, Value>, new: Map<String, Value>) -> Map<String, Value> {
+pub(super) fn merged(mut old: Map<String, Value>, new: Map<String, Value>) -> Map<String, Value> {
     for (name, value) in new {
         match value {
             Value::Null => drop(old.remove(&name)),

@@ -170,7 +170,7 @@ pub fn changes(visit: &Visit, scope: &Scope, wanted: Option<Wanted>) -> HttpResp
 }
 
 fn change_event((server, of): &Change, servers: &[String], wanted: Option<&Wanted>) -> Option<Bytes> {
-    if !servers.contains(server) {
+    if server != crate::mcp::EVERY && !servers.contains(server) {
         return None;
     }
     let method = match of.as_str() {

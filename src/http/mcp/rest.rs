@@ -51,7 +51,7 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
 }
 
 fn granted(visit: &Visit, server: Option<&str>) -> Result<Vec<Grant>> {
-    let all = grants::of(&visit.worker.gateway.mcp, &visit.live, &visit.caller);
+    let all = grants::of(&visit.live, &visit.caller);
     match server {
         Some(name) => scope::named(visit, &all, name),
         None => Ok(all),

@@ -54,7 +54,7 @@ impl Scope {
 /// # Errors
 /// 404 for a name that is none, or of what the caller may not use.
 pub fn of(visit: &Visit, request: &HttpRequest) -> Result<Scope> {
-    let all = grants::of(&visit.worker.gateway.mcp, &visit.live, &visit.caller);
+    let all = grants::of(&visit.live, &visit.caller);
     let separator = visit.live.config.mcp.tools.separator.clone();
     let in_path = reply::path_part(request, "servers");
     if let Some(names) = in_path.as_deref().filter(|names| !names.is_empty()) {

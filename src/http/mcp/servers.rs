@@ -2,7 +2,7 @@
 
 use super::visit;
 use crate::auth::Caller;
-use crate::config::mcp::{Auth, Reach, Server};
+use crate::config::mcp::{Auth, Reach, Server, Toolset};
 use crate::error::{Error, Kind, Result};
 use crate::http::reply::plain;
 use crate::mcp::grants::{self, Grant};
@@ -10,7 +10,7 @@ use crate::mcp::{Health, Naming};
 use actix_web::web::Query;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
@@ -102,18 +102,43 @@ pub async fn access_groups(request: HttpRequest) -> HttpResponse {
 pub async fn toolsets(request: HttpRequest) -> HttpResponse {
     answer(request, async |visit, _| {
         let all = granted(&visit);
-        let may = |(server, tool): &&(String, String)| all.iter().any(|g| g.server.is_called(server) && g.allows(tool));
-        let sets = visit.live.config.mcp.tools.sets.iter().filter_map(|(name, tools)| {
-            let tools: Vec<Value> = tools
-                .iter()
-                .filter(may)
-                .map(|(server, tool)| json!({"server_id": server, "tool_name": tool}))
-                .collect();
-            (!tools.is_empty()).then(|| json!({"toolset_id": name, "toolset_name": name, "tools": tools}))
-        });
+        let sets = visit.live.config.mcp.tools.sets.iter().filter_map(|set| set_row(set, &all));
         Ok(Value::Array(sets.collect()))
     })
     .await
+}
+
+/// `GET /v1/mcp/toolset/{id}`
+pub async fn toolset(request: HttpRequest) -> HttpResponse {
+    answer(request, async |visit, request| {
+        let id = crate::http::reply::path_part(request, "id").unwrap_or_default().into_owned();
+        let set = visit.live.config.mcp.tools.sets.iter().find(|set| set.is_called(&id));
+        set.and_then(|set| set_row(set, &granted(&visit))).ok_or_else(|| {
+            let shown = crate::envelope::shorten(&id);
+            Error::new(Kind::NotFound, format!("There is no set of tools '{shown}', or your key may not use it."))
+        })
+    })
+    .await
+}
+
+/// The set as its caller sees it; none where he may use nothing of it.
+fn set_row(set: &Toolset, granted: &[Grant]) -> Option<Value> {
+    let may = |(server, tool): &&(String, String)| granted.iter().any(|g| g.server.is_called(server) && g.allows(tool));
+    let tools: Vec<&(String, String)> = set.tools.iter().filter(may).collect();
+    (!tools.is_empty()).then(|| told_set(set, tools))
+}
+
+/// LiteLLM's members of a set.
+pub fn told_set<'a>(set: &Toolset, tools: impl IntoIterator<Item = &'a (String, String)>) -> Value {
+    let tools: Vec<Value> =
+        tools.into_iter().map(|(server, tool)| json!({"server_id": server, "tool_name": tool})).collect();
+    json!({"toolset_id": set.id, "toolset_name": set.name, "description": set.description, "tools": tools,
+        "source": source(set.is_declared)})
+}
+
+/// Where a record comes from.
+fn source(is_declared: bool) -> &'static str {
+    if is_declared { "config" } else { "database" }
 }
 
 async fn answer(
@@ -129,7 +154,7 @@ async fn answer(
 }
 
 fn granted(visit: &super::Visit) -> Vec<Grant> {
-    grants::of(&visit.worker.gateway.mcp, &visit.live, &visit.caller)
+    grants::of(&visit.live, &visit.caller)
 }
 
 /// Where a server is, and how it is spoken to, is the operator's business.
@@ -172,12 +197,18 @@ pub fn shown(server: &Server, health: Option<&Health>, open: bool) -> Value {
         "allow_all_keys": server.allow_all_keys,
         "mcp_info": server.info,
         "status": status,
-        "source": if server.is_declared { "config" } else { "database" },
+        "source": source(server.is_declared),
     });
     if open {
         row["url"] = url.into();
         row["command"] = command.into();
         row["auth_type"] = auth_type.into();
+        row["static_headers"] = server
+            .static_headers
+            .iter()
+            .map(|(name, _)| (name.to_string(), "****".into()))
+            .collect::<Map<_, _>>()
+            .into();
         row["extra_headers"] = server.forwarded.iter().map(|name| Value::from(name.as_str())).collect();
         row["health_check_error"] = match health {
             Some(health) if health.is_up == Some(false) => health.why.as_str().into(),
