@@ -83,11 +83,18 @@ pub struct Asked<'a> {
     pub model: &'a str,
     pub end_user: Option<&'a str>,
     pub tags: &'a [String],
-    /// The format of the envelope.
-    pub face: Face,
-    pub envelope: &'a Envelope,
+    pub worth: Worth<'a>,
     pub demand: Demand,
     pub tariff: &'a Tariff,
+}
+
+/// What is known of a call's cost before it is made.
+#[derive(Debug, Clone, Copy)]
+pub enum Worth<'a> {
+    /// The body of which it depends, in its format.
+    Body(Face, &'a Envelope),
+    /// All of it, in nano-dollars.
+    Known(i64),
 }
 
 impl Limits {
@@ -125,6 +132,23 @@ impl Limits {
         let facts = Facts { caller: asked.caller, model: asked.model, now: database::now() };
         let mut plan = Plan::of(settings, facts);
         self.add_others(database, settings, asked, facts, &mut plan).await;
+        self.ask(database, settings, asked, plan, None).await
+    }
+
+    /// Admits a tool's call, whose cost is known, under the budgets of its caller. Rates are for models.
+    ///
+    /// # Errors
+    /// As [`Limits::admit`].
+    pub async fn admit_tool(
+        self: &Arc<Self>,
+        database: &Watch,
+        settings: &Settings,
+        asked: &Asked<'_>,
+    ) -> Result<Permit> {
+        let facts = Facts { caller: asked.caller, model: asked.model, now: database::now() };
+        let mut plan = Plan::of(settings, facts);
+        self.add_others(database, settings, asked, facts, &mut plan).await;
+        plan.lines.clear();
         self.ask(database, settings, asked, plan, None).await
     }
 

@@ -12,7 +12,7 @@ use crate::envelope::{Envelope, shorten};
 use crate::error::{Error, Kind as ErrorKind};
 use crate::kept::Kept;
 use crate::ledger::Pen;
-use crate::limits::{Asked, Demand, Permit, bound};
+use crate::limits::{Asked, Demand, Permit, Worth, bound};
 use crate::price::{Charge, Service, usd_text};
 use crate::route::{Deployment, Target, Tariff};
 use crate::store::LedgerRow;
@@ -267,8 +267,7 @@ impl Meter {
             model: call.plan.model(),
             end_user: said.and_then(|row| row.end_user.as_deref()),
             tags: said.map_or(&[], |row| &row.tags),
-            face: call.face,
-            envelope: &call.envelope,
+            worth: Worth::Body(call.face, &call.envelope),
             demand: Demand::of(&call.envelope),
             tariff: &self.tariff,
         }

@@ -1,6 +1,7 @@
 //! Servers of tools behind the gateway, and the gateway as one.
 
 mod registry;
+mod upstreams;
 
 use crate::keys::{generate, get, post, text};
 use crate::support::mcp::{Kind, OldServer, Outcome, PROGRAM, TOKEN, ToolServer, tool};

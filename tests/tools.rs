@@ -4,7 +4,7 @@ use crate::keys::{generate, post, text};
 use crate::support::mcp::{Kind, Outcome, ToolServer, tool};
 use crate::support::reply::{DONE, delta, event};
 use crate::support::upstream::{Seen, refusing};
-use crate::support::{Answer, Gateway, MASTER_KEY, Reply, Setup, Upstream, config, model};
+use crate::support::{Answer, Gate, Gateway, MASTER_KEY, Reply, Setup, Upstream, config, model};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
@@ -318,6 +318,101 @@ fn what_goes_wrong_in_a_tool_is_told_to_the_model() {
     assert!(told[1].contains("one of \"Shopping\""), "{told:?}");
     assert!(told[2].contains("no JSON object") && told[3].contains("no tool 'ha-nothing'"), "{told:?}");
     assert_eq!(house.count("tools/call"), 0);
+}
+
+#[test]
+fn each_round_asks_for_its_budget_and_costly_tools_do_too() {
+    let (house, up) = (house(), shopper());
+    let priced = crate::limits::PRICE;
+    let gateway = Gateway::start(&format!(
+        "{}{priced}[mcp_servers.ha]\nurl = \"{}\"\ntool_costs = {{ todo_get_items = 0.5 }}\n",
+        config("", &[model("small", &up)]),
+        house.url()
+    ));
+    let key = |budget: f64| {
+        let body = json!({"max_budget": budget, "object_permission": {"mcp_servers": ["ha"]}});
+        text(&generate(&gateway, &body)["key"]).to_owned()
+    };
+    let mut body = ask(json!([entry(json!("never"))]), false);
+    body.as_object_mut().unwrap().remove("stream_options");
+    // 10 tokens in and 2 out cost 0.00003 a round.
+    let answer = post(&gateway, &key(0.000_02), "/v1/chat/completions", &body);
+    assert_eq!(answer.any_error().kind, "budget_exceeded");
+    assert_eq!((up.requests().len(), house.count("tools/call")), (1, 1));
+    // The tool takes the budget: the round after it is refused.
+    let answer = post(&gateway, &key(0.4), "/v1/chat/completions", &body);
+    assert_eq!(answer.any_error().kind, "budget_exceeded");
+    assert_eq!((up.requests().len(), house.count("tools/call")), (3, 3));
+    let answer = post(&gateway, &key(5.0), "/v1/chat/completions", &body).ok();
+    let spent: f64 = crate::ledger::rows(&gateway, 11).iter().map(|row| row["spend"].as_f64().unwrap()).sum();
+    assert!((spent - (6.0 * 0.000_03 + 2.0 * 0.5)).abs() < 1e-9, "{spent}");
+    assert_eq!(answer.json()["choices"][0]["message"]["content"], "Let me look.\n\nMilk and bread.");
+}
+
+#[test]
+fn a_prompt_of_the_server_goes_in_front_where_the_operator_wants_it() {
+    let (house, up) = (house(), shopper());
+    for (line, prompt) in [("inject_prompt = true", "Assist"), ("inject_prompt = \"Other\"", "Other")] {
+        let gateway = serve(&up, &house, &format!("{line}\n"));
+        let mut body = ask(json!([entry(json!("never"))]), false);
+        chat(&gateway, &body).ok();
+        let first = &up.requests()[up.requests().len() - 3].json()["messages"][0];
+        assert_eq!(*first, json!({"role": "system", "content": format!("The prompt {prompt}.")}));
+        body["messages"] = json!([{"role": "system", "content": "Be kind."}, {"role": "user", "content": "?"}]);
+        chat(&gateway, &body).ok();
+        let sent = up.requests().last().unwrap().json();
+        assert_eq!(sent["messages"][0]["content"], format!("The prompt {prompt}.\n\nBe kind."));
+        assert_eq!(sent["messages"].as_array().unwrap().iter().filter(|m| m["role"] == "system").count(), 1);
+    }
+    // A server that has none is no reason to fail.
+    let gateway = serve(&up, &house, "inject_prompt = \"Other\"\ntimeout = \"1s\"\n");
+    assert!(!gateway.logs().contains("its prompt is missing"));
+}
+
+#[test]
+fn huge_results_are_cut_for_the_model() {
+    let house = ToolServer::new(PLAIN, vec![tool("GetLiveContext", &[])], |_, _| Outcome::Text("ä".repeat(100_000)));
+    let up = Upstream::script(|seen| match results(seen) {
+        0 => turn(seen, "", &[("call_a", "ha-GetLiveContext", "{}")]),
+        _ => turn(seen, "Much.", &[]),
+    });
+    let gateway = serve(&up, &house, "[tools]\nresult_limit = \"1KiB\"\n");
+    chat(&gateway, &ask(json!([entry(json!("never"))]), false)).ok();
+    let sent = up.requests()[1].json();
+    let told = text(&sent["messages"].as_array().unwrap().last().unwrap()["content"]).to_owned();
+    assert!(told.len() < 1100 && told.ends_with("[cut: 1024 of 200000 bytes]"), "{}", told.len());
+}
+
+#[test]
+fn a_caller_who_leaves_starts_nothing_more() {
+    for cancels in [false, true] {
+        let gate = Gate::new();
+        let wait = gate.clone();
+        let house = ToolServer::new(PLAIN, vec![tool("GetLiveContext", &[])], move |_, _| {
+            let done = json!({"jsonrpc": "2.0", "id": 0, "result": {}}).to_string();
+            Outcome::Reply(Reply::after(&wait, Reply::json(200, &done)))
+        });
+        let up = Upstream::script(|seen| match results(seen) {
+            0 => turn(seen, "", &[("call_a", "ha-GetLiveContext", "{}")]),
+            _ => turn(seen, "Much.", &[]),
+        });
+        let gateway = serve(&up, &house, &format!("cancel_on_disconnect = {cancels}\n"));
+        let mut client = gateway.client();
+        client.post("/v1/chat/completions", ask(json!([entry(json!("never"))]), true).to_string());
+        house.upstream.wait_requests(4);
+        drop(client);
+        let rows = crate::ledger::rows(&gateway, 2);
+        let row = rows.iter().find(|row| row["call_type"] == "call_mcp_tool").unwrap();
+        assert_eq!(row["status"], "cancelled", "{row}");
+        if cancels {
+            house.upstream.wait_hang_ups(1);
+            // The request after the call's: the server is told.
+            house.upstream.wait_requests(5);
+        }
+        assert_eq!(house.count("notifications/cancelled"), usize::from(cancels));
+        gate.open();
+        assert_eq!(up.requests().len(), 1);
+    }
 }
 
 #[test]

@@ -157,7 +157,7 @@ impl Hands {
             return Outcome::failed(format!("Error: {what}. Nothing was done."));
         }
         let Value::Object(arguments) = arguments else { return Outcome::default() };
-        let mut booking = match Booking::open(&self.worker, &self.live, &self.caller, offered, &self.said) {
+        let mut booking = match Booking::open(&self.worker, &self.live, &self.caller, offered, &self.said).await {
             Ok(booking) => booking,
             Err(error) => return Outcome::failed(format!("Error: {error}")),
         };

@@ -6,13 +6,14 @@ use super::bucket::Slot;
 use super::permit::{Permit, Strict};
 use super::plan::{Plan, Pot};
 use super::refusal::{self, Told};
-use super::{Asked, Limits, demand, remote, share};
+use super::{Asked, Limits, Worth, demand, remote, share};
 use crate::auth::Caller;
 use crate::config::limits::Limits as Settings;
 use crate::database::{self, State, Watch};
 use crate::error::{Error, Result};
 use crate::route::Tariff;
 use crate::store::{self, Entity, Reservation};
+use crate::usage::Usage;
 use std::sync::Arc;
 
 /// Reads that a booking got in the way of, before a call is told to come again.
@@ -30,7 +31,7 @@ impl Limits {
         mut plan: Plan,
         attempt: Option<Option<Strict>>,
     ) -> Result<Permit> {
-        let is_free = !plan.pots.is_empty() && demand::is_free(asked.tariff);
+        let is_free = !plan.pots.is_empty() && asked.is_free();
         if is_free {
             plan.pots.clear();
         }
@@ -77,14 +78,16 @@ impl Limits {
         let now = database::now();
         let bound = match attempt {
             Some(strict) => strict.map(|strict| strict.bound),
-            None if plan.is_strict() => {
-                let limit = asked.tariff.max_output();
-                let bound = Bound::of(asked.face, asked.envelope, &asked.demand, limit)?;
-                // A price that is not known has no bound.
-                bound.nanos(asked.tariff, 1).ok_or_else(|| bound::unpriced(asked.model))?;
-                Some(bound)
-            }
-            None => None,
+            None => match asked.worth {
+                Worth::Body(face, envelope) if plan.is_strict() => {
+                    let limit = asked.tariff.max_output();
+                    let bound = Bound::of(face, envelope, &asked.demand, limit)?;
+                    // A price that is not known has no bound.
+                    bound.nanos(asked.tariff, 1).ok_or_else(|| bound::unpriced(asked.model))?;
+                    Some(bound)
+                }
+                Worth::Body(..) | Worth::Known(_) => None,
+            },
         };
         // While the store is away what is known of budgets is counted on here, but for those that are never exceeded.
         let is_away = database.state() == State::Down && !plan.is_strict();
@@ -111,7 +114,7 @@ impl Limits {
                 let expected = asked.demand.expected(book.pace(asked.model));
                 let tokens = settings.counted.tokens(&expected);
                 let reserve = |free: i64| match (bound, attempt) {
-                    (None, _) => i64::try_from(asked.tariff.charge(&expected).nanos).unwrap_or(i64::MAX),
+                    (None, _) => asked.nanos(&expected),
                     (Some(bound), Some(known)) => {
                         strict = known;
                         known.and_then(|known| bound.nanos(asked.tariff, known.output)).unwrap_or(i64::MAX)
@@ -174,7 +177,7 @@ impl Limits {
                     let reserved = reserved.ok_or_else(|| bound::unpriced(asked.model))?;
                     (reserved.nanos, Some(bound.strict(reserved.output)))
                 }
-                None => (i64::try_from(asked.tariff.charge(&expected).nanos).unwrap_or(i64::MAX), None),
+                None => (asked.nanos(&expected), None),
             };
             let wanted: Vec<Reservation> = plan.pots.iter().map(|pot| wanted(pot, nanos)).collect();
             match self.store.reserve(&id, &self.node, &wanted, now).await {
@@ -225,6 +228,24 @@ impl Limits {
     pub fn raise(&self, settings: &Settings, caller: &Caller, permit: &mut Permit, tariff: &Tariff) -> Result<bool> {
         let refused = |refused: Refused| self.told(settings, caller, self.slot(), database::now(), &refused);
         permit.raise(tariff, refused)
+    }
+}
+
+impl Asked<'_> {
+    /// Whether budgets are no matter.
+    fn is_free(&self) -> bool {
+        match self.worth {
+            Worth::Body(..) => demand::is_free(self.tariff),
+            Worth::Known(nanos) => nanos == 0,
+        }
+    }
+
+    /// What it costs with this usage, if the usage matters.
+    fn nanos(&self, expected: &Usage) -> i64 {
+        match self.worth {
+            Worth::Body(..) => i64::try_from(self.tariff.charge(expected).nanos).unwrap_or(i64::MAX),
+            Worth::Known(nanos) => nanos,
+        }
     }
 }
 

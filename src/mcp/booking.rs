@@ -5,8 +5,11 @@ use crate::auth::Caller;
 use crate::error::{Error, Result};
 use crate::gateway::{Live, Worker};
 use crate::ledger::Pen;
+use crate::limits::{Asked, Demand, Permit, Worth};
 use crate::meter;
+use crate::route::Tariff;
 use crate::store::{LedgerRow, Settled};
+use crate::usage::Usage;
 use std::rc::Rc;
 use std::time::Instant;
 use tracing::{info, warn};
@@ -22,17 +25,26 @@ pub struct Booking {
     id: Uuid,
     started: Instant,
     pen: Option<Rc<Pen>>,
+    /// What it holds of its caller's budgets.
+    permit: Permit,
     call: Box<Settled>,
     key: String,
     settled: bool,
 }
 
 impl Booking {
-    /// Opens the row. `said` is what the request has told of itself: endpoint, session, end user.
+    /// Sets the tool's cost aside, and opens the row. `said` is what the request has told of itself: endpoint, session,
+    /// end user.
     ///
     /// # Errors
-    /// A 503 where the ledger cannot be written.
-    pub fn open(worker: &Worker, live: &Live, caller: &Caller, offered: &Offered, said: &LedgerRow) -> Result<Booking> {
+    /// A budget of the caller has not so much left; a 503 where the ledger cannot be written.
+    pub async fn open(
+        worker: &Worker,
+        live: &Live,
+        caller: &Caller,
+        offered: &Offered,
+        said: &LedgerRow,
+    ) -> Result<Booking> {
         let id = meter::new_id();
         let cost = i64::try_from(offered.cost_nanos()).unwrap_or(i64::MAX);
         let label = offered.label();
@@ -50,12 +62,38 @@ impl Booking {
             id,
             started: Instant::now(),
             pen: None,
+            permit: Permit::none(),
             call: Box::new(Settled { row, ..Settled::default() }),
             key: caller.name().to_owned(),
             settled: false,
         };
-        if live.config.ledger.enabled && worker.pen.open(&booking.call, live.config.ledger.serve_unaccounted)? {
-            booking.pen = Some(worker.pen.clone());
+        let (limits, row) = (&worker.gateway.limits, &mut booking.call.row);
+        if cost > 0 {
+            let asked = Asked {
+                id,
+                caller,
+                model: &label,
+                end_user: row.end_user.as_deref(),
+                tags: &row.tags,
+                worth: Worth::Known(cost),
+                demand: Demand::default(),
+                tariff: &Tariff::default(),
+            };
+            let admitted = limits.admit_tool(&worker.gateway.database, &live.config.limits, &asked).await;
+            booking.permit = admitted.inspect_err(|_| {
+                // The call was not made: there is nothing to settle.
+                booking.settled = true;
+            })?;
+            row.reserved_nanos = booking.permit.reserved_nanos();
+        }
+        row.node = Some(limits.node.clone());
+        booking.call.windows = booking.permit.sums().cloned().collect();
+        booking.call.reserved = booking.permit.is_stored();
+        if live.config.ledger.enabled {
+            let opened = worker.pen.open(&booking.call, live.config.ledger.serve_unaccounted);
+            if opened.inspect_err(|_| booking.settled = true)? {
+                booking.pen = Some(worker.pen.clone());
+            }
         }
         Ok(booking)
     }
@@ -92,6 +130,8 @@ impl Booking {
             row.error_class = Some("tool".to_owned());
             row.error = Some(error.chars().take(MOST_MESSAGE).collect());
         }
+        let is_stored = self.permit.settle(&Usage::default(), row.cost_nanos, self.pen.is_some(), false);
+        self.call.reserved = is_stored;
         if let Some(pen) = &self.pen {
             pen.settle(&self.call, true);
         }

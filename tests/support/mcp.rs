@@ -47,6 +47,8 @@ pub struct ToolServer {
     pub session: Arc<Mutex<String>>,
     /// Answers everything with this status, if it is set.
     pub fault: Arc<Mutex<Option<Reply>>>,
+    /// The `Authorization` that it wants, if it wants one; others get a 401.
+    pub wants: Arc<Mutex<Option<String>>>,
 }
 
 impl ToolServer {
@@ -54,16 +56,25 @@ impl ToolServer {
         let tools = Arc::new(Mutex::new(tools));
         let session = Arc::new(Mutex::new("session-1".to_owned()));
         let fault: Arc<Mutex<Option<Reply>>> = Arc::default();
-        let state = (tools.clone(), session.clone(), fault.clone());
+        let wants: Arc<Mutex<Option<String>>> = Arc::default();
+        let state = (tools.clone(), session.clone(), fault.clone(), wants.clone());
         let upstream = Upstream::script(move |seen| {
-            let (tools, session, fault) = &state;
+            let (tools, session, fault, wants) = &state;
+            if wants
+                .lock()
+                .unwrap()
+                .as_ref()
+                .is_some_and(|wanted| seen.header("authorization").as_ref() != Some(wanted))
+            {
+                return Reply::answer(401, &[], b"");
+            }
             if let Some(reply) = &*fault.lock().unwrap() {
                 return reply.clone();
             }
             answer(kind, seen, &tools.lock().unwrap().clone(), &session.lock().unwrap(), &call)
         })
         .rules(|rules| rules.is_free = true);
-        ToolServer { upstream, tools, session, fault }
+        ToolServer { upstream, tools, session, fault, wants }
     }
 
     /// A server with one tool, `echo`, that says what it is told.
@@ -170,6 +181,11 @@ fn answer(kind: Kind, seen: &Seen, tools: &[Value], session: &str, call: &Call) 
                     return Reply(steps);
                 }
             }
+        }
+        "prompts/list" => Ok(json!({"prompts": [{"name": "Assist"}, {"name": "Other"}]})),
+        "prompts/get" => {
+            let text = format!("The prompt {}.", params["name"].as_str().unwrap_or_default());
+            Ok(json!({"messages": [{"role": "user", "content": {"type": "text", "text": text}}]}))
         }
         _ if kind == Kind::Modern => return error(404, id, -32601, "Method not found"),
         _ => Err((-32601, "Method not found".to_owned())),

@@ -180,7 +180,7 @@ impl Session {
         }
         self.check_mirrored(&tool, &arguments)?;
         let Visit { worker, live, caller } = &self.visit;
-        let booking = Booking::open(worker, live, caller, &tool, &self.said);
+        let booking = Booking::open(worker, live, caller, &tool, &self.said).await;
         let mut booking = booking.map_err(|e| RpcError::new(rpc::INTERNAL, e.to_string()))?;
         trim_meta(params);
         let asked = Asked {

@@ -111,7 +111,7 @@ pub async fn call(request: HttpRequest, payload: Payload) -> HttpResponse {
             return Err(Error::new(Kind::Forbidden, message).at_param("arguments"));
         }
         let worker = worker(&request)?;
-        let mut booking = Booking::open(worker, &visit.live, &visit.caller, &tool, &said(&request))?;
+        let mut booking = Booking::open(worker, &visit.live, &visit.caller, &tool, &said(&request)).await?;
         let asked = Asked { headers: Some(request.headers()), ..Asked::default() };
         let result = worker.gateway.mcp.call(&tool, arguments, asked).await;
         booking.end(&result);

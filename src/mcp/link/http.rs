@@ -108,10 +108,11 @@ impl Http {
         }
     }
 
-    pub(super) async fn dress(&self, request: &mut ClientRequest, revision: Option<Revision>) -> Result<(), Fault> {
-        let token = match &self.tokens {
-            Some(tokens) => Some(tokens.get().await?),
-            None => None,
+    /// True where it has a token that was got before, and may have been taken back since.
+    pub(super) async fn dress(&self, request: &mut ClientRequest, revision: Option<Revision>) -> Result<bool, Fault> {
+        let (token, is_old) = match &self.tokens {
+            Some(tokens) => tokens.get().await.map(|(token, is_new)| (Some(token), !is_new))?,
+            None => (None, false),
         };
         let headers = request.headers_mut();
         if let Some(host) = self.url.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
@@ -131,7 +132,7 @@ impl Http {
         if let Some(revision) = revision {
             headers.insert(VERSION, HeaderValue::from_static(revision.name()));
         }
-        Ok(())
+        Ok(is_old)
     }
 
     async fn post(
@@ -140,16 +141,23 @@ impl Http {
         revision: Option<Revision>,
         more: &[(HeaderName, HeaderValue)],
     ) -> Result<ClientResponse, Fault> {
-        let mut request = self.client.post(self.url.clone()).no_decompress();
-        self.dress(&mut request, revision).await?;
-        let headers = request.headers_mut();
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        for (name, value) in more {
-            headers.insert(name.clone(), value.clone());
+        let body = Bytes::from(message.value().to_string());
+        loop {
+            let mut request = self.client.post(self.url.clone()).no_decompress();
+            let has_old_token = self.dress(&mut request, revision).await?;
+            let headers = request.headers_mut();
+            headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            for (name, value) in more {
+                headers.insert(name.clone(), value.clone());
+            }
+            let response = request.send_body(body.clone()).await.map_err(|e| unsent(&e))?;
+            // A token may end before its time. Whoever refuses it has done nothing; a new one is another credential.
+            match &self.tokens {
+                Some(tokens) if has_old_token && response.status() == StatusCode::UNAUTHORIZED => tokens.forget(),
+                _ => return Ok(response),
+            }
         }
-        let body = message.value().to_string();
-        request.send_body(body).await.map_err(|e| unsent(&e))
     }
 
     async fn result(&self, response: ClientResponse, id: u64, hear: &dyn Fn(Message)) -> Result<Value, Fault> {

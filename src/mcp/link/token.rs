@@ -29,21 +29,21 @@ impl Tokens {
         Tokens { client, of, held: RefCell::default() }
     }
 
-    /// The `Authorization` to send.
+    /// The `Authorization` to send, and whether it was got just now.
     ///
     /// # Errors
     /// There is no token to be had.
-    pub async fn get(&self) -> Result<HeaderValue, Fault> {
+    pub async fn get(&self) -> Result<(HeaderValue, bool), Fault> {
         if let Some((token, until)) = &*self.held.borrow()
             && *until > Instant::now()
         {
-            return Ok(token.clone());
+            return Ok((token.clone(), false));
         }
         let fetched = tokio::time::timeout(PATIENCE, self.fetch()).await;
         let (token, age) = fetched.map_err(|_| Fault::Unreached("its token_url does not answer".to_owned()))??;
         let until = Instant::now() + age.saturating_sub(MARGIN).max(age / 2);
         *self.held.borrow_mut() = Some((token.clone(), until));
-        Ok(token)
+        Ok((token, true))
     }
 
     /// The token was refused; the next request gets another one.
