@@ -6,9 +6,11 @@
 use crate::auth::Caller;
 use crate::envelope::Envelope;
 use crate::exchange::{Ask, Face, History};
+use crate::form::Files;
 use crate::gateway::{Live, Worker};
 use crate::meter;
 use crate::route::{Fallback, Plan, Priority, Timeouts};
+use crate::usage::Usage;
 use actix_web::http::header::HeaderValue;
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -38,6 +40,10 @@ pub struct Call {
     pub version: Option<HeaderValue>,
     /// The response that it goes on from.
     pub history: Option<History>,
+    /// It came as a form, with these files, and goes on as one.
+    pub files: Option<Files>,
+    /// What it uses as far as its request says, where its answer says nothing.
+    pub presumed: Option<Usage>,
 }
 
 impl Call {

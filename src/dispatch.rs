@@ -9,6 +9,7 @@ mod backoff;
 mod course;
 mod fault;
 mod opening;
+mod passage;
 pub mod recent;
 mod signatures;
 pub mod trace;
@@ -28,6 +29,7 @@ use bytes::Bytes;
 use course::attempts;
 pub use fault::Fault;
 pub use opening::{Open, open};
+pub use passage::{Passage, pass};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -35,6 +37,8 @@ use std::time::{Duration, Instant};
 /// A whole answer, in the caller's format.
 pub struct Answer {
     pub body: Bytes,
+    /// It is plain text, no JSON.
+    pub is_text: bool,
     pub usage: Option<Usage>,
     /// The upstream's id of it.
     pub id: Option<String>,
@@ -74,6 +78,7 @@ pub async fn whole(call: &Call, meter: &mut Meter) -> Result<Answer> {
     sent.admission.succeeded(whole.usage.as_ref());
     Ok(Answer {
         body: whole.body,
+        is_text: whole.is_text,
         usage: whole.usage,
         id: whole.id,
         headers,
@@ -110,7 +115,13 @@ fn prepare(call: &Call, asked: &Asked<'_>, target: &Target) -> Result<(Request, 
     let ask = exchange::Ask { envelope: asked.envelope, model: asked.plan.model(), ..call.ask() };
     let outbound = exchange::outbound(&ask, target)?;
     let betas = outbound.betas.into_iter().map(Cow::Borrowed).chain(call.betas.iter().cloned()).collect();
-    let request = Request { endpoint: outbound.endpoint, body: outbound.body, betas, version: call.version.clone() };
+    let request = Request {
+        endpoint: outbound.endpoint,
+        body: outbound.body,
+        files: call.files.clone(),
+        betas,
+        version: call.version.clone(),
+    };
     Ok((request, outbound.back))
 }
 

@@ -18,7 +18,7 @@ use crate::provider::{
 use crate::route::Target;
 use crate::usage::Usage;
 use crate::wire::feed::Framing;
-use crate::wire::{completions, embeddings, json, messages, responses};
+use crate::wire::{audio, completions, embeddings, json, messages, responses};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 pub use relay::Relay;
@@ -37,11 +37,11 @@ pub enum Face {
     Responses,
     /// OpenAI's text completions.
     Completions,
-    /// One JSON object asks, one answers, and only those who speak OpenAI's format do.
+    /// What is no conversation, in OpenAI's format.
     Plain(Plain),
 }
 
-/// Endpoints without streams and without translations.
+/// Endpoints that are no conversations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Plain {
     Embeddings,
@@ -49,15 +49,34 @@ pub enum Plain {
     Rerank,
     Moderations,
     Images,
+    /// Pictures in a form, or named in JSON.
+    ImageEdits,
+    ImageVariations,
+    /// Audio in a form.
+    Transcription,
+    /// The same, told in English.
+    Translation,
+    /// Text that is answered with audio.
+    Speech,
 }
 
 impl Plain {
+    /// Whether the answer is passed on as it comes, in whatever pieces: audio, and streams.
+    pub fn is_passed_on(self, streams: bool) -> bool {
+        self == Plain::Speech || streams
+    }
+
     fn endpoint(self) -> Endpoint {
         match self {
             Plain::Embeddings => Endpoint::Embeddings,
             Plain::Rerank => Endpoint::Rerank,
             Plain::Moderations => Endpoint::Moderations,
             Plain::Images => Endpoint::Images,
+            Plain::ImageEdits => Endpoint::ImageEdits,
+            Plain::ImageVariations => Endpoint::ImageVariations,
+            Plain::Transcription => Endpoint::Transcriptions,
+            Plain::Translation => Endpoint::Translations,
+            Plain::Speech => Endpoint::Speech,
         }
     }
 
@@ -66,7 +85,9 @@ impl Plain {
             Plain::Embeddings => "Embeddings",
             Plain::Rerank => "Reranking",
             Plain::Moderations => "Moderations",
-            Plain::Images => "Images",
+            Plain::Images | Plain::ImageEdits | Plain::ImageVariations => "Images",
+            Plain::Transcription | Plain::Translation => "Transcriptions",
+            Plain::Speech => "Speech",
         }
     }
 }
@@ -119,6 +140,10 @@ pub enum Back {
     Completions { shows_usage: bool },
     /// One JSON object as it comes, but for vectors that are wanted in base64.
     Plain { in_base64: bool },
+    /// Pictures, one JSON object.
+    Pictures,
+    /// What was said in audio: one JSON object, or plain text.
+    Transcript { is_text: bool },
     /// Another format, of OpenAI chat, which may be translated itself.
     FromChat { from: Option<Box<foreign::Context>>, to: Teller, shows_usage: bool },
 }
@@ -141,6 +166,8 @@ impl Back {
             | Back::Responses
             | Back::Completions { .. }
             | Back::Plain { .. }
+            | Back::Pictures
+            | Back::Transcript { .. }
             | Back::FromChat { from: None, .. } => Framing::Sse,
         }
     }
@@ -221,8 +248,16 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
         }
         Face::Plain(plain) if language == Language::OpenAi => {
             let body = prepare_plain(ask.envelope, &deployment.shape, target.model());
-            let in_base64 = ask.envelope.string("encoding_format").as_deref() == Some("base64");
-            Ok(Outbound { endpoint: plain.endpoint(), body, betas: Vec::new(), back: Back::Plain { in_base64 } })
+            let said = |name: &str| ask.envelope.string(name);
+            let back = match plain {
+                Plain::Transcription | Plain::Translation => {
+                    let format = said("response_format");
+                    Back::Transcript { is_text: matches!(format.as_deref(), Some("text" | "srt" | "vtt")) }
+                }
+                Plain::Images | Plain::ImageEdits | Plain::ImageVariations => Back::Pictures,
+                _ => Back::Plain { in_base64: said("encoding_format").as_deref() == Some("base64") },
+            };
+            Ok(Outbound { endpoint: plain.endpoint(), body, betas: Vec::new(), back })
         }
         Face::Plain(plain) => Err(Error::new(
             Kind::NotServed,
@@ -318,6 +353,8 @@ pub struct Whole {
     pub usage: Option<Usage>,
     /// The upstream's id of it.
     pub id: Option<String>,
+    /// It is plain text.
+    pub is_text: bool,
 }
 
 /// A whole answer in the caller's format, and what is to be known of it.
@@ -344,7 +381,7 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
         let seen = meter::whole(&body).map_err(|_| no_object())?;
         match (seen.is_error, seen.has_choices) {
             (true, _) => Err(from_upstream(origin, StatusCode::OK, &body)),
-            (false, true) => Ok(Whole { body, usage: seen.usage, id: seen.id }),
+            (false, true) => Ok(Whole { body, usage: seen.usage, id: seen.id, is_text: false }),
             (false, false) => Err(no_choices()),
         }
     };
@@ -358,14 +395,14 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
             (_, true) => Err(from_upstream(origin, StatusCode::OK, &body)),
             (usage, false) => {
                 let id = messages::native_id(&body);
-                Ok(Whole { body, usage, id })
+                Ok(Whole { body, usage, id, is_text: false })
             }
         },
         Back::Responses => {
             let told = responses::native(&body);
             match told.is_error {
                 true => Err(from_upstream(origin, StatusCode::OK, &body)),
-                false => Ok(Whole { body, usage: told.usage, id: told.id }),
+                false => Ok(Whole { body, usage: told.usage, id: told.id, is_text: false }),
             }
         }
         Back::Completions { .. } => chat(&None, body),
@@ -375,8 +412,24 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
                 return Err(from_upstream(origin, StatusCode::OK, &body));
             }
             let encoded = if *in_base64 { embeddings::in_base64(&body) } else { None };
-            Ok(Whole { body: encoded.map_or(body, Bytes::from), usage: told.usage, id: told.id })
+            Ok(Whole { body: encoded.map_or(body, Bytes::from), usage: told.usage, id: told.id, is_text: false })
         }
+        Back::Pictures => {
+            let told = plain(&body).ok_or_else(no_object)?;
+            if told.is_error {
+                return Err(from_upstream(origin, StatusCode::OK, &body));
+            }
+            let usage = Usage { pictures_out: pictures(&body), ..told.usage.unwrap_or_default() };
+            Ok(Whole { body, usage: Some(usage), id: told.id, is_text: false })
+        }
+        Back::Transcript { is_text } => match plain(&body) {
+            Some(told) if told.is_error => Err(from_upstream(origin, StatusCode::OK, &body)),
+            Some(told) => Ok(Whole { usage: audio::usage(&body), body, id: told.id, is_text: false }),
+            None if *is_text && std::str::from_utf8(&body).is_ok() => {
+                Ok(Whole { body, usage: None, id: None, is_text: true })
+            }
+            None => Err(no_object()),
+        },
         Back::FromChat { from, to, .. } => {
             let answer = chat(from, body)?;
             let body = match to {
@@ -411,6 +464,17 @@ fn plain(body: &[u8]) -> Option<meter::Whole> {
     .ok()?;
     told.is_error = error && !content;
     Some(told)
+}
+
+/// How many pictures an answer holds.
+fn pictures(body: &[u8]) -> u64 {
+    let mut count = 0;
+    let _ = json::object(body, meter::MAX_DEPTH, |member| {
+        if &body[member.key] == b"data" && member.value.kind == json::Kind::Array {
+            count = member.value.items as u64;
+        }
+    });
+    count
 }
 
 /// A usage that tells its total alone.

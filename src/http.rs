@@ -2,16 +2,19 @@
 
 mod address;
 pub mod admin;
+mod audio;
 pub mod body;
 mod call;
 mod chat;
 mod completions;
 mod entry;
 mod explain;
+mod form;
 mod health;
 mod mcp;
 mod messages;
 mod models;
+mod passage;
 mod plain;
 mod reply;
 mod responses;
@@ -47,6 +50,20 @@ const CALLS: &[(&str, &str)] = &[
     ("POST", "/v1/images/generations"),
     ("POST", "/images/generations"),
     ("POST", "/openai/deployments/{model}/images/generations"),
+    ("POST", "/v1/images/edits"),
+    ("POST", "/images/edits"),
+    ("POST", "/openai/deployments/{model}/images/edits"),
+    ("POST", "/v1/images/variations"),
+    ("POST", "/images/variations"),
+    ("POST", "/v1/audio/transcriptions"),
+    ("POST", "/audio/transcriptions"),
+    ("POST", "/openai/deployments/{model}/audio/transcriptions"),
+    ("POST", "/v1/audio/translations"),
+    ("POST", "/audio/translations"),
+    ("POST", "/openai/deployments/{model}/audio/translations"),
+    ("POST", "/v1/audio/speech"),
+    ("POST", "/audio/speech"),
+    ("POST", "/openai/deployments/{model}/audio/speech"),
     ("POST", "/v1/responses"),
     ("POST", "/responses"),
     ("POST", "/openai/v1/responses"),
@@ -169,6 +186,17 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     }
     for path in ["/v1/images/generations", "/images/generations", "/openai/deployments/{model}/images/generations"] {
         serve(path, || post().to(plain::images));
+    }
+    for path in ["/v1/images/edits", "/images/edits", "/openai/deployments/{model}/images/edits"] {
+        serve(path, || post().to(plain::image_edits));
+    }
+    for path in ["/v1/images/variations", "/images/variations"] {
+        serve(path, || post().to(plain::image_variations));
+    }
+    for base in ["/v1/audio", "/audio", "/openai/deployments/{model}/audio"] {
+        serve(&format!("{base}/transcriptions"), || post().to(audio::transcriptions));
+        serve(&format!("{base}/translations"), || post().to(audio::translations));
+        serve(&format!("{base}/speech"), || post().to(audio::speech));
     }
     for path in ["/v1/responses", "/responses", "/openai/v1/responses"] {
         serve(path, || post().to(responses::create));

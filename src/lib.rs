@@ -10,6 +10,7 @@
 //! - [`http`] the routes; [`auth`] who calls, and what a key may use
 //! - [`limits`] rates and budgets: what a call may use, and what it holds meanwhile
 //! - [`envelope`] the body as it came, and changes to it
+//! - [`form`] the files that come with a call, where it is a form
 //! - [`call`] what is asked, checked; [`dispatch`] one deployment after the other, until one answers
 //! - [`checks`] whether the deployments are well
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
@@ -41,6 +42,7 @@ pub mod doctor;
 pub mod envelope;
 pub mod error;
 pub mod exchange;
+pub mod form;
 pub mod gateway;
 pub mod http;
 pub mod import;

@@ -368,8 +368,7 @@ impl Meter {
             },
             None => Usage::default(),
         };
-        let used = usage.prompt_tokens > 0 || usage.completion_tokens > 0;
-        let charge = if used { self.tariff.charge(&usage) } else { Charge::default() };
+        let charge = if !usage.is_nothing() { self.tariff.charge(&usage) } else { Charge::default() };
         let charge = if self.usage.is_none() { self.permit.at_most(charge) } else { charge };
         let cost = (!charge.unpriced).then_some(charge.nanos);
         if let (None, Some(deployment)) = (cost, &self.deployment) {

@@ -9,6 +9,7 @@ pub mod tls;
 
 use crate::envelope::Pieces;
 use crate::error::{Error, Kind, Result, from_upstream};
+use crate::form::{Files, Outgoing};
 pub use crate::provider::Endpoint;
 use crate::provider::{Language, anthropic, fit, foreign};
 use crate::route::{Deployment, Target, Transport};
@@ -48,6 +49,8 @@ type Requests = HashMap<(usize, usize, Endpoint), FrozenClientRequest>;
 pub struct Request {
     pub endpoint: Endpoint,
     pub body: Pieces,
+    /// The body is an object of texts, and goes as a form with these files.
+    pub files: Option<Files>,
     /// For the `anthropic-beta` header.
     pub betas: Vec<Cow<'static, str>>,
     /// Another `anthropic-version` than the usual one.
@@ -57,7 +60,7 @@ pub struct Request {
 impl Request {
     /// A call without anything of its own.
     pub fn call(body: Pieces) -> Self {
-        Request { endpoint: Endpoint::Call, body, betas: Vec::new(), version: None }
+        Request { endpoint: Endpoint::Call, body, files: None, betas: Vec::new(), version: None }
     }
 }
 
@@ -100,9 +103,14 @@ impl Upstream {
         if let Some(credential) = &deployment.credential {
             credential.show(self, target, request.endpoint, &body, &mut headers).await?;
         }
-        let sending = match headers.is_empty() {
-            true => ready.send_body(Sent(body)),
-            false => ready.extra_headers(headers).send_body(Sent(body)),
+        let sending = match (&request.files, headers.is_empty()) {
+            (Some(files), _) => {
+                let form = Outgoing::new(&body.join(), files);
+                headers.insert(header::CONTENT_TYPE, form.content_type());
+                ready.extra_headers(headers).send_body(form)
+            }
+            (None, true) => ready.send_body(Sent(body)),
+            (None, false) => ready.extra_headers(headers).send_body(Sent(body)),
         };
         let response = sending.await.map_err(|e| unsent(deployment, &e))?;
         if response.status() == StatusCode::OK {
@@ -156,7 +164,11 @@ impl Upstream {
         }
         headers.insert(header::USER_AGENT, HeaderValue::from_static(concat!("gateway/", env!("CARGO_PKG_VERSION"))));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json, text/event-stream"));
+        let accepted = match endpoint {
+            Endpoint::Speech | Endpoint::Transcriptions | Endpoint::Translations => "*/*",
+            _ => "application/json, text/event-stream",
+        };
+        headers.insert(header::ACCEPT, HeaderValue::from_static(accepted));
         // Bodies are read on their way, so they must come as they are.
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some(key) = deployment.keys.get(turn) {

@@ -24,6 +24,13 @@ pub struct Usage {
     pub image_out_tokens: u64,
     /// Web searches that the provider made.
     pub searches: u64,
+    /// What is charged by other units than tokens: pictures made, audio heard and spoken in milliseconds, letters to be
+    /// spoken, queries of a reranker.
+    pub pictures_out: u64,
+    pub millis_in: u64,
+    pub millis_out: u64,
+    pub characters_in: u64,
+    pub queries: u64,
     /// The class of service that the call got.
     pub service: Service,
     /// What the provider itself says the call cost, in nano-dollars.
@@ -106,12 +113,18 @@ impl Usage {
             image_in_tokens: count(prompt.image_tokens),
             image_out_tokens: count(completion.image_tokens),
             searches: count(written.server_tool_use.and_then(|h| h.web_search_requests).or(written.num_search_queries)),
-            service: Service::Standard,
             billed: written
                 .billed_units
                 .and_then(|b| Some((count(Some(b.input_tokens?)), count(Some(b.output_tokens?))))),
             reported_nanos: memchr::memmem::find(json, b"cost").and_then(|_| price::provider_reported(json)),
+            ..Usage::default()
         })
+    }
+
+    /// Whether nothing was used.
+    pub fn is_nothing(&self) -> bool {
+        let counts = [self.prompt_tokens, self.completion_tokens, self.pictures_out, self.millis_in, self.millis_out];
+        counts.iter().all(|count| *count == 0) && self.characters_in == 0 && self.queries == 0
     }
 
     /// The same as what prices are applied to.
@@ -129,6 +142,11 @@ impl Usage {
             image_in: self.image_in_tokens,
             image_out: self.image_out_tokens,
             searches: self.searches,
+            pictures_out: self.pictures_out,
+            millis_in: self.millis_in,
+            millis_out: self.millis_out,
+            characters_in: self.characters_in,
+            queries: self.queries,
             ..Tokens::default()
         }
     }

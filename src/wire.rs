@@ -1,9 +1,11 @@
 //! Wire formats: bytes to frames and members. Pure, push style, no I/O.
 
+pub mod audio;
 pub mod completions;
 pub mod embeddings;
 pub mod eventstream;
 pub mod feed;
+pub mod form;
 pub mod hub;
 pub mod json;
 pub mod messages;

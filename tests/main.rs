@@ -3,6 +3,7 @@
 
 mod access;
 mod anthropic;
+mod audio;
 mod cancel;
 mod chat;
 mod cli;

@@ -71,7 +71,7 @@ fn what_is_missing_or_wrong_is_named() {
         ("/v1/rerank", json!({"model": "small", "query": "q"}), "documents"),
         ("/v1/rerank", json!({"model": "small", "query": "q", "documents": "a"}), "documents"),
         ("/v1/images/generations", json!({"model": "small"}), "prompt"),
-        ("/v1/images/generations", json!({"model": "small", "prompt": "a", "stream": true}), "stream"),
+        ("/v1/embeddings", json!({"model": "small", "input": "a", "stream": true}), "stream"),
         ("/v1/moderations", json!({"model": "small", "input": "a", "api_key": "k"}), "api_key"),
     ] {
         assert_eq!(gateway.post(path, body.to_string()).error(400).param.as_deref(), Some(param), "{path} {body}");

@@ -5,6 +5,7 @@
 pub mod anthropic;
 pub mod client;
 pub mod feed;
+pub mod forms;
 pub mod gateway;
 pub mod http;
 pub mod link;
@@ -18,7 +19,7 @@ pub mod tls;
 pub mod upstream;
 
 pub use client::{Answer, Client, ErrorBody};
-pub use gateway::{Gateway, MASTER_KEY};
+pub use gateway::{Gateway, MASTER_KEY, authorization};
 pub use reply::{Gate, Reply, Step};
 pub use setup::{Setup, config, deployment, model};
 pub use upstream::{Seen, UPSTREAM_KEY, Upstream};

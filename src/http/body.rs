@@ -27,12 +27,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 pub async fn read(request: &HttpRequest, mut payload: Payload, limit: usize, clock: &Rc<Clock>) -> Result<Bytes> {
     check_type(request)?;
     let announced = content_length(request.headers());
-    let too_large = || {
-        Error::new(
-            Kind::TooLarge,
-            format!("The request body is larger than {limit} bytes, the limit of this gateway (server.body_limit)."),
-        )
-    };
+    let too_large = || larger(limit);
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
@@ -76,16 +71,69 @@ pub async fn read(request: &HttpRequest, mut payload: Payload, limit: usize, clo
     Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
 }
 
-fn check_type(request: &HttpRequest) -> Result<()> {
-    let headers = request.headers();
-    if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Error::invalid("A compressed request body is not served; send it without Content-Encoding."));
+/// A body of any kind, piece by piece; bounded as one that is read whole.
+pub struct Chunks {
+    payload: Payload,
+    limit: usize,
+    taken: usize,
+    alarm: Alarm,
+    last: Instant,
+}
+
+impl Chunks {
+    /// # Errors
+    /// 413 for a body that is announced to be too large, 400 for one that is compressed.
+    pub fn new(request: &HttpRequest, payload: Payload, limit: usize, clock: &Rc<Clock>) -> Result<Self> {
+        check_encoding(request)?;
+        if content_length(request.headers()).is_some_and(|length| length > limit) {
+            return Err(larger(limit));
+        }
+        Ok(Chunks { payload, limit, taken: 0, alarm: clock.after(PATIENCE), last: Instant::now() + LONGEST })
     }
+
+    /// # Errors
+    /// As [`read`].
+    pub async fn next(&mut self) -> Result<Option<Bytes>> {
+        self.alarm.set(Some(self.last.min(Instant::now() + PATIENCE)));
+        let chunk = tokio::select! {
+            biased;
+            chunk = self.payload.next() => chunk,
+            ring = &mut self.alarm => return Err(match ring {
+                Ring::Late => Error::new(Kind::SlowRequest, "The request body stopped coming; send it without pauses."),
+                Ring::Ending => stopping(),
+            }),
+        };
+        let Some(chunk) = chunk else { return Ok(None) };
+        let chunk = chunk.map_err(|e| Error::invalid(format!("The request body could not be read: {e}.")))?;
+        self.taken += chunk.len();
+        match self.taken > self.limit {
+            true => Err(larger(self.limit)),
+            false => Ok(Some(chunk)),
+        }
+    }
+}
+
+fn larger(limit: usize) -> Error {
+    let message =
+        format!("The request body is larger than {limit} bytes, the limit of this gateway (server.body_limit).");
+    Error::new(Kind::TooLarge, message)
+}
+
+fn check_type(request: &HttpRequest) -> Result<()> {
+    check_encoding(request)?;
     // A missing or odd type is forgiven, as by LiteLLM; a form is a mistake that would only be reported as bad JSON.
-    match headers.get(CONTENT_TYPE).map(|v| v.as_bytes().to_ascii_lowercase()) {
+    match request.headers().get(CONTENT_TYPE).map(|v| v.as_bytes().to_ascii_lowercase()) {
         Some(form) if form.starts_with(b"multipart/") => {
             Err(Error::invalid("The request body is a form; this route takes JSON (Content-Type: application/json)."))
         }
         _ => Ok(()),
     }
+}
+
+fn check_encoding(request: &HttpRequest) -> Result<()> {
+    let headers = request.headers();
+    if headers.get(CONTENT_ENCODING).is_some_and(|v| !v.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Error::invalid("A compressed request body is not served; send it without Content-Encoding."));
+    }
+    Ok(())
 }

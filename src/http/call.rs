@@ -2,7 +2,7 @@
 
 use super::explain::{self, EXPLAIN};
 use super::responses::Keeper;
-use super::{body, entry, reply, stream, tools, wishes};
+use super::{body, entry, form, passage, reply, stream, tools, wishes};
 use crate::auth::{self, access};
 use crate::call::{Call, Patience};
 use crate::dispatch;
@@ -24,6 +24,22 @@ pub struct Door {
     pub check: fn(&Envelope) -> Result<()>,
     /// The model that is meant where none is named.
     pub usual_model: Option<&'static str>,
+    pub takes: Takes,
+}
+
+/// In which form a request comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    Json,
+    Form,
+    Either,
+}
+
+impl Door {
+    /// A route that takes JSON and a model's name.
+    pub fn json(face: Face, check: fn(&Envelope) -> Result<()>) -> Self {
+        Door { face, check, usual_model: None, takes: Takes::Json }
+    }
 }
 
 /// Serves a call, from its request to its answer. `more` adds what only this format knows, before the call is booked.
@@ -70,7 +86,19 @@ async fn begin(
     let live = worker.gateway.live();
     let caller = auth::caller(&worker.gateway, &live, request).await?;
     meter.called_by(caller.clone());
-    let bytes = body::read(request, payload, live.config.server.body_limit, &worker.clock).await?;
+    let limit = live.config.server.body_limit;
+    let comes_as_form = match door.takes {
+        Takes::Json => false,
+        Takes::Form => true,
+        Takes::Either => form::is_one(request),
+    };
+    let (bytes, files) = match comes_as_form {
+        true => {
+            let (texts, files) = form::read(request, payload, limit, &worker, &live.config.state_dir).await?;
+            (texts, Some(files))
+        }
+        false => (body::read(request, payload, limit, &worker.clock).await?, None),
+    };
     let size = bytes.len();
     let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
     (door.check)(&envelope)?;
@@ -100,6 +128,8 @@ async fn begin(
         betas: Vec::new(),
         version: None,
         history: None,
+        files,
+        presumed: None,
     };
     more(request, &mut call).await?;
     if call.live.config.ledger.enabled {
@@ -118,9 +148,10 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         meter.fail(&error);
         return Err(error);
     }
-    match call.streams {
-        true => stream::answer(call, meter).await,
-        false => whole(call, meter).await,
+    match (call.face, call.streams) {
+        (Face::Plain(plain), streams) if plain.is_passed_on(streams) => passage::answer(call, meter).await,
+        (_, true) => stream::answer(call, meter).await,
+        (_, false) => whole(call, meter).await,
     }
 }
 
@@ -135,11 +166,12 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             meter.answered();
             meter.answered_as(answer.id.as_deref());
             meter.told(&answer.body);
+            meter.used(call.presumed);
             meter.used(answer.usage);
             meter.saw(meter::estimate(answer.body.len()));
             meter.succeed();
             let mut builder = HttpResponse::Ok();
-            builder.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+            builder.insert_header((CONTENT_TYPE, content_type(&answer)));
             let times = (meter.started.elapsed(), answer.waited);
             reply::call_headers(&mut builder, &meter.id, meter.attempts(), call.plan.label(), times);
             reply::deployment_headers(&mut builder, &answer.deployment);
@@ -157,6 +189,20 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             Err(reply::of_call(error, &meter, call.plan.label(), call.wishes.explains))
         }
     }
+}
+
+fn content_type(answer: &dispatch::Answer) -> HeaderValue {
+    if !answer.is_text {
+        return HeaderValue::from_static("application/json");
+    }
+    // Nothing that a browser would run.
+    let is_plain = |kind: &&HeaderValue| {
+        [&b"text/plain"[..], b"text/vtt", b"application/x-subrip"]
+            .iter()
+            .any(|plain| kind.as_bytes().starts_with(plain))
+    };
+    let kind = answer.headers.get(CONTENT_TYPE).filter(is_plain);
+    kind.cloned().unwrap_or(HeaderValue::from_static("text/plain; charset=utf-8"))
 }
 
 /// How long the caller says that it wants to wait.

@@ -9,7 +9,7 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
 pub async fn completions(request: HttpRequest, payload: Payload) -> HttpResponse {
-    call::serve(request, payload, Door { face: Face::Chat, check, usual_model: None }, call::nothing_more).await
+    call::serve(request, payload, Door::json(Face::Chat, check), call::nothing_more).await
 }
 
 /// What a member must be, where it is there and not null.

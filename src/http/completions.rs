@@ -9,7 +9,7 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
 pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
-    call::serve(request, payload, Door { face: Face::Completions, check, usual_model: None }, call::nothing_more).await
+    call::serve(request, payload, Door::json(Face::Completions, check), call::nothing_more).await
 }
 
 /// # Errors

@@ -28,6 +28,11 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         Face::Plain(Plain::Rerank) => ("arerank", "/v1/rerank"),
         Face::Plain(Plain::Moderations) => ("amoderation", "/v1/moderations"),
         Face::Plain(Plain::Images) => ("aimage_generation", "/v1/images/generations"),
+        Face::Plain(Plain::ImageEdits) => ("aimage_edit", "/v1/images/edits"),
+        Face::Plain(Plain::ImageVariations) => ("aimage_variation", "/v1/images/variations"),
+        Face::Plain(Plain::Transcription) => ("atranscription", "/v1/audio/transcriptions"),
+        Face::Plain(Plain::Translation) => ("atranslation", "/v1/audio/translations"),
+        Face::Plain(Plain::Speech) => ("aspeech", "/v1/audio/speech"),
     };
     let said = Said { headers: request.headers(), envelope, metadata: metadata(envelope) };
     LedgerRow {

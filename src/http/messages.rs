@@ -23,7 +23,7 @@ use uuid::Uuid;
 const MAX_BETAS: usize = 64;
 
 pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let door = Door { face: Face::Messages, check: check_call, usual_model: None };
+    let door = Door::json(Face::Messages, check_call);
     call::serve(request, payload, door, async |request, call| {
         call.betas = betas(request.headers())?.collect();
         call.version = version(request.headers())?;
@@ -71,6 +71,7 @@ async fn count(request: &HttpRequest, payload: Payload, id: &Uuid) -> Result<Htt
     let sending = Request {
         endpoint: Endpoint::Count,
         body: exchange::counting(&envelope, &target),
+        files: None,
         betas: betas(request.headers())?.collect(),
         version: version(request.headers())?,
     };

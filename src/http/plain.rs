@@ -1,9 +1,10 @@
 //! Endpoints that are asked in one JSON object and answer in one: embeddings, reranking, moderations, images.
 
-use super::call::{self, Door, check_owner, missing, wrong_type};
+use super::call::{self, Door, Takes, check_owner, missing, wrong_type};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{Face, Plain};
+use crate::usage::Usage;
 use crate::wire::json::Kind;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -28,7 +29,44 @@ pub async fn moderations(request: HttpRequest, payload: Payload) -> HttpResponse
 
 /// `POST /v1/images/generations`
 pub async fn images(request: HttpRequest, payload: Payload) -> HttpResponse {
-    serve(request, payload, Plain::Images, |envelope| check(envelope, &["prompt"])).await
+    serve(request, payload, Plain::Images, |envelope| {
+        check_members(envelope)?;
+        check_needed(envelope, &["prompt"])
+    })
+    .await
+}
+
+/// `POST /v1/images/edits`
+pub async fn image_edits(request: HttpRequest, payload: Payload) -> HttpResponse {
+    pictured(request, payload, Plain::ImageEdits, &["prompt"]).await
+}
+
+/// `POST /v1/images/variations`
+pub async fn image_variations(request: HttpRequest, payload: Payload) -> HttpResponse {
+    pictured(request, payload, Plain::ImageVariations, &[]).await
+}
+
+/// A request that brings pictures, in a form or named in JSON.
+async fn pictured(
+    request: HttpRequest,
+    payload: Payload,
+    plain: Plain,
+    needed: &'static [&'static str],
+) -> HttpResponse {
+    let door = Door { face: Face::Plain(plain), check: check_owners, usual_model: None, takes: Takes::Either };
+    call::serve(request, payload, door, async |_, call| {
+        check_needed(&call.envelope, needed)?;
+        let in_form = call.files.as_ref().is_some_and(|files| files.has("image"));
+        // In JSON they stand under another name.
+        let is_there =
+            in_form || (call.files.is_none() && ["image", "images"].iter().any(|n| call.envelope.get(n).is_some()));
+        if is_there { Ok(()) } else { Err(missing("image")) }
+    })
+    .await
+}
+
+fn check_owners(envelope: &Envelope) -> Result<()> {
+    envelope.members().iter().try_for_each(|member| check_owner(envelope.name(member)))
 }
 
 async fn serve(
@@ -38,12 +76,34 @@ async fn serve(
     check: fn(&Envelope) -> Result<()>,
 ) -> HttpResponse {
     let usual_model = (plain == Plain::Moderations).then_some(MODERATOR);
-    call::serve(request, payload, Door { face: Face::Plain(plain), check, usual_model }, call::nothing_more).await
+    let door = Door { face: Face::Plain(plain), check, usual_model, takes: Takes::Json };
+    call::serve(request, payload, door, async |_, call| {
+        // Rerankers that charge by the query say nothing else.
+        call.presumed = (plain == Plain::Rerank).then(|| Usage { queries: 1, ..Usage::default() });
+        Ok(())
+    })
+    .await
 }
 
 /// # Errors
 /// A 400 that names the member at fault.
 fn check(envelope: &Envelope, needed: &[&str]) -> Result<()> {
+    check_members(envelope)?;
+    check_needed(envelope, needed)?;
+    if envelope.flag("stream") {
+        let why = "This endpoint does not stream; leave 'stream' out.";
+        return Err(Error::invalid(why).at_param("stream"));
+    }
+    let format = envelope.string("encoding_format");
+    if let Some(other) = format.as_deref().filter(|f| !matches!(*f, "float" | "base64")) {
+        let shown = crate::envelope::shorten(other);
+        let message = format!("'encoding_format' must be 'float' or 'base64', not '{shown}'.");
+        return Err(Error::invalid(message).at_param("encoding_format"));
+    }
+    Ok(())
+}
+
+fn check_members(envelope: &Envelope) -> Result<()> {
     for member in envelope.members().iter().filter(|m| m.value.kind != Kind::Null) {
         let name = envelope.name(member);
         let kind = match name {
@@ -58,6 +118,10 @@ fn check(envelope: &Envelope, needed: &[&str]) -> Result<()> {
         }
         check_owner(name)?;
     }
+    Ok(())
+}
+
+fn check_needed(envelope: &Envelope, needed: &[&str]) -> Result<()> {
     for name in needed {
         match envelope.get(name).map(|member| &member.value) {
             None => return Err(missing(name)),
@@ -70,16 +134,6 @@ fn check(envelope: &Envelope, needed: &[&str]) -> Result<()> {
             }
             Some(_) => (),
         }
-    }
-    if envelope.flag("stream") {
-        let why = "This endpoint does not stream; leave 'stream' out.";
-        return Err(Error::invalid(why).at_param("stream"));
-    }
-    let format = envelope.string("encoding_format");
-    if let Some(other) = format.as_deref().filter(|f| !matches!(*f, "float" | "base64")) {
-        let shown = crate::envelope::shorten(other);
-        let message = format!("'encoding_format' must be 'float' or 'base64', not '{shown}'.");
-        return Err(Error::invalid(message).at_param("encoding_format"));
     }
     Ok(())
 }

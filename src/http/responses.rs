@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use std::time::Instant;
 
 pub async fn create(request: HttpRequest, payload: Payload) -> HttpResponse {
-    let door = Door { face: Face::Responses, check, usual_model: None };
+    let door = Door::json(Face::Responses, check);
     call::serve(request, payload, door, async |_, call| {
         let Some(previous) = call.envelope.string("previous_response_id") else { return Ok(()) };
         let history = keep::history(&call.worker.gateway, &call.caller, &previous).await?;

@@ -38,6 +38,8 @@ pub struct Bound {
     is_said: bool,
     /// What the translation for a provider may add to that limit for thinking.
     thinking: u64,
+    /// To be spoken.
+    characters: u64,
     answers: u64,
     service: Option<Service>,
 }
@@ -54,7 +56,17 @@ impl Bound {
     /// A 400: something in the body has no bound.
     pub fn of(face: Face, envelope: &Envelope, demand: &Demand, model_limit: Option<u64>) -> Result<Self> {
         let is_plain = match face {
-            Face::Plain(Plain::Images) => return Err(unbounded("a picture that the model makes", "model")),
+            Face::Plain(Plain::Images | Plain::ImageEdits | Plain::ImageVariations) => {
+                return Err(unbounded("a picture that the model makes", "model"));
+            }
+            Face::Plain(Plain::Transcription | Plain::Translation) => return Err(unbounded("audio", "file")),
+            // Its text has a price by the letter, or no bound.
+            Face::Plain(Plain::Speech) => {
+                let characters = characters(envelope);
+                let bound =
+                    Bound { prompt: 0, output: 0, is_said: true, thinking: 0, characters, answers: 1, service: None };
+                return Ok(bound);
+            }
             Face::Plain(_) => true,
             Face::Chat | Face::Messages | Face::Responses | Face::Completions => false,
         };
@@ -75,13 +87,26 @@ impl Bound {
         // Text completions answer each of several prompts.
         let prompts = body["prompt"].as_array().filter(|all| all.first().is_some_and(|one| !one.is_number()));
         let answers = demand.answers.saturating_mul(prompts.map_or(1, |all| all.len() as u64));
-        Ok(Bound { prompt, output, is_said: is_plain || demand.max_output.is_some(), thinking, answers, service })
+        Ok(Bound {
+            prompt,
+            output,
+            is_said: is_plain || demand.max_output.is_some(),
+            thinking,
+            characters: 0,
+            answers,
+            service,
+        })
     }
 
     /// The most that the call costs with answers of so many tokens each; none where something of it has no price.
     pub fn nanos(&self, tariff: &Tariff, output: u64) -> Option<i64> {
         let output = output.saturating_add(self.thinking).saturating_mul(self.answers);
-        let plain = Usage { prompt_tokens: self.prompt, completion_tokens: output, ..Usage::default() };
+        let plain = Usage {
+            prompt_tokens: self.prompt,
+            completion_tokens: output,
+            characters_in: self.characters,
+            ..Usage::default()
+        };
         let all = self.prompt;
         // Whatever the tokens turn out to be, one of these is no cheaper.
         let kinds = [
@@ -162,6 +187,11 @@ fn unbounded(what: &str, param: &str) -> Error {
         "The budget of this key is strict (budget_mode), and nobody can say beforehand what {what} costs at most. Leave it out, send it inline, or use a key without a strict budget."
     ))
     .at_param(param)
+}
+
+/// Letters that are to be spoken.
+pub fn characters(envelope: &Envelope) -> u64 {
+    envelope.string("input").map_or(0, |text| text.chars().count() as u64)
 }
 
 /// The price of the model is not known.

@@ -20,6 +20,11 @@ pub enum Endpoint {
     Rerank,
     Moderations,
     Images,
+    ImageEdits,
+    ImageVariations,
+    Transcriptions,
+    Translations,
+    Speech,
 }
 
 /// How a provider writes the path of a language.
@@ -88,6 +93,11 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
         (Language::OpenAi, Endpoint::Rerank) => "rerank".to_owned(),
         (Language::OpenAi, Endpoint::Moderations) => "moderations".to_owned(),
         (Language::OpenAi, Endpoint::Images) => "images/generations".to_owned(),
+        (Language::OpenAi, Endpoint::ImageEdits) => "images/edits".to_owned(),
+        (Language::OpenAi, Endpoint::ImageVariations) => "images/variations".to_owned(),
+        (Language::OpenAi, Endpoint::Transcriptions) => "audio/transcriptions".to_owned(),
+        (Language::OpenAi, Endpoint::Translations) => "audio/translations".to_owned(),
+        (Language::OpenAi, Endpoint::Speech) => "audio/speech".to_owned(),
         (Language::OpenAi, _) => "chat/completions".to_owned(),
         (Language::Anthropic, Endpoint::Count) => "messages/count_tokens".to_owned(),
         (Language::Anthropic, _) => "messages".to_owned(),

@@ -219,6 +219,10 @@ pub fn prepare_native(envelope: &Envelope, shape: &Shape, upstream_model: &str) 
 /// As [`prepare_native`], for what is no conversation: the operator's defaults are about those.
 pub fn prepare_plain(envelope: &Envelope, shape: &Shape, upstream_model: &str) -> Pieces {
     let mut edits = own(envelope, shape, upstream_model);
+    // None of these endpoints has any; what comes is LiteLLM's, for the ledger.
+    if let Some(place) = envelope.find("metadata") {
+        edits.remove(place);
+    }
     if envelope.get("model").is_none() {
         if let Some(place) = envelope.find("model") {
             edits.remove(place);

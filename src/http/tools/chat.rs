@@ -493,6 +493,8 @@ impl Model for Chat {
             betas: Vec::new(),
             version: None,
             history: None,
+            files: None,
+            presumed: None,
         };
         let told = match self.streams {
             true => self.streamed(&call, &mut meter).await,
