@@ -38,7 +38,17 @@ impl Session {
                 self.gather("resources", "resources/templates/list", "resourceTemplates", params).await
             }
             "prompts/get" => self.prompt(params, notes).await,
-            "resources/read" => self.at_resource("resources/read", params, notes).await,
+            "resources/read" => {
+                let read = self.at_resource("resources/read", params, notes).await;
+                read.map(|mut result| {
+                    // What one key may read, another may not: no cache between the two may keep it.
+                    result["cacheScope"] = "private".into();
+                    if !result["ttlMs"].is_u64() {
+                        result["ttlMs"] = 0.into();
+                    }
+                    result
+                })
+            }
             "resources/subscribe" if !self.revision.is_modern() => {
                 self.at_resource("resources/subscribe", params, None).await
             }
