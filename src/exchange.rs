@@ -13,7 +13,7 @@ use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
 use crate::provider::{
     Endpoint, Facts, Language, Prepared, endpoints, foreign, hub, leave_out, prepare, prepare_native, prepare_plain,
-    tool_names,
+    ranking, tool_names, vectors,
 };
 use crate::route::Target;
 use crate::usage::Usage;
@@ -140,6 +140,10 @@ pub enum Back {
     Completions { shows_usage: bool },
     /// One JSON object as it comes, but for vectors that are wanted in base64.
     Plain { in_base64: bool },
+    /// Embeddings in the provider's words, of a request of so many bytes.
+    Vectors { style: vectors::Style, model: String, asked: usize, in_base64: bool },
+    /// A ranking, in whatever words.
+    Ranks(Box<ranking::Asked>),
     /// Pictures, one JSON object.
     Pictures,
     /// What was said in audio: one JSON object, or plain text.
@@ -166,6 +170,8 @@ impl Back {
             | Back::Responses
             | Back::Completions { .. }
             | Back::Plain { .. }
+            | Back::Vectors { .. }
+            | Back::Ranks(_)
             | Back::Pictures
             | Back::Transcript { .. }
             | Back::FromChat { from: None, .. } => Framing::Sse,
@@ -246,19 +252,17 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let back = Back::FromChat { from, to: Teller::Completions, shows_usage };
             Ok(Outbound { endpoint, body, betas, back })
         }
-        Face::Plain(plain) if language == Language::OpenAi => {
-            let body = prepare_plain(ask.envelope, &deployment.shape, target.model());
-            let said = |name: &str| ask.envelope.string(name);
-            let back = match plain {
-                Plain::Transcription | Plain::Translation => {
-                    let format = said("response_format");
-                    Back::Transcript { is_text: matches!(format.as_deref(), Some("text" | "srt" | "vtt")) }
-                }
-                Plain::Images | Plain::ImageEdits | Plain::ImageVariations => Back::Pictures,
-                _ => Back::Plain { in_base64: said("encoding_format").as_deref() == Some("base64") },
-            };
-            Ok(Outbound { endpoint: plain.endpoint(), body, betas: Vec::new(), back })
+        Face::Plain(Plain::Rerank) => {
+            let body = prepare_plain(ask.envelope, &deployment.shape, target.model()).join();
+            let (body, asked) = ranking::request(deployment.provider, language, body.to_vec())?;
+            let (body, back) = (Bytes::from(body).into(), Back::Ranks(Box::new(asked)));
+            Ok(Outbound { endpoint: Endpoint::Rerank, body, betas: Vec::new(), back })
         }
+        Face::Plain(Plain::Embeddings) => match vectors::style(deployment.provider, language)? {
+            Some(style) => embeddings_of(style, ask, target),
+            None => Ok(as_it_is(Plain::Embeddings, ask, target)),
+        },
+        Face::Plain(plain) if language == Language::OpenAi => Ok(as_it_is(plain, ask, target)),
         Face::Plain(plain) => Err(Error::new(
             Kind::NotServed,
             format!("{} of the provider '{}' are not served yet.", plain.words(), deployment.provider.name),
@@ -269,6 +273,34 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage } })
         }
     }
+}
+
+/// What is no conversation, for an upstream that speaks OpenAI's format.
+fn as_it_is(plain: Plain, ask: &Ask<'_>, target: &Target) -> Outbound {
+    let body = prepare_plain(ask.envelope, &target.deployment.shape, target.model());
+    let said = |name: &str| ask.envelope.string(name);
+    let back = match plain {
+        Plain::Transcription | Plain::Translation => {
+            let format = said("response_format");
+            Back::Transcript { is_text: matches!(format.as_deref(), Some("text" | "srt" | "vtt")) }
+        }
+        Plain::Images | Plain::ImageEdits | Plain::ImageVariations => Back::Pictures,
+        _ => Back::Plain { in_base64: said("encoding_format").as_deref() == Some("base64") },
+    };
+    Outbound { endpoint: plain.endpoint(), body, betas: Vec::new(), back }
+}
+
+/// Embeddings of a provider with words of its own.
+fn embeddings_of(style: vectors::Style, ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
+    let body = prepare_plain(ask.envelope, &target.deployment.shape, target.model()).join();
+    let back = Back::Vectors {
+        style,
+        model: target.model().to_owned(),
+        asked: body.len(),
+        in_base64: ask.envelope.string("encoding_format").as_deref() == Some("base64"),
+    };
+    let body = Bytes::from(vectors::request(style, &body, target.model())?).into();
+    Ok(Outbound { endpoint: Endpoint::Embeddings, body, betas: Vec::new(), back })
 }
 
 /// A response that the upstream makes itself. What it does not keep of the conversation is sent along.
@@ -414,6 +446,27 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
             let encoded = if *in_base64 { embeddings::in_base64(&body) } else { None };
             Ok(Whole { body: encoded.map_or(body, Bytes::from), usage: told.usage, id: told.id, is_text: false })
         }
+        Back::Vectors { style, model, asked, in_base64 } => {
+            let told = plain(&body).ok_or_else(no_object)?;
+            if told.is_error {
+                return Err(from_upstream(origin, StatusCode::OK, &body));
+            }
+            let body = match style {
+                vectors::Style::Named { .. } => body,
+                _ => vectors::answer(*style, &body, model, *asked, origin)?.into(),
+            };
+            let usage = plain(&body).and_then(|told| told.usage);
+            let encoded = if *in_base64 { embeddings::in_base64(&body) } else { None };
+            Ok(Whole { body: encoded.map_or(body, Bytes::from), usage, id: told.id, is_text: false })
+        }
+        Back::Ranks(asked) => {
+            let told = plain(&body).ok_or_else(no_object)?;
+            if told.is_error {
+                return Err(from_upstream(origin, StatusCode::OK, &body));
+            }
+            let (changed, usage, id) = ranking::answer(&body, asked, origin)?;
+            Ok(Whole { body: changed.map_or(body, Bytes::from), usage: Some(usage), id, is_text: false })
+        }
         Back::Pictures => {
             let told = plain(&body).ok_or_else(no_object)?;
             if told.is_error {
@@ -446,7 +499,7 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
 }
 
 /// What is to be known of an answer that is one JSON object; none where it is something else. Its usage has OpenAI's
-/// names, those of Responses (images), or those of rerankers.
+/// names, or those of Responses (images).
 fn plain(body: &[u8]) -> Option<meter::Whole> {
     let mut told = meter::Whole { usage: None, id: None, is_error: false, has_choices: false };
     let (mut error, mut content) = (false, false);
@@ -455,7 +508,6 @@ fn plain(body: &[u8]) -> Option<meter::Whole> {
             let text = &body[member.value.span];
             told.usage = Usage::read(text).or_else(|| responses::usage(text)).or_else(|| total(text)).or(told.usage);
         }
-        b"meta" => told.usage = told.usage.or_else(|| billed(&body[member.value.span])),
         b"id" => told.id = json::short_text(&body[member.value.span]),
         b"error" => error = member.value.kind != json::Kind::Null,
         b"data" | b"results" => content = member.value.kind == json::Kind::Array,
@@ -481,13 +533,4 @@ fn pictures(body: &[u8]) -> u64 {
 fn total(json: &[u8]) -> Option<Usage> {
     let total = serde_json::from_slice::<Value>(json).ok()?.get("total_tokens")?.as_u64()?;
     Some(Usage { prompt_tokens: total, ..Usage::default() })
-}
-
-/// Cohere's `meta.billed_units`, or `meta.tokens`.
-fn billed(json: &[u8]) -> Option<Usage> {
-    let meta: Value = serde_json::from_slice(json).ok()?;
-    let of = |part: &str, name: &str| meta.get(part)?.get(name)?.as_u64();
-    let tokens =
-        of("billed_units", "input_tokens").or(of("tokens", "input_tokens")).or(of("billed_units", "total_tokens"));
-    tokens.map(|tokens| Usage { prompt_tokens: tokens, ..Usage::default() })
 }

@@ -20,8 +20,10 @@ mod leave_out;
 pub mod ollama;
 mod path;
 mod prepare;
+pub mod ranking;
 pub mod sigv4;
 pub mod tool_names;
+pub mod vectors;
 
 use crate::pattern;
 use crate::wire::feed::Framing;
@@ -290,9 +292,6 @@ pub const FOREIGN: &[&str] = &[
     "sap",
     "oci",
     "gigachat",
-    "voyage",
-    "jina_ai",
-    "infinity",
     "predibase",
     "nlp_cloud",
     "bytez",

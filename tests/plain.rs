@@ -1,6 +1,6 @@
 //! Endpoints that are asked in one JSON object and answer in one.
 
-use crate::support::{Gateway, Reply, Upstream, config, model};
+use crate::support::{Gateway, Reply, Upstream, config, deployment, model};
 use serde_json::{Value, json};
 
 fn over(answer: &Value) -> (Upstream, Gateway) {
@@ -88,4 +88,76 @@ fn an_error_of_the_upstream_is_the_callers() {
     assert!(gateway.post("/v1/embeddings", ask.to_string()).error(400).message.contains("too many inputs"));
     let (_, gateway) = over(&json!([1]));
     gateway.post("/v1/embeddings", ask.to_string()).error(502);
+}
+
+/// What Ollama, Gemini and Cohere are sent, and what they answer.
+#[test]
+fn embeddings_of_other_languages_come_as_openais() {
+    let gemini = json!({"embeddings": [{"values": [1.0, -0.5]}]});
+    let ollama = json!({"model": "m", "embeddings": [[1.0, -0.5]], "prompt_eval_count": 3});
+    let cohere =
+        json!({"id": "e", "embeddings": {"float": [[1.0, -0.5]]}, "meta": {"billed_units": {"input_tokens": 3}}});
+    let voyage = json!({"object": "list", "data": [{"object": "embedding", "index": 0, "embedding": [1.0, -0.5]}], "usage": {"total_tokens": 3}});
+    for (model, base, target, sent, answer) in [
+        (
+            "gemini/gemini-embedding-001",
+            "/v1beta",
+            "/v1beta/models/gemini-embedding-001:batchEmbedContents",
+            json!({"requests": [{"model": "models/gemini-embedding-001", "content": {"parts": [{"text": "a"}]}}]}),
+            gemini,
+        ),
+        ("ollama/nomic-embed-text", "", "/api/embed", json!({"model": "nomic-embed-text", "input": ["a"]}), ollama),
+        (
+            "cohere/embed-v4.0",
+            "/v2",
+            "/v2/embed",
+            json!({"model": "embed-v4.0", "texts": ["a"], "input_type": "search_document", "embedding_types": ["float"]}),
+            cohere,
+        ),
+        ("voyage/voyage-3", "/v1", "/v1/embeddings", json!({"model": "voyage-3", "input": "a"}), voyage),
+    ] {
+        let up = Upstream::new(Reply::json(200, &answer.to_string())).rules(|rules| rules.is_free = true);
+        let gateway = Gateway::start(&config("", &[deployment("m", model, &format!("{}{base}", up.origin()))]));
+        let ask = json!({"model": "m", "input": "a", "encoding_format": "base64", "user": "u"});
+        let told = gateway.post("/v1/embeddings", ask.to_string()).ok().json();
+        assert_eq!(
+            (&told["object"], &told["data"][0]["index"], &told["data"][0]["embedding"]),
+            (&json!("list"), &json!(0), &json!("AACAPwAAAL8=")),
+            "{model}"
+        );
+        let seen = up.only_request();
+        assert_eq!((seen.target.as_str(), seen.json()), (target, sent), "{model}");
+        assert!(gateway.only_call()["prompt_tokens"].as_u64().unwrap() >= 1, "{model}");
+        let floats = gateway.post("/v1/embeddings", json!({"model": "m", "input": ["a"]}).to_string()).ok().json();
+        assert_eq!(floats["data"][0]["embedding"], json!([1.0, -0.5]));
+    }
+}
+
+#[test]
+fn rerankers_of_other_words_are_asked_and_charged() {
+    let cohere = json!({"id": "r", "results": [{"index": 1, "relevance_score": 0.9}], "meta": {"billed_units": {"search_units": 1}}});
+    let voyage =
+        json!({"object": "list", "data": [{"index": 1, "relevance_score": 0.9}], "usage": {"total_tokens": 40}});
+    for (model, base, limit, answer, cost) in [
+        ("cohere/rerank-v3.5", "/v2", "top_n", cohere, "0.002"),
+        ("voyage/rerank-2", "/v1", "top_k", voyage, "0.000002"),
+    ] {
+        let up = Upstream::new(Reply::json(200, &answer.to_string())).rules(|rules| rules.is_free = true);
+        let gateway = Gateway::start(&config("", &[deployment("m", model, &format!("{}{base}", up.origin()))]));
+        let ask = json!({"model": "m", "query": "q", "documents": ["a", "b"], "top_n": 1, "return_documents": true});
+        let told = gateway.post("/rerank", ask.to_string()).ok();
+        assert_eq!(told.json()["results"], json!([{"index": 1, "relevance_score": 0.9, "document": {"text": "b"}}]));
+        assert_eq!(told.header("x-litellm-response-cost").as_deref(), Some(cost), "{model}");
+        let seen = up.only_request();
+        assert_eq!((seen.target.clone(), &seen.json()[limit]), (format!("{base}/rerank"), &json!(1)));
+    }
+}
+
+#[test]
+fn what_a_provider_has_no_words_for_is_refused() {
+    let up = Upstream::new(Reply::json(200, "{}")).rules(|rules| rules.is_free = true);
+    let gateway = Gateway::start(&config("", &[deployment("m", "anthropic/claude-x", up.base())]));
+    gateway.post("/v1/embeddings", json!({"model": "m", "input": "a"}).to_string()).error(501);
+    gateway.post("/v1/rerank", json!({"model": "m", "query": "a", "documents": ["a"]}).to_string()).error(501);
+    assert_eq!(up.requests().len(), 0);
 }

@@ -4,7 +4,6 @@ use super::call::{self, Door, Takes, check_owner, missing, wrong_type};
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{Face, Plain};
-use crate::usage::Usage;
 use crate::wire::json::Kind;
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -77,12 +76,7 @@ async fn serve(
 ) -> HttpResponse {
     let usual_model = (plain == Plain::Moderations).then_some(MODERATOR);
     let door = Door { face: Face::Plain(plain), check, usual_model, takes: Takes::Json };
-    call::serve(request, payload, door, async |_, call| {
-        // Rerankers that charge by the query say nothing else.
-        call.presumed = (plain == Plain::Rerank).then(|| Usage { queries: 1, ..Usage::default() });
-        Ok(())
-    })
-    .await
+    call::serve(request, payload, door, call::nothing_more).await
 }
 
 /// # Errors

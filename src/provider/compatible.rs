@@ -250,6 +250,9 @@ pub static PROVIDERS: &[Provider] = &[
     Provider { auth: Auth::Header("x-goog-api-key"), ..hosted("gemini", "https://generativelanguage.googleapis.com/v1beta", &["GEMINI_API_KEY", "GOOGLE_API_KEY"], &["GEMINI_API_BASE"], GEMINI) },
 
     // Hosted.
+    // Embeddings and reranking alone.
+    hosted("voyage", "https://api.voyageai.com/v1", &["VOYAGE_API_KEY", "VOYAGE_AI_API_KEY"], &["VOYAGE_API_BASE"], HOST),
+    hosted("jina_ai", "https://api.jina.ai/v1", &["JINA_AI_API_KEY", "JINA_API_KEY"], &["JINA_AI_API_BASE"], HOST),
     hosted("mistral", "https://api.mistral.ai/v1", &["MISTRAL_API_KEY"], &["MISTRAL_API_BASE"], MISTRAL),
     hosted("codestral", "https://codestral.mistral.ai/v1", &["CODESTRAL_API_KEY"], &[], MISTRAL),
     hosted("groq", "https://api.groq.com/openai/v1", &["GROQ_API_KEY"], &["GROQ_API_BASE"], Quirks {
@@ -412,6 +415,7 @@ pub static PROVIDERS: &[Provider] = &[
     local("llamafile", "http://127.0.0.1:8080/v1", &["LLAMAFILE_API_KEY"], &["LLAMAFILE_API_BASE"], HOST),
     local("llama_cpp", "http://localhost:8080/v1", &[], &[], HOST),
     Provider { synonyms: &["ollama_chat"], ..local("ollama", "http://localhost:11434", &["OLLAMA_API_KEY"], &["OLLAMA_API_BASE"], OLLAMA) },
+    Provider { base_url: None, ..local("infinity", "", &["INFINITY_API_KEY"], &["INFINITY_API_BASE"], HOST) },
     local("localai", "http://localhost:8080/v1", &["LOCALAI_API_KEY"], &[], HOST),
     local("xinference", "http://127.0.0.1:9997/v1", &["XINFERENCE_API_KEY"], &["XINFERENCE_API_BASE"], HOST),
     local("docker_model_runner", "http://localhost:12434/engines/llama.cpp/v1", &[], &[], HOST),
@@ -557,7 +561,7 @@ mod tests {
         for provider in PROVIDERS {
             let name = provider.name;
             if provider.base_url.is_none() {
-                let open = ["openai_like", "litellm_proxy", "databricks", "hosted_vllm"].contains(&name);
+                let open = ["openai_like", "litellm_proxy", "databricks", "hosted_vllm", "infinity"].contains(&name);
                 assert!(open || provider.quirks.cloud.is_some(), "{name}");
             }
             if provider.base_url.is_some_and(|url| url.starts_with("http://")) {

@@ -101,7 +101,10 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
         (Language::OpenAi, _) => "chat/completions".to_owned(),
         (Language::Anthropic, Endpoint::Count) => "messages/count_tokens".to_owned(),
         (Language::Anthropic, _) => "messages".to_owned(),
+        (Language::Cohere, Endpoint::Embeddings) => "embed".to_owned(),
+        (Language::Cohere, Endpoint::Rerank) => "rerank".to_owned(),
         (Language::Cohere, _) => "chat".to_owned(),
+        (Language::Ollama, Endpoint::Embeddings) => "api/embed".to_owned(),
         (Language::Ollama, _) => "api/chat".to_owned(),
         (Language::Bedrock, Endpoint::Stream) => format!("model/{}/converse-stream", whole_segment(model)),
         (Language::Bedrock, Endpoint::Count) => format!("model/{}/count-tokens", whole_segment(model)),
@@ -115,6 +118,7 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
             match endpoint {
                 Endpoint::Stream => format!("{kind}/{model}:streamGenerateContent?alt=sse"),
                 Endpoint::Count => format!("{kind}/{model}:countTokens"),
+                Endpoint::Embeddings => format!("{kind}/{model}:batchEmbedContents"),
                 _ => format!("{kind}/{model}:generateContent"),
             }
         }

@@ -1,0 +1,269 @@
+//! Embeddings of providers that do not speak OpenAI's format, or speak it with other words.
+//!
+//! OpenAI's request becomes theirs, and their vectors OpenAI's list, digit by digit as they came. Base64 is made of that
+//! list by whoever wants it ([`crate::wire::embeddings`]).
+
+use super::{Language, Provider};
+use crate::error::{Error, Kind, Origin, Result};
+use crate::meter;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+/// How a provider is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// OpenAI's format, with this name for `dimensions` (none where it has no such parameter), and without formats.
+    Named { dimensions: &'static str },
+    /// `batchEmbedContents`
+    Gemini,
+    /// `/api/embed`
+    Ollama,
+    /// `/v2/embed`
+    Cohere,
+}
+
+/// How this provider makes embeddings, where it differs from OpenAI.
+///
+/// # Errors
+/// It makes none that are served.
+pub fn style(provider: &Provider, language: Language) -> Result<Option<Style>> {
+    Ok(match (language, provider.name) {
+        (Language::OpenAi, "voyage" | "mistral") => Some(Style::Named { dimensions: "output_dimension" }),
+        (Language::OpenAi, "jina_ai") => Some(Style::Named { dimensions: "dimensions" }),
+        (Language::OpenAi, _) => None,
+        (Language::Gemini, "gemini") => Some(Style::Gemini),
+        (Language::Ollama, _) => Some(Style::Ollama),
+        (Language::Cohere, _) => Some(Style::Cohere),
+        _ => {
+            let message = format!("Embeddings of the provider '{}' are not served yet.", provider.name);
+            return Err(Error::new(Kind::NotServed, message).at_param("model"));
+        }
+    })
+}
+
+/// The provider's request from OpenAI's, which names the provider's model.
+///
+/// # Errors
+/// A 400 that names what cannot be sent.
+pub fn request(style: Style, body: &[u8], model: &str) -> Result<Vec<u8>> {
+    let mut asked: Map<String, Value> = serde_json::from_slice(body)
+        .map_err(|e| Error::invalid(format!("The request body is not as expected: {e}.")))?;
+    asked.shift_remove("encoding_format");
+    if style != (Style::Named { dimensions: "dimensions" }) {
+        // For statistics alone, and unknown there.
+        asked.shift_remove("user");
+    }
+    let sent = match style {
+        Style::Named { dimensions } => {
+            asked.shift_remove("user");
+            rename(&mut asked, "dimensions", dimensions);
+            Value::Object(asked)
+        }
+        Style::Gemini => {
+            let texts = texts(&mut asked, 100)?;
+            let model = if model.contains('/') { model.to_owned() } else { format!("models/{model}") };
+            let task = ["taskType", "task_type", "input_type"].iter().find_map(|name| asked.shift_remove(*name));
+            let (title, dimensions) = (asked.shift_remove("title"), asked.shift_remove("dimensions"));
+            let one = |text: String| {
+                let mut one = json!({"model": model, "content": {"parts": [{"text": text}]}});
+                for (name, value) in [("taskType", &task), ("title", &title), ("outputDimensionality", &dimensions)] {
+                    if let Some(value) = value.as_ref().filter(|value| !value.is_null()) {
+                        one[name] = value.clone();
+                    }
+                }
+                one
+            };
+            json!({"requests": texts.into_iter().map(one).collect::<Vec<_>>()})
+        }
+        Style::Ollama => {
+            let texts = texts(&mut asked, usize::MAX)?;
+            asked.insert("input".to_owned(), texts.into());
+            Value::Object(asked)
+        }
+        Style::Cohere => {
+            let texts = texts(&mut asked, 96)?;
+            asked.insert("texts".to_owned(), texts.into());
+            // Its models since the third want to know; documents are what is kept, and a wrong guess costs least there.
+            asked.entry("input_type").or_insert_with(|| "search_document".into());
+            asked.insert("embedding_types".to_owned(), json!(["float"]));
+            rename(&mut asked, "dimensions", "output_dimension");
+            Value::Object(asked)
+        }
+    };
+    Ok(sent.to_string().into_bytes())
+}
+
+fn rename(members: &mut Map<String, Value>, from: &str, to: &str) {
+    if let Some(value) = members.shift_remove(from).filter(|value| !value.is_null()) {
+        members.entry(to).or_insert(value);
+    }
+}
+
+/// The texts of `input`, of which there are so many at most.
+fn texts(asked: &mut Map<String, Value>, most: usize) -> Result<Vec<String>> {
+    let input = asked.shift_remove("input").unwrap_or_default();
+    let texts: Option<Vec<String>> = match input {
+        Value::String(text) => Some(vec![text]),
+        Value::Array(all) => {
+            all.into_iter().map(|one| if let Value::String(text) = one { Some(text) } else { None }).collect()
+        }
+        _ => None,
+    };
+    let texts = texts.ok_or_else(|| {
+        Error::invalid("This provider takes texts in 'input', no numbers of tokens and no objects.").at_param("input")
+    })?;
+    if texts.len() > most {
+        let message = format!("This provider takes at most {most} texts in 'input' at once, not {}.", texts.len());
+        return Err(Error::invalid(message).at_param("input"));
+    }
+    Ok(texts)
+}
+
+#[derive(Deserialize)]
+struct Told<'a> {
+    /// Cohere's by type, Ollama's one behind the other, Gemini's in objects.
+    #[serde(borrow)]
+    embeddings: Option<&'a RawValue>,
+    prompt_eval_count: Option<u64>,
+    #[serde(rename = "usageMetadata")]
+    usage_metadata: Option<Value>,
+    meta: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Values<'a> {
+    #[serde(borrow)]
+    values: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+struct Typed<'a> {
+    #[serde(borrow)]
+    float: Vec<&'a RawValue>,
+}
+
+/// OpenAI's list from the provider's answer. `asked` is the size of the request, for those that count nothing.
+///
+/// # Errors
+/// The answer makes no sense.
+pub fn answer(style: Style, body: &[u8], model: &str, asked: usize, origin: &Origin) -> Result<Vec<u8>> {
+    let garbled = || {
+        let message = format!(
+            "The answer of '{}' holds no embeddings; check that its api_base leads to an API.",
+            origin.provider
+        );
+        Error::new(Kind::Garbled, message)
+    };
+    let told: Told<'_> = serde_json::from_slice(body).map_err(|_| garbled())?;
+    let written = told.embeddings.ok_or_else(garbled)?.get();
+    let vectors: Vec<&RawValue> = match style {
+        Style::Named { .. } => return Ok(body.to_vec()),
+        Style::Ollama => serde_json::from_str(written).map_err(|_| garbled())?,
+        Style::Gemini => {
+            let all: Vec<Values<'_>> = serde_json::from_str(written).map_err(|_| garbled())?;
+            all.into_iter().map(|one| one.values).collect()
+        }
+        Style::Cohere => serde_json::from_str::<Typed<'_>>(written).map_err(|_| garbled())?.float,
+    };
+    let number = |value: &Option<Value>, path: &[&str]| {
+        let found = path.iter().try_fold(value.as_ref()?, |value, name| value.get(name))?;
+        found.as_f64().map(|n| n.max(0.0) as u64)
+    };
+    let tokens = told
+        .prompt_eval_count
+        .or_else(|| number(&told.usage_metadata, &["promptTokenCount"]))
+        .or_else(|| number(&told.meta, &["billed_units", "input_tokens"]))
+        .unwrap_or_else(|| meter::estimate(asked));
+    let mut out = Vec::with_capacity(body.len() + 64 * vectors.len());
+    out.extend_from_slice(br#"{"object":"list","data":["#);
+    for (index, vector) in vectors.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let text = vector.get();
+        if !text.starts_with('[') {
+            return Err(garbled());
+        }
+        out.extend_from_slice(
+            format!(r#"{comma}{{"object":"embedding","index":{index},"embedding":{text}}}"#).as_bytes(),
+        );
+    }
+    let model = Value::from(model);
+    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+    out.extend_from_slice(format!(r#"],"model":{model},"usage":{usage}}}"#).as_bytes());
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(style: Style, body: &Value, model: &str) -> Value {
+        serde_json::from_slice(&request(style, body.to_string().as_bytes(), model).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn each_provider_is_asked_in_its_own_words() {
+        let asked =
+            json!({"model": "m", "input": ["a", "b"], "dimensions": 8, "encoding_format": "base64", "user": "u"});
+        for (style, expected) in [
+            (
+                Style::Named { dimensions: "output_dimension" },
+                json!({"model": "m", "input": ["a", "b"], "output_dimension": 8}),
+            ),
+            (Style::Ollama, json!({"model": "m", "dimensions": 8, "input": ["a", "b"]})),
+            (
+                Style::Cohere,
+                json!({"model": "m", "texts": ["a", "b"], "input_type": "search_document", "embedding_types": ["float"], "output_dimension": 8}),
+            ),
+            (
+                Style::Gemini,
+                json!({"requests": [
+                    {"model": "models/m", "content": {"parts": [{"text": "a"}]}, "outputDimensionality": 8},
+                    {"model": "models/m", "content": {"parts": [{"text": "b"}]}, "outputDimensionality": 8}]}),
+            ),
+        ] {
+            assert_eq!(sent(style, &asked, "m"), expected);
+        }
+        let query = json!({"model": "m", "input": "a", "input_type": "search_query"});
+        assert_eq!(sent(Style::Cohere, &query, "m")["input_type"], "search_query");
+        assert_eq!(sent(Style::Gemini, &query, "m")["requests"][0]["taskType"], "search_query");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_named() {
+        for (style, input) in [
+            (Style::Ollama, json!([1, 2])),
+            (Style::Cohere, json!([[1], [2]])),
+            (Style::Gemini, Value::from(vec!["a"; 101])),
+            (Style::Cohere, Value::from(vec!["a"; 97])),
+        ] {
+            let body = json!({"model": "m", "input": input}).to_string();
+            assert_eq!(request(style, body.as_bytes(), "m").unwrap_err().param(), Some("input"));
+        }
+    }
+
+    #[test]
+    fn vectors_come_back_digit_by_digit() {
+        let origin = Origin::default();
+        let told =
+            |style, body: &str| String::from_utf8(answer(style, body.as_bytes(), "m", 8, &origin).unwrap()).unwrap();
+        let expected = |tokens: u64| {
+            format!(
+                r#"{{"object":"list","data":[{{"object":"embedding","index":0,"embedding":[0.10,-1e-3]}},{{"object":"embedding","index":1,"embedding":[1]}}],"model":"m","usage":{{"prompt_tokens":{tokens},"total_tokens":{tokens}}}}}"#
+            )
+        };
+        assert_eq!(
+            told(Style::Ollama, r#"{"model":"x","embeddings":[[0.10,-1e-3],[1]],"prompt_eval_count":5}"#),
+            expected(5)
+        );
+        assert_eq!(told(Style::Gemini, r#"{"embeddings":[{"values":[0.10,-1e-3]},{"values":[1]}]}"#), expected(2));
+        let cohere =
+            r#"{"id":"i","embeddings":{"float":[[0.10,-1e-3],[1]]},"meta":{"billed_units":{"input_tokens":7}}}"#;
+        assert_eq!(told(Style::Cohere, cohere), expected(7));
+        for body in ["[]", "{}", r#"{"embeddings":[7]}"#, r#"{"embeddings":{"int8":[]}}"#] {
+            for style in [Style::Ollama, Style::Gemini, Style::Cohere] {
+                assert!(answer(style, body.as_bytes(), "m", 8, &origin).is_err(), "{style:?} {body}");
+            }
+        }
+    }
+}
