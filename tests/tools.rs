@@ -321,6 +321,34 @@ fn what_goes_wrong_in_a_tool_is_told_to_the_model() {
 }
 
 #[test]
+fn turns_that_are_over_and_models_without_tools_are_a_400() {
+    let (up, house) = (shopper(), house());
+    let entry_of = |name: &str, can: bool| {
+        crate::support::deployment(name, "openai/up", up.base())
+            + &format!("info = {{ supports_function_calling = {can} }}\n")
+    };
+    let servers = format!("[mcp_servers.ha]\nurl = \"{}\"\n[tools]\nresume_age = \"0s\"\n", house.url());
+    let gateway = Gateway::start(&(config("", &[entry_of("small", true), entry_of("simple", false)]) + &servers));
+    let mut body = ask(json!([entry(json!("always"))]), false);
+    let handed = chat(&gateway, &body).ok().json();
+    let message = handed["choices"][0]["message"].clone();
+    let id = message["tool_calls"][0]["id"].clone();
+    body["messages"].as_array_mut().unwrap().push(message);
+    body["approved_tool_calls"] = json!([id]);
+    let error = chat(&gateway, &body).error(400);
+    assert!(error.message.contains(text(&id)) && error.message.contains("its time is over"), "{error:?}");
+    assert_eq!(house.count("tools/call"), 0);
+    // What was never handed out is not passed over either.
+    let plain = json!({"model": "small", "messages": [{"role": "user", "content": "?"}], "approved_tool_calls": ["x"]});
+    assert_eq!(chat(&gateway, &plain).error(400).param.as_deref(), Some("approved_tool_calls"));
+    let mut body = ask(json!([entry(json!("never"))]), false);
+    body["model"] = json!("simple");
+    let error = chat(&gateway, &body).error(400);
+    assert!(error.message.contains("'simple' cannot call tools"), "{error:?}");
+    assert_eq!(up.requests().len(), 1);
+}
+
+#[test]
 fn each_round_asks_for_its_budget_and_costly_tools_do_too() {
     let (house, up) = (house(), shopper());
     let priced = crate::limits::PRICE;

@@ -30,7 +30,7 @@ pub fn are_in(envelope: &Envelope) -> bool {
     let holds = |name: &str, needle: &[u8]| {
         envelope.get(name).is_some_and(|m| memchr::memmem::find(envelope.text(&m.value), needle).is_some())
     };
-    if holds("messages", resume::PREFIX.as_bytes()) {
+    if holds("messages", resume::PREFIX.as_bytes()) || holds("approved_tool_calls", b"\"") {
         return true;
     }
     holds("tools", b"\"mcp\"") && {

@@ -154,3 +154,38 @@ pub fn name_beside(tools: &mut [Offered], naming: Naming<'_>, taken: &[String]) 
         offered.name = name;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::kit::Kit;
+
+    fn offered(names: &[&str]) -> Vec<Offered> {
+        let tools: Vec<(&str, bool)> = names.iter().map(|name| (*name, false)).collect();
+        Kit::of_names(&tools, &[]).tools.into_iter().map(|chosen| chosen.offered).collect()
+    }
+
+    #[test]
+    fn names_fit_their_readers_and_lead_back_to_one_tool_each() {
+        let long = "x".repeat(200);
+        let longer = format!("{long}y");
+        let names = ["plain", "a.b", "a_b", "a/b", "über", long.as_str(), longer.as_str()];
+        for (naming, most) in [(Naming::Protocol("-"), 128), (Naming::Model("__"), 64)] {
+            let mut tools = offered(&names);
+            let own = ["s__plain".to_owned()];
+            name_beside(&mut tools, naming, &own);
+            let all: HashSet<&str> = tools.iter().map(|tool| tool.name.as_str()).collect();
+            assert_eq!(all.len(), names.len(), "{all:?}");
+            assert!(!all.contains("s__plain"));
+            for tool in &tools {
+                assert!(tool.name.len() <= most, "{}", tool.name);
+                let dot = |c: char| c == '.' && matches!(naming, Naming::Protocol(_));
+                assert!(tool.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-' || dot(c)));
+            }
+            // The same tools get the same names, whenever they are listed.
+            let before: Vec<String> = tools.iter().map(|tool| tool.name.clone()).collect();
+            name_beside(&mut tools, naming, &own);
+            assert_eq!(before, tools.iter().map(|tool| tool.name.clone()).collect::<Vec<_>>());
+        }
+    }
+}

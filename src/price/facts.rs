@@ -32,6 +32,15 @@ impl Facts {
         info
     }
 
+    /// With what an operator says of the model, by LiteLLM's names.
+    ///
+    /// # Errors
+    /// A price beside the facts is none; the text names it.
+    pub fn overridden(mut self, own: &Map<String, Value>) -> Result<Self, String> {
+        self.take(super::fields::read(own)?.price.facts);
+        Ok(self)
+    }
+
     pub fn is_known(&self) -> bool {
         *self != Facts { mode: self.mode.clone(), ..Facts::default() }
     }

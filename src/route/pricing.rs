@@ -23,7 +23,7 @@ impl Known {
         let price = Price::from_overrides(listed.as_ref(), own)?;
         let facts = match &price {
             Some(price) => price.facts().clone(),
-            None => prices.facts(provider, model).unwrap_or_default(),
+            None => prices.facts(provider, model).unwrap_or_default().overridden(own)?,
         };
         Ok(Known { price, facts })
     }
