@@ -5,6 +5,7 @@
 
 mod mcp;
 mod messages;
+mod more;
 
 use crate::support::anthropic::reply as claude;
 use crate::support::reply::{delta, event, text};
@@ -190,7 +191,7 @@ impl Play {
     fn over(sdk: Sdk, script: &str, scenario: &str, upstream: Upstream, entry: String, calls: usize) -> Option<Self> {
         let mut command = sdk.command(script, scenario)?;
         let gateway = Gateway::start(&config("", &[entry]));
-        let root = if script == "chat" { "/v1" } else { "" };
+        let root = if matches!(script, "chat" | "more") { "/v1" } else { "" };
         command.env("BASE_URL", format!("http://{}{root}", gateway.address()));
         let child = command.spawn().unwrap();
         Some(Play { child, upstream, calls, gateway })
