@@ -252,6 +252,9 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let back = Back::FromChat { from, to: Teller::Completions, shows_usage };
             Ok(Outbound { endpoint, body, betas, back })
         }
+        Face::Plain(plain) if deployment.place.path(target.dialect()).is_for_chat_alone() => {
+            Err(unserved(plain, deployment.provider.name))
+        }
         Face::Plain(Plain::Rerank) => {
             let body = prepare_plain(ask.envelope, &deployment.shape, target.model()).join();
             let (body, asked) = ranking::request(deployment.provider, language, body.to_vec())?;
@@ -263,16 +266,17 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             None => Ok(as_it_is(Plain::Embeddings, ask, target)),
         },
         Face::Plain(plain) if language == Language::OpenAi => Ok(as_it_is(plain, ask, target)),
-        Face::Plain(plain) => Err(Error::new(
-            Kind::NotServed,
-            format!("{} of the provider '{}' are not served yet.", plain.words(), deployment.provider.name),
-        )
-        .at_param("model")),
+        Face::Plain(plain) => Err(unserved(plain, deployment.provider.name)),
         Face::Chat => {
             let Spoken { body, betas, from, shows_usage } = spoken(ask.envelope, ask, target, language)?;
             Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage } })
         }
     }
+}
+
+fn unserved(plain: Plain, provider: &str) -> Error {
+    let message = format!("{} of the provider '{provider}' are not served yet.", plain.words());
+    Error::new(Kind::NotServed, message).at_param("model")
 }
 
 /// What is no conversation, for an upstream that speaks OpenAI's format.

@@ -18,6 +18,8 @@ pub mod hub;
 mod inside;
 mod leave_out;
 pub mod ollama;
+#[cfg(test)]
+mod overview;
 mod path;
 mod prepare;
 pub mod ranking;

@@ -67,6 +67,11 @@ impl Path {
         }
     }
 
+    /// Whether nothing but conversations has a path there.
+    pub fn is_for_chat_alone(self) -> bool {
+        matches!(self, Path::VertexRaw(_) | Path::Watsonx)
+    }
+
     /// Whether the path names the model, so that there is one for each.
     pub fn names_model(self, language: Language) -> bool {
         match self {
