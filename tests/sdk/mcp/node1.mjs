@@ -26,11 +26,12 @@ async function holds(transport, prefix) {
   await assert.rejects(client.callTool({ name: `${prefix}nothing`, arguments: {} }), { code: -32602 });
   const heard = [];
   await client.callTool(
-    { name: `${prefix}trigger-long-running-operation`, arguments: { duration: 0.2, steps: 2 } },
+    { name: `${prefix}trigger-long-running-operation`, arguments: { duration: 0.3, steps: 3 } },
     undefined,
     { onprogress: (progress) => heard.push(progress.progress) },
   );
-  assert.deepEqual(heard, [1, 2]);
+  // The SDK forgets whom to tell as soon as it sees the result: the last note may come to nothing.
+  assert.deepEqual(heard.slice(0, 2), [1, 2]);
   const prompt = await client.getPrompt({ name: `${prefix}args-prompt`, arguments: { city: "Oslo" } });
   assert.match(prompt.messages[0].content.text, /Oslo/);
   const { resources } = await client.listResources();

@@ -24,10 +24,11 @@ async function holds(options) {
   assert.equal(said.content[0].text, "Echo: über");
   const heard = [];
   await client.callTool(
-    { name: "every-trigger-long-running-operation", arguments: { duration: 0.2, steps: 2 } },
+    { name: "every-trigger-long-running-operation", arguments: { duration: 0.3, steps: 3 } },
     { onprogress: (progress) => heard.push(progress.progress) },
   );
-  assert.deepEqual(heard, [1, 2]);
+  // The SDK forgets whom to tell as soon as it sees the result: the last note may come to nothing.
+  assert.deepEqual(heard.slice(0, 2), [1, 2]);
   const prompt = await client.getPrompt({ name: "every-args-prompt", arguments: { city: "Oslo" } });
   assert.match(prompt.messages[0].content.text, /Oslo/);
   const { resources } = await client.listResources();
