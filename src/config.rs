@@ -12,6 +12,7 @@ pub mod mcp;
 pub mod newcomers;
 mod people;
 pub mod proxies;
+pub mod redis;
 mod references;
 mod routing;
 pub mod stamp;
@@ -229,14 +230,13 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
             Ok(resolved) => {
                 warnings.extend(resolved.warnings);
                 if let Some(own) = &model.limits {
-                    // Its rates are the router's.
-                    let own = file::limits::Own {
-                        max_budget: own.max_budget,
-                        soft_budget: own.soft_budget,
-                        budget_duration: own.budget_duration.clone(),
-                        ..Default::default()
-                    };
-                    let terms = limits::terms(&format!("models[{place}] '{}': limits", model.name), &own, &mut errors);
+                    let mut problems = Vec::new();
+                    let terms = limits::terms(&format!("models[{place}] '{}': limits", model.name), own, &mut problems);
+                    if place < first_stored {
+                        errors.extend(problems)
+                    } else {
+                        warnings.extend(problems)
+                    }
                     of_models.extend(resolved.deployments.iter().map(|d| (d.id.clone(), terms.clone())));
                 }
                 deployments.extend(resolved.deployments.into_iter().map(Arc::new));
@@ -352,6 +352,11 @@ pub fn try_model(sources: &Sources, model: &file::Model) -> Result<Deployment, S
         ids: Default::default(),
     };
     let resolved = deployment::resolve(&context, model, 0).map_err(|problems| problems.join("; "))?;
+    let mut problems = Vec::new();
+    limits::terms("limits", model.limits.as_ref().unwrap_or(&Default::default()), &mut problems);
+    if !problems.is_empty() {
+        return Err(problems.join("; "));
+    }
     resolved.deployments.into_iter().next().ok_or_else(|| "it leads to no provider whose key is there".to_owned())
 }
 

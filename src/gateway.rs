@@ -177,10 +177,11 @@ impl Gateway {
         if old.config.ledger.spool_limit != config.ledger.spool_limit {
             needs_restart.push("ledger.spool_limit");
         }
-        let address = |config: &Config| {
-            config.limits.redis.as_ref().map(|url| secrecy::ExposeSecret::expose_secret(url).to_owned())
+        let is_same_redis = match (&old.config.limits.redis, &config.limits.redis) {
+            (Some(old), Some(new)) => old.is_same(new),
+            (old, new) => old.is_none() && new.is_none(),
         };
-        if address(&old.config) != address(&config) {
+        if !is_same_redis {
             needs_restart.push("limits.redis");
         }
         if old.config.state_dir != config.state_dir {

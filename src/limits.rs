@@ -30,13 +30,14 @@ use crate::auth::Caller;
 use crate::config::limits::{Counted, Limits as Settings};
 use crate::database::{self, Watch};
 use crate::envelope::{Envelope, shorten};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::exchange::Face;
 use crate::price::usd_text;
 use crate::route::{Deployment, Tariff};
 use crate::store::Store;
 use crate::usage::Usage;
 use alerts::Alerts;
+use ask::Asker;
 use book::{Book, Crossed};
 use bucket::{SLOT_MS, Slot};
 pub use demand::Demand;
@@ -47,7 +48,7 @@ use remote::Remote;
 use share::Share;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use subject::{Subject, Who};
 use uuid::Uuid;
 
@@ -86,6 +87,34 @@ pub struct Asked<'a> {
     pub worth: Worth<'a>,
     pub demand: Demand,
     pub tariff: &'a Tariff,
+    /// The model fails lately.
+    pub is_strained: bool,
+}
+
+impl Asked<'_> {
+    fn facts(&self) -> Facts<'_> {
+        Facts { caller: self.caller, model: self.model, now: database::now(), is_strained: self.is_strained }
+    }
+}
+
+/// Why a call, or its attempt, is not admitted.
+#[derive(Debug)]
+pub struct Denied {
+    pub error: Error,
+    /// Set where it is a rate that will have room again.
+    pub wait: Option<Duration>,
+}
+
+impl From<Error> for Denied {
+    fn from(error: Error) -> Self {
+        Denied { error, wait: None }
+    }
+}
+
+impl From<Denied> for Error {
+    fn from(denied: Denied) -> Self {
+        denied.error
+    }
 }
 
 /// What is known of a call's cost before it is made.
@@ -129,10 +158,10 @@ impl Limits {
     /// A 429 for a rate, the status for spent budgets, a 503 where nobody knows what was spent; a 400 for what has no
     /// bound where a budget is never to be exceeded.
     pub async fn admit(self: &Arc<Self>, database: &Watch, settings: &Settings, asked: &Asked<'_>) -> Result<Permit> {
-        let facts = Facts { caller: asked.caller, model: asked.model, now: database::now() };
+        let facts = asked.facts();
         let mut plan = Plan::of(settings, facts);
         self.add_others(database, settings, asked, facts, &mut plan).await;
-        self.ask(database, settings, asked, plan, None).await
+        Ok(self.ask(database, settings, asked, plan, Asker::Call).await?)
     }
 
     /// Admits a tool's call, whose cost is known, under the budgets of its caller. Rates are for models.
@@ -145,11 +174,11 @@ impl Limits {
         settings: &Settings,
         asked: &Asked<'_>,
     ) -> Result<Permit> {
-        let facts = Facts { caller: asked.caller, model: asked.model, now: database::now() };
+        let facts = asked.facts();
         let mut plan = Plan::of(settings, facts);
         self.add_others(database, settings, asked, facts, &mut plan).await;
         plan.lines.clear();
-        self.ask(database, settings, asked, plan, None).await
+        Ok(self.ask(database, settings, asked, plan, Asker::Call).await?)
     }
 
     /// Admits one attempt under the limits of the deployment and the provider that it goes to. `strict` is what bounds
@@ -164,13 +193,13 @@ impl Limits {
         asked: &Asked<'_>,
         deployment: &Deployment,
         strict: Option<Strict>,
-    ) -> Result<Permit> {
+    ) -> std::result::Result<Permit, Denied> {
         if settings.deployments.is_empty() && settings.providers.is_empty() {
             return Ok(Permit::free());
         }
-        let facts = Facts { caller: asked.caller, model: asked.model, now: database::now() };
+        let facts = asked.facts();
         let plan = Plan::of_target(settings, facts, deployment);
-        self.ask(database, settings, asked, plan, Some(strict)).await
+        self.ask(database, settings, asked, plan, Asker::Visit(strict)).await
     }
 
     /// End users and tags, which no key leads to.
@@ -192,8 +221,14 @@ impl Limits {
             plan.add(settings, facts.now, Subject::new(Who::Customer, id), &terms, strict);
         }
         for tag in asked.tags {
-            let found = self.others.tag(&self.store, database, tag).await;
-            plan.add(settings, facts.now, Subject::new(Who::Tag, tag), &found.terms, strict);
+            let subject = Subject::new(Who::Tag, tag);
+            match settings.tags.get(tag) {
+                Some(terms) => plan.add(settings, facts.now, subject, terms, strict),
+                None => {
+                    let found = self.others.tag(&self.store, database, tag).await;
+                    plan.add(settings, facts.now, subject, &found.terms, strict);
+                }
+            }
         }
     }
 

@@ -12,7 +12,8 @@ use crate::envelope::{Envelope, shorten};
 use crate::error::{Error, Kind as ErrorKind};
 use crate::kept::Kept;
 use crate::ledger::Pen;
-use crate::limits::{Asked, Demand, Permit, Worth, bound};
+use crate::limits::plan::is_dynamic;
+use crate::limits::{Asked, Demand, Denied, Permit, Strict, Worth, bound};
 use crate::price::{Charge, Service, usd_text};
 use crate::route::{Deployment, Target, Tariff};
 use crate::store::LedgerRow;
@@ -67,6 +68,10 @@ pub fn whole(body: &[u8]) -> Result<Whole, json::Fault> {
     Ok(Whole { usage, id, is_error: error && !choices, has_choices: choices })
 }
 
+/// A model whose deployment has failed more often in this minute is strained (LiteLLM's
+/// `DYNAMIC_RATE_LIMIT_ERROR_THRESHOLD_PER_MINUTE`).
+const FEW_FAILS: u32 = 1;
+
 /// Answers nested deeper than this are taken for garbage.
 pub const MAX_DEPTH: usize = 256;
 
@@ -102,6 +107,8 @@ pub struct Meter {
     is_sent: bool,
     /// The same for the attempt.
     is_visiting: bool,
+    /// The store holds money for attempts that have come to nothing.
+    is_left_over: bool,
     /// The next attempt is the first one at another model.
     has_fallen_back: bool,
     /// What was done for it so far.
@@ -140,6 +147,7 @@ impl Meter {
             visit: Permit::none(),
             is_sent: false,
             is_visiting: false,
+            is_left_over: false,
             has_fallen_back: false,
             trace: Trace::default(),
             settled: false,
@@ -242,14 +250,12 @@ impl Meter {
     ///
     /// # Errors
     /// The deployment, its provider or what is left of a strict budget does not admit it; another deployment may.
-    pub async fn enter(&mut self, call: &Call, deployment: &Deployment) -> Result<(), Error> {
+    pub async fn enter(&mut self, call: &Call, deployment: &Deployment) -> Result<(), Denied> {
         let (gateway, settings) = (&call.worker.gateway, &call.live.config.limits);
-        // The attempt before this one was made, and has come to nothing.
-        let mut before = std::mem::take(&mut self.visit);
-        if std::mem::take(&mut self.is_visiting) {
-            before.settle(&Usage::default(), 0, true, false);
-        }
-        let is_raised = gateway.limits.raise(settings, &self.caller, &mut self.permit, &self.tariff)?;
+        let before = std::mem::take(&mut self.visit);
+        let was_made = std::mem::take(&mut self.is_visiting);
+        self.is_left_over |= before.leave(was_made).await;
+        let is_raised = gateway.limits.raise(settings, &self.caller, &mut self.permit, &self.tariff).await?;
         let asked = self.asked_of(call);
         let strict = self.permit.strict();
         self.visit = gateway.limits.enter(&gateway.database, settings, &asked, deployment, strict).await?;
@@ -261,7 +267,13 @@ impl Meter {
 
     fn asked_of<'a>(&'a self, call: &'a Call) -> Asked<'a> {
         let said = self.entry.as_ref().map(Entry::row);
+        // Only keys with a limit that depends on it make anybody look.
+        let asks_for_strain = self.caller.holder().is_some_and(|holder| {
+            [&holder.key.rpm_limit_type, &holder.key.tpm_limit_type].iter().any(|sort| is_dynamic(sort.as_deref()))
+        });
+        let fails = |deployment: &Arc<Deployment>| deployment.pulse.fails(Instant::now()) > FEW_FAILS;
         Asked {
+            is_strained: asks_for_strain && call.plan.group().deployments.iter().any(fails),
             id: self.id,
             caller: &self.caller,
             model: call.plan.model(),
@@ -278,7 +290,9 @@ impl Meter {
     /// # Errors
     /// Never for a body that was read before.
     pub fn limited(&self, call: &Call, envelope: &Envelope) -> Result<Option<Envelope>, Error> {
-        let Some(strict) = self.permit.strict().filter(|strict| strict.is_set) else { return Ok(None) };
+        let set = |strict: &Strict| strict.is_set;
+        let where_it_goes = self.visit.strict().filter(set);
+        let Some(strict) = where_it_goes.or(self.permit.strict().filter(set)) else { return Ok(None) };
         bound::limited(envelope, call.face, strict.output, call.live.config.server.max_nesting).map(Some)
     }
 
@@ -296,7 +310,8 @@ impl Meter {
         (self.is_sent, self.is_visiting) = (true, true);
         let Some(entry) = &mut self.entry else { return Ok(()) };
         let usage = Usage { prompt_tokens: estimate(self.request_bytes), ..Usage::default() };
-        let charge = self.permit.charge_if_lost().unwrap_or_else(|| self.tariff.charge(&usage));
+        let bound = self.visit.charge_if_lost().or_else(|| self.permit.charge_if_lost());
+        let charge = bound.unwrap_or_else(|| self.tariff.charge(&usage));
         entry.open(&usage, &charge, serve_unaccounted)
     }
 
@@ -369,7 +384,7 @@ impl Meter {
             None => Usage::default(),
         };
         let charge = if !usage.is_nothing() { self.tariff.charge(&usage) } else { Charge::default() };
-        let charge = if self.usage.is_none() { self.permit.at_most(charge) } else { charge };
+        let charge = if self.usage.is_none() { self.visit.at_most(self.permit.at_most(charge)) } else { charge };
         let cost = (!charge.unpriced).then_some(charge.nanos);
         if let (None, Some(deployment)) = (cost, &self.deployment) {
             deployment.say_unpriced(&self.model);
@@ -380,12 +395,12 @@ impl Meter {
         }
         if self.is_sent {
             let cost = i64::try_from(charge.nanos).unwrap_or(i64::MAX);
-            let is_stored = self.permit.settle(&usage, cost, self.entry.is_some(), self.usage.is_some());
-            if let Some(entry) = &mut self.entry {
-                entry.is_reserved(is_stored);
-            }
+            let mut is_stored = self.permit.settle(&usage, cost, self.entry.is_some(), self.usage.is_some());
             if self.is_visiting {
-                self.visit.settle(&usage, cost, self.entry.is_some(), false);
+                is_stored |= self.visit.settle(&usage, cost, self.entry.is_some(), false);
+            }
+            if let Some(entry) = &mut self.entry {
+                entry.is_reserved(is_stored || self.is_left_over);
             }
         }
         if let Some(entry) = &mut self.entry {

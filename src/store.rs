@@ -56,7 +56,7 @@ pub use people::{Customer, Organization, User, UserFilter};
 pub use postgres::url::{Address, read as read_url};
 pub use records::{Listed, Page};
 pub use reports::{By, Daily, DailyFilter, ReportOrder, ReportRow, Sums};
-pub use reservations::{Refusal, Reservation};
+pub use reservations::{Refusal, Reservation, visit_id};
 pub use retention::{Rest, Swept};
 pub use teams::{Member, Team, TeamFilter};
 pub use totals::{Entity, Kind, Total};

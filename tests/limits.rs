@@ -5,7 +5,9 @@ mod owners;
 mod rates;
 mod redis;
 mod shared;
+mod sorts;
 mod strict;
+mod table;
 
 use crate::chat::HELLO;
 use crate::keys::{chat, generate, text};

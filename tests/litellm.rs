@@ -89,13 +89,13 @@ fn parameters_beside_the_model_are_sent_with_every_call() {
 fn what_is_not_served_yet_is_one_warning_each() {
     let up = Upstream::new(Reply::whole());
     let more = concat!(
-        "      ttl: 5\nrouter_settings:\n  redis_host: x\n",
+        "      ttl: 5\nrouter_settings:\n  cache_kwargs: {a: 1}\n",
         "litellm_settings:\n  sucess_callback: [\"langfuse\"]\n  cache: true\n"
     );
     let gateway = Setup::yaml(&yaml(&up, more)).start();
     gateway.wait_log("the line behind the warnings", |line| line.contains("ready on"));
     let log = gateway.logs();
-    for key in ["ttl", "router_settings.redis_host", "litellm_settings.cache"] {
+    for key in ["ttl", "router_settings.cache_kwargs", "litellm_settings.cache"] {
         assert_eq!(log.lines().filter(|line| line.contains(key)).count(), 1, "{key}\n{log}");
     }
     let unknown = log.lines().find(|line| line.contains("sucess_callback")).unwrap();

@@ -350,16 +350,13 @@ fn own(model: &file::Model, context: &Context<'_>) -> Result<Own, Vec<String>> {
     if !errors.is_empty() {
         return Err(errors);
     }
-    let limits = model.limits.clone().unwrap_or_default();
     // LiteLLM falls back on the rates for a number of slots; a rate that is only a weight is no reason to refuse.
-    let slots = limits.max_parallel_requests.or(model.max_parallel_requests).or(context.slots);
+    let slots = model.max_parallel_requests.or(context.slots);
     Ok(Own {
         weight: model.weight,
         order: model.order.unwrap_or(0),
         rpm: model.rpm,
         tpm: model.tpm,
-        most_rpm: limits.rpm,
-        most_tpm: limits.tpm,
         slots,
         tags: model.tags.clone(),
         retries: model.num_retries,

@@ -11,7 +11,7 @@ mod routing;
 
 pub use mcp::{AuthType, HomeAssistant, McpServer, Prompt, Tools, Transport, Words};
 pub use people::{Budget, Key, KeyBounds, KeyDefaults, Member, NewKeys, NewUsers, PersonalKeys, Team, TeamKeys, User};
-pub use routing::{Alias, DeploymentLimits, Queue, Routing};
+pub use routing::{Alias, Queue, Routing};
 
 use crate::secret::Written;
 use serde::{Deserialize, Serialize};
@@ -286,7 +286,7 @@ pub struct Model {
     pub max_parallel_requests: Option<u32>,
     /// Limits that hold in any case.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub limits: Option<DeploymentLimits>,
+    pub limits: Option<limits::Own>,
     /// Calls with one of these tags, where `routing.tag_filtering` is on.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,

@@ -1,6 +1,7 @@
 //! `[limits]`: limits of the whole gateway, and how all others are enforced.
 
 use super::file::limits::{Counting, Limits as Written, Mode, Own};
+use super::redis::{self, Redis};
 use super::{Mode as Reading, look_up};
 use crate::limits::calendar;
 use crate::limits::terms::{Cap, Terms};
@@ -31,10 +32,12 @@ pub struct Limits {
     pub deployments: HashMap<String, Terms>,
     /// By the name of the provider.
     pub providers: HashMap<String, Terms>,
+    /// By tag; they win over what is stored.
+    pub tags: HashMap<String, Terms>,
     /// Told when a soft budget is reached.
     pub webhook: Option<SecretString>,
     /// Where several gateways count rates together.
-    pub redis: Option<SecretString>,
+    pub redis: Option<Redis>,
 }
 
 /// The tokens that a limit of tokens is about.
@@ -86,6 +89,8 @@ pub(super) fn resolve(written: &Written, secrets: &Secrets, mode: Reading, error
     for (name, own) in &written.providers {
         providers.insert(name.clone(), terms(&format!("limits.providers.{name}"), own, errors));
     }
+    let tag = |(name, own): (&String, &Own)| (name.clone(), terms(&format!("limits.tags.{name}"), own, errors));
+    let tags = written.tags.iter().map(tag).collect();
     let mut find = |name: &str, text: Option<&crate::secret::Written>| {
         let text = text?;
         let found = look_up(text, secrets);
@@ -95,19 +100,13 @@ pub(super) fn resolve(written: &Written, secrets: &Secrets, mode: Reading, error
         }
         found
     };
-    let (webhook, redis) = (find("webhook", written.webhook.as_ref()), find("redis", written.redis.as_ref()));
-    if let Some(url) = &redis {
-        let url = secrecy::ExposeSecret::expose_secret(url);
-        let known = ["redis://", "valkey://", "unix://", "redis+unix://", "valkey+unix://"];
-        // Its value may hold a password, so it is not repeated.
-        if mode == Reading::Live && !known.iter().any(|scheme| url.starts_with(scheme)) {
-            errors.push("limits.redis: it is no address such as `redis://:PASSWORD@host:6379/0` or `unix:///run/redis.sock`; TLS is not spoken".to_owned());
-        }
-    }
+    let webhook = find("webhook", written.webhook.as_ref());
+    let redis = redis::resolve(written, secrets, mode, errors);
     Limits {
         customer: terms("limits.end_user", &customer, errors),
         deployments: HashMap::new(),
         providers,
+        tags,
         webhook,
         redis,
         strict: written.budget_mode == Some(Mode::Strict),
@@ -123,7 +122,7 @@ pub(super) fn resolve(written: &Written, secrets: &Secrets, mode: Reading, error
     }
 }
 
-/// The limits of a deployment, or of a provider.
+/// The limits of a deployment, a provider, or a tag.
 pub(super) fn terms(at: &str, own: &Own, errors: &mut Vec<String>) -> Terms {
     let mut caps = Vec::new();
     if own.max_budget.is_some() || own.soft_budget.is_some() {

@@ -15,7 +15,7 @@ mod yaml;
 
 use self::keys::Fate;
 use self::values::Report;
-use super::file::limits::{Counting, Own};
+use super::file::limits::{Counting, Own, Port};
 use super::file::{Duration, File, LogFormat};
 use crate::secret::Written;
 use serde_json::{Map, Value};
@@ -167,6 +167,13 @@ fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
     newcomers(file, settings, report);
     budget_of_all(file, keys::LITELLM, settings, report);
     file.limits.timezone = report.text("litellm_settings.timezone", settings.get("timezone"));
+    if let Some(tags) = report.map("litellm_settings.tag_budget_config", settings.get("tag_budget_config")) {
+        for (tag, written) in tags {
+            if let Some(own) = budget(&format!("litellm_settings.tag_budget_config.{}", shown(tag)), written, report) {
+                file.limits.tags.insert(tag.clone(), own);
+            }
+        }
+    }
     file.limits.end_user_max_budget =
         report.number("litellm_settings.max_end_user_budget", settings.get("max_end_user_budget"));
     if let Some(cache) = report.map(keys::CACHE, settings.get("cache_params")) {
@@ -303,19 +310,14 @@ fn router_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Repo
     }
     if let Some(budgets) = report.map("router_settings.provider_budget_config", settings.get("provider_budget_config"))
     {
-        for (provider, budget) in budgets {
+        for (provider, written) in budgets {
             let at = format!("router_settings.provider_budget_config.{}", shown(provider));
-            let Some(budget) = report.map(&at, Some(budget)) else { continue };
-            let one = |names: [&'static str; 2]| names.into_iter().find(|name| budget.contains_key(*name));
-            let max = one(["budget_limit", "max_budget"])
-                .and_then(|name| report.number(&format!("{at}.{name}"), budget.get(name)));
-            let span = one(["time_period", "budget_duration"])
-                .and_then(|name| report.text(&format!("{at}.{name}"), budget.get(name)));
-            let own = Own { max_budget: max, budget_duration: span, ..Own::default() };
-            file.limits.providers.insert(provider.clone(), own);
+            if let Some(own) = budget(&at, written, report) {
+                file.limits.providers.insert(provider.clone(), own);
+            }
         }
     }
-    file.limits.redis = report.text("router_settings.redis_url", settings.get("redis_url")).map(Written);
+    redis(file, settings, report);
     file.defaults.stream_timeout = report.seconds("router_settings.stream_timeout", settings.get("stream_timeout"));
     routing::shared(file, keys::ROUTER, settings, report);
     routing::router(file, settings, report);
@@ -387,4 +389,37 @@ fn type_name(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
     }
+}
+
+/// A budget of a provider or a tag, by either of LiteLLM's two names for each member.
+fn budget(at: &str, written: &Value, report: &mut Report) -> Option<Own> {
+    let written = report.map(at, Some(written))?;
+    let one = |names: [&'static str; 2]| names.into_iter().find(|name| written.contains_key(*name));
+    let max =
+        one(["budget_limit", "max_budget"]).and_then(|name| report.number(&format!("{at}.{name}"), written.get(name)));
+    let span = one(["time_period", "budget_duration"])
+        .and_then(|name| report.text(&format!("{at}.{name}"), written.get(name)));
+    Some(Own { max_budget: max, budget_duration: span, ..Own::default() })
+}
+
+/// Where several gateways count rates: an address wins over its parts.
+fn redis(file: &mut File, settings: &Map<String, Value>, report: &mut Report) {
+    let path = |name: &str| format!("router_settings.{name}");
+    let mut text = |name: &str| report.text(&path(name), settings.get(name)).map(Written);
+    let (url, host, password) = (text("redis_url"), text("redis_host"), text("redis_password"));
+    if url.is_some() || host.is_none() {
+        file.limits.redis = url;
+        return;
+    }
+    (file.limits.redis_host, file.limits.redis_password) = (host, password);
+    file.limits.redis_port = match settings.get("redis_port") {
+        Some(Value::String(_)) => {
+            report.text(&path("redis_port"), settings.get("redis_port")).map(|port| Port::Reference(Written(port)))
+        }
+        port => {
+            let port = report.whole(&path("redis_port"), port);
+            port.map(|port| u16::try_from(port).map_or(Port::Reference(Written(port.to_string())), Port::Number))
+        }
+    };
+    file.limits.redis_db = report.whole(&path("redis_db"), settings.get("redis_db"));
 }

@@ -1,6 +1,7 @@
 //! What was configured at run time, on its way into the configuration: behind what the file says, which wins.
 
-use super::file::{File, Json, Routing};
+use super::file::limits::Own;
+use super::file::{File, Json, Model, Routing};
 use super::litellm;
 use crate::seal::Seals;
 use crate::store::Configured;
@@ -55,19 +56,19 @@ impl Stored {
     pub fn add_to(&self, file: &mut File, warnings: &mut Vec<String>) -> usize {
         let first = file.models.len();
         warnings.extend(self.problems.iter().cloned());
-        for (id, model) in &self.models {
+        for (id, stored) in &self.models {
             if file.models.iter().any(|own| own.id.as_deref() == Some(id)) {
                 warnings.push(format!("the stored model {id} is passed over: the configuration has one of that id"));
                 continue;
             }
-            let mut entry = model.clone();
+            let mut entry = stored.clone();
             let info = entry.entry("model_info").or_insert_with(|| Value::Object(Map::new()));
             if let Value::Object(info) = info {
                 info.insert("id".to_owned(), id.clone().into());
                 info.insert("db_model".to_owned(), true.into());
             }
             litellm::give_credentials(&mut entry, &self.credentials);
-            match litellm::model(&entry) {
+            match model(&entry) {
                 Ok(model) => file.models.push(model),
                 Err(why) => warnings.push(format!("the stored model {id} cannot be used: {why}")),
             }
@@ -79,6 +80,25 @@ impl Stored {
         }
         first
     }
+}
+
+/// A model that is added at run time: LiteLLM's members, and the `limits` of `[[models]]`.
+///
+/// # Errors
+/// What is wrong with it, in one line.
+pub fn model(entry: &Map<String, Value>) -> Result<Model, String> {
+    let mut model = litellm::model(entry)?;
+    if let Some(limits) = entry.get("limits").filter(|limits| !limits.is_null()) {
+        let own: Own = serde_json::from_value(limits.clone()).map_err(|e| format!("limits: {e}"))?;
+        let params = model.limits.take().unwrap_or_default();
+        // LiteLLM's own members of a budget stand in `litellm_params`.
+        model.limits = Some(Own {
+            max_budget: own.max_budget.or(params.max_budget),
+            budget_duration: own.budget_duration.clone().or(params.budget_duration),
+            ..own
+        });
+    }
+    Ok(model)
 }
 
 /// What the file leaves open is as the store has it.

@@ -1,4 +1,5 @@
-//! Whether a deployment takes one more call: its slots, and its limits of requests and tokens in a minute.
+//! Whether a deployment takes one more call: its slots, and where routing makes limits of them its weights. Its `limits`
+//! are not here but in [`crate::limits`].
 
 use super::Fault;
 use crate::error::Error;
@@ -18,6 +19,8 @@ pub struct Admission {
     streams: bool,
     /// Tokens that were set aside.
     tokens: Option<u64>,
+    /// Nothing has become free by its end.
+    is_withdrawn: bool,
 }
 
 /// Asks for it, before anything is sent. `tokens` is what the call may use at most, as far as that can be told.
@@ -42,14 +45,11 @@ pub fn admit(
         first: None,
         streams,
         tokens: None,
+        is_withdrawn: false,
     };
-    let hard = settings.strategy.limits_rates() || settings.pre_call_checks;
-    let limit = |always: Option<u64>, weight: Option<u64>| match (always, weight.filter(|_| hard)) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    };
-    let (rpm, tpm) = (limit(own.most_rpm, own.rpm), limit(own.most_tpm, own.tpm));
-    if rpm.is_none() && tpm.is_none() {
+    let is_limited = settings.strategy.limits_rates() || settings.pre_call_checks;
+    let (rpm, tpm) = (own.rpm, own.tpm);
+    if !is_limited || (rpm.is_none() && tpm.is_none()) {
         return Ok(admission);
     }
     let mut windows = pulse.windows();
@@ -107,6 +107,11 @@ impl Admission {
         }
     }
 
+    /// The attempt is not made, since one of the deployment's limits refuses it: whoever waits would be refused as well.
+    pub fn withdraw(mut self) {
+        self.is_withdrawn = true;
+    }
+
     pub fn begun(&self) -> Instant {
         self.begun
     }
@@ -115,6 +120,8 @@ impl Admission {
 impl Drop for Admission {
     fn drop(&mut self) {
         self.deployment.pulse.leave();
-        self.queue.call();
+        if !self.is_withdrawn {
+            self.queue.call();
+        }
     }
 }

@@ -9,6 +9,7 @@ use crate::call::Call;
 use crate::clock::Ring;
 use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result};
+use crate::limits::Denied;
 use crate::meter::Meter;
 use crate::route::{Cause, Deployment, Fallback, Nobody, Out, Plan, Policy, Question, Queue, Settings, Target, Ticket};
 use actix_web::http::header::{HeaderValue, RETRY_AFTER};
@@ -127,6 +128,8 @@ struct Progress {
     tried: Vec<usize>,
     /// Those that did not take the call just now.
     refused: Vec<(usize, Out)>,
+    /// Of those whose own limits did not, what the one says that has room first.
+    denied: Option<(Duration, Error)>,
     /// Attempts in this tier of `order`.
     used: u32,
     order: i64,
@@ -152,6 +155,7 @@ async fn in_group<T>(
     let mut progress = Progress {
         tried: Vec::new(),
         refused: Vec::new(),
+        denied: None,
         used: 0,
         order: i64::MIN,
         repeats: 0,
@@ -203,10 +207,13 @@ async fn in_group<T>(
                     let end = (turn.since + queue.patience).min(deadline(call, settings, begun, None));
                     turn.wait(call, asked.plan, wait, end).await?;
                     progress.refused.clear();
+                    progress.denied = None;
                     continue;
                 }
                 let Some(wait) = repeat(call, settings, asked.plan, &progress, nobody, begun) else {
-                    return Err(progress.told.unwrap_or_else(|| none(call, asked.plan, nobody)));
+                    let denied = progress.denied.filter(|_| matches!(nobody, Nobody::Rates(_)));
+                    let told = progress.told.or(denied.map(|(_, error)| error));
+                    return Err(told.unwrap_or_else(|| none(call, asked.plan, nobody)));
                 };
                 meter.trace.waited("before another round", wait);
                 pause(call, wait).await?;
@@ -235,14 +242,25 @@ async fn in_group<T>(
                 continue;
             }
         };
+        meter.goes_to(&target);
+        // The caller's own limits, once, at the price of where it goes first.
+        meter.admit(call).await.map_err(Error::ends_the_call)?;
+        let entered = match meter.enter(call, &target.deployment).await {
+            Err(Denied { error, wait: Some(wait) }) => {
+                admission.withdraw();
+                meter.trace.refused(&deployment, Out::Rate(wait));
+                progress.refused.push((deployment.index, Out::Rate(wait)));
+                if progress.denied.as_ref().is_none_or(|(least, _)| wait < *least) {
+                    progress.denied = Some((wait, error));
+                }
+                continue;
+            }
+            entered => entered.map_err(Error::from),
+        };
         if let Some(turn) = turn.take() {
             let why = format!("in the queue, behind {} others", turn.before);
             meter.trace.waited(&why, turn.since.elapsed());
         }
-        meter.goes_to(&target);
-        // The caller's own limits, once, at the price of where it goes first.
-        meter.admit(call).await.map_err(Error::ends_the_call)?;
-        let entered = meter.enter(call, &target.deployment).await;
         let vendor = signatures::vendor(&deployment);
         let has_moved = *home.get_or_insert(vendor) != vendor;
         let bare =
@@ -302,6 +320,7 @@ async fn in_group<T>(
         });
         progress.tried.push(deployment.index);
         progress.refused.clear();
+        progress.denied = None;
     }
 }
 

@@ -1,5 +1,6 @@
-//! The management API: keys, users, teams, budgets and customers, with LiteLLM's requests and answers.
+//! The management API: keys, users, teams, budgets, customers and tags, with LiteLLM's requests and answers.
 
+mod allocation;
 mod budgets;
 mod customers;
 mod desk;
@@ -7,6 +8,7 @@ pub mod fields;
 mod keys;
 mod mcp;
 mod models;
+mod tags;
 mod teams;
 pub mod times;
 mod users;
@@ -21,9 +23,18 @@ use actix_web::web::{self, patch, post};
 
 /// The routes of the management API.
 pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    [keys::ROUTES, users::ROUTES, teams::ROUTES, budgets::ROUTES, customers::ROUTES, models::ROUTES, mcp::ROUTES]
-        .into_iter()
-        .flatten()
+    [
+        keys::ROUTES,
+        users::ROUTES,
+        teams::ROUTES,
+        budgets::ROUTES,
+        customers::ROUTES,
+        tags::ROUTES,
+        models::ROUTES,
+        mcp::ROUTES,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// Registers them.
@@ -108,6 +119,11 @@ fn limits(serve: &mut impl FnMut(&str, fn() -> Route)) {
     serve("/budget/delete", || post().to(budgets::delete));
     serve("/budget/list", || super::get().to(budgets::list));
     serve("/budget/settings", || super::get().to(budgets::settings));
+    serve("/tag/new", || post().to(tags::new));
+    serve("/tag/update", || post().to(tags::update));
+    serve("/tag/delete", || post().to(tags::delete));
+    serve("/tag/info", || post().to(tags::info));
+    serve("/tag/list", || super::get().to(tags::list));
     for family in ["/customer", "/end_user"] {
         serve(&format!("{family}/new"), || post().to(customers::new));
         serve(&format!("{family}/update"), || post().to(customers::update));

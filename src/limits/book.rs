@@ -5,7 +5,7 @@ use super::bucket::{Bucket, Slot};
 use super::plan::{Line, Plan, Pot};
 use super::purse::Purse;
 use super::subject::Subject;
-use crate::store::Entity;
+use crate::store::{Entity, visit_id};
 use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -104,18 +104,30 @@ pub struct Book {
     pub purses: HashMap<Arc<Entity>, Purse>,
     /// Output tokens of an answer, on average and times 16, by model.
     paces: HashMap<String, u64>,
-    /// Calls under way that have set money aside, by their id.
-    flights: HashMap<Uuid, Flight>,
+    /// Calls and attempts under way that have set money aside.
+    flights: HashMap<Claim, Flight>,
     /// With so many owners those whose minute is empty are forgotten.
     sweep_at: usize,
     /// Sums were forgotten: one that is not there may have been there before.
     pub has_forgotten: bool,
 }
 
-/// Sums, and how much of each.
-pub type Amounts = Vec<(Arc<Entity>, i64)>;
+/// Who has set money aside: a call, or its attempt at a deployment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Claim {
+    pub call: Uuid,
+    pub is_visit: bool,
+}
 
-/// What a call under way has set aside.
+impl Claim {
+    /// Its name in the store.
+    pub fn name(&self) -> String {
+        let call = self.call.hyphenated().to_string();
+        if self.is_visit { visit_id(&call) } else { call }
+    }
+}
+
+/// What is set aside while it is under way.
 #[derive(Debug)]
 struct Flight {
     entities: Vec<Arc<Entity>>,
@@ -163,21 +175,16 @@ impl Book {
         Ok(held)
     }
 
-    /// Sets more aside for a call that turns out to be dearer.
-    pub fn raise(&mut self, held: &mut Held, nanos: i64) -> Result<(), Refused> {
-        let more = nanos.saturating_sub(held.nanos);
-        if more <= 0 {
-            return Ok(());
-        }
-        for pot in held.pots.iter().filter(|pot| pot.strict) {
+    /// Sets more aside for a call that turns out to be dearer. What the store has admitted is not asked for again.
+    pub fn raise(&mut self, claim: &Claim, held: &mut Held, more: i64, is_admitted: bool) -> Result<(), Refused> {
+        for pot in held.pots.iter().filter(|pot| pot.strict && !is_admitted) {
             self.check_pot(pot, more)?;
         }
-        for pot in &held.pots {
-            if let Some(purse) = self.purses.get_mut(&pot.entity) {
-                purse.reserve(more);
-            }
+        self.hold(&held.pots, more);
+        held.nanos = held.nanos.saturating_add(more);
+        if let Some(flight) = self.flights.get_mut(claim) {
+            flight.nanos = held.nanos;
         }
-        held.nanos = nanos;
         Ok(())
     }
 
@@ -188,30 +195,31 @@ impl Book {
             let Some(purse) = self.purses.get_mut(&pot.entity) else { continue };
             purse.give_back(held.nanos);
             purse.spend(cost_nanos, is_booked_later);
-            if pot.soft_nanos.is_some_and(|soft| purse.spent() >= soft) && !std::mem::replace(&mut purse.is_told, true)
-            {
-                crossed.push(Crossed { pot: pot.clone(), spent: purse.spent() });
+            let spent = purse.spent();
+            if pot.soft_nanos.is_some_and(|soft| spent >= soft) && purse.told.is_none() {
+                purse.told = Some(spent);
+                crossed.push(Crossed { pot: pot.clone(), spent });
             }
         }
         crossed
     }
 
-    /// A call has set money aside, here or in the store as well.
-    pub fn depart(&mut self, id: Uuid, held: &Held, is_stored: bool) {
+    /// Money is set aside, here or in the store as well.
+    pub fn depart(&mut self, claim: Claim, held: &Held, is_stored: bool) {
         if !held.pots.is_empty() {
             let entities = held.pots.iter().map(|pot| pot.entity.clone()).collect();
-            self.flights.insert(id, Flight { entities, nanos: held.nanos, is_stored });
+            self.flights.insert(claim, Flight { entities, nanos: held.nanos, is_stored });
         }
     }
 
-    /// The call has ended; whether something is set aside for it in the store.
-    pub fn arrive(&mut self, id: &Uuid) -> bool {
-        self.flights.remove(id).is_some_and(|flight| flight.is_stored)
+    /// The call or its attempt has ended; whether something is set aside for it in the store.
+    pub fn arrive(&mut self, claim: &Claim) -> bool {
+        self.flights.remove(claim).is_some_and(|flight| flight.is_stored)
     }
 
-    /// Whether the store holds money for that call.
-    pub fn is_stored(&self, id: &Uuid) -> bool {
-        self.flights.get(id).is_some_and(|flight| flight.is_stored)
+    /// Whether the store holds money for it.
+    pub fn is_stored(&self, claim: &Claim) -> bool {
+        self.flights.get(claim).is_some_and(|flight| flight.is_stored)
     }
 
     /// Sets aside without asking whether there is room: the store was asked.
@@ -221,17 +229,17 @@ impl Book {
         }
     }
 
-    /// Calls under way whose money is not in the store, with each of their sums.
-    pub fn flying(&self) -> Vec<(String, Amounts)> {
+    /// Who has set money aside that is not in the store, with each of the sums and how much that is.
+    pub fn flying(&self) -> Vec<(Claim, Vec<Arc<Entity>>, i64)> {
         let unstored = self.flights.iter().filter(|(_, flight)| !flight.is_stored);
-        let sums = |flight: &Flight| flight.entities.iter().map(|entity| (entity.clone(), flight.nanos)).collect();
-        unstored.map(|(id, flight)| (id.hyphenated().to_string(), sums(flight))).collect()
+        unstored.map(|(claim, flight)| (*claim, flight.entities.clone(), flight.nanos)).collect()
     }
 
-    /// The money of that call is in the store now; false where it has ended.
-    pub fn mark_stored(&mut self, id: &str) -> bool {
-        let flight = Uuid::try_parse(id).ok().and_then(|id| self.flights.get_mut(&id));
-        flight.map(|flight| flight.is_stored = true).is_some()
+    /// So much is in the store now; what was set aside beyond that meanwhile, and none where it has ended.
+    pub fn mark_stored(&mut self, claim: &Claim, nanos: i64) -> Option<i64> {
+        let flight = self.flights.get_mut(claim)?;
+        flight.is_stored = flight.nanos <= nanos;
+        Some(flight.nanos.saturating_sub(nanos).max(0))
     }
 
     /// What was set aside is free again.
@@ -250,16 +258,6 @@ impl Book {
             self.has_forgotten = true;
         }
         self.purses.entry(entity.clone()).or_default()
-    }
-
-    /// These sums are to be read again.
-    pub fn forget(&mut self, pots: &[Pot]) {
-        for pot in pots {
-            if let Some(purse) = self.purses.get_mut(&pot.entity) {
-                purse.forget();
-            }
-        }
-        self.has_forgotten = true;
     }
 
     /// What the budgets of a call have spent so far.

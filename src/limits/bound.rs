@@ -123,6 +123,11 @@ impl Bound {
         i64::try_from(costs?.into_iter().max()?).ok()
     }
 
+    /// Of a call whose limit is decided already.
+    pub fn of_call(strict: Strict) -> Self {
+        Bound { output: strict.output, is_said: true, ..strict.bound }
+    }
+
     /// With this limit of an answer in the place of the one that is said.
     pub fn strict(self, output: Option<u64>) -> Strict {
         Strict { bound: self, output: output.unwrap_or(self.output), is_set: output.is_some() }
@@ -184,7 +189,7 @@ struct Found {
 
 fn unbounded(what: &str, param: &str) -> Error {
     Error::invalid(format!(
-        "The budget of this key is strict (budget_mode), and nobody can say beforehand what {what} costs at most. Leave it out, send it inline, or use a key without a strict budget."
+        "A budget of this call is strict (budget_mode), and nobody can say beforehand what {what} costs at most. Leave it out, send it inline, or use a key whose budget_mode is compatible."
     ))
     .at_param(param)
 }
@@ -197,7 +202,7 @@ pub fn characters(envelope: &Envelope) -> u64 {
 /// The price of the model is not known.
 pub fn unpriced(model: &str) -> Error {
     Error::invalid(format!(
-        "The budget of this key is strict (budget_mode), and the price of the model '{model}' is not known. Use another model, or have its price configured (input_cost_per_token, output_cost_per_token)."
+        "A budget of this call is strict (budget_mode), and the price of the model '{model}' is not known. Use another model, or have its price configured (input_cost_per_token, output_cost_per_token)."
     ))
     .at_param("model")
 }

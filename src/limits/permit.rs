@@ -1,18 +1,17 @@
 //! An admission with its reservation, for as long as the call is under way.
 
 use super::Limits;
-use super::book::Held;
+use super::book::{Claim, Held, Refused};
 use super::bound::Bound;
+use super::plan::Pot;
 use super::refusal::{self, Headers};
 use super::remote;
 use crate::config::limits::Counted;
-use crate::error::Result;
 use crate::price::Charge;
 use crate::route::Tariff;
 use crate::store::Entity;
 use crate::usage::Usage;
 use std::sync::Arc;
-use uuid::Uuid;
 
 /// What an admitted call holds. Dropped without being settled, it gives everything back: the call was never made.
 #[derive(Debug, Default)]
@@ -30,8 +29,8 @@ struct Admitted {
     /// Whose answers are learned from; none for the permit of an attempt.
     model: Option<String>,
     counted: Counted,
-    /// The call, where it has set money aside that the store may come to hold.
-    id: Option<Uuid>,
+    /// Who has set money aside that the store may come to hold.
+    claim: Option<Claim>,
     /// Set where a budget is not to be exceeded.
     strict: Option<Strict>,
     /// What is held of rates that several gateways share.
@@ -72,12 +71,12 @@ impl Permit {
         limits: Arc<Limits>,
         held: Held,
         model: Option<String>,
-        id: Option<Uuid>,
+        claim: Option<Claim>,
         counted: Counted,
         strict: Option<Strict>,
         headers: Headers,
     ) -> Self {
-        let admitted = Admitted { limits, held, model, id, counted, strict, remote: None, next: STEP };
+        let admitted = Admitted { limits, held, model, claim, counted, strict, remote: None, next: STEP };
         Permit { admitted: Some(Box::new(admitted)), headers, is_asked: true }
     }
 
@@ -108,7 +107,7 @@ impl Permit {
     /// Whether the store holds money for the call.
     pub fn is_stored(&self) -> bool {
         let Some(admitted) = self.admitted.as_deref() else { return false };
-        admitted.id.is_some_and(|id| admitted.limits.book().is_stored(&id))
+        admitted.claim.is_some_and(|claim| admitted.limits.book().is_stored(&claim))
     }
 
     /// The bound of a call under a budget that is never exceeded.
@@ -131,24 +130,21 @@ impl Permit {
         Some(Charge { nanos, other_nanos: nanos, ..Charge::default() })
     }
 
-    /// The call goes to a deployment of this price; true where more is set aside than before.
-    ///
-    /// # Errors
-    /// A budget that is never exceeded has not so much left.
-    pub fn raise(
-        &mut self,
-        tariff: &Tariff,
-        refused: impl FnOnce(super::book::Refused) -> crate::error::Error,
-    ) -> Result<bool> {
-        let Some(admitted) = self.admitted.as_deref_mut() else { return Ok(false) };
-        let Some(strict) = admitted.strict else { return Ok(false) };
+    /// What a deployment of this price asks beyond what is set aside, and of which budgets.
+    pub(super) fn lacks(&self, tariff: &Tariff) -> Option<(Claim, &[Pot], i64)> {
+        let admitted = self.admitted.as_deref()?;
+        let (strict, claim) = (admitted.strict?, admitted.claim?);
         let nanos = strict.bound.nanos(tariff, strict.output).unwrap_or(i64::MAX);
-        if nanos <= admitted.held.nanos {
-            return Ok(false);
-        }
-        let limits = admitted.limits.clone();
-        limits.book().raise(&mut admitted.held, nanos).map_err(refused)?;
-        Ok(true)
+        let more = nanos.saturating_sub(admitted.held.nanos);
+        (more > 0).then_some((claim, &*admitted.held.pots, more))
+    }
+
+    /// Sets so much more aside; `is_admitted` where the store has admitted it.
+    pub(super) fn raise(&mut self, more: i64, is_admitted: bool) -> std::result::Result<(), Refused> {
+        let Some(Admitted { limits, held, claim: Some(claim), .. }) = self.admitted.as_deref_mut() else {
+            return Ok(());
+        };
+        limits.book().raise(claim, held, more, is_admitted)
     }
 
     /// So much was used so far; what is more than was expected counts at once, in steps.
@@ -168,7 +164,7 @@ impl Permit {
     /// True where the store holds money for the call, which is given back when the call is booked.
     pub fn settle(&mut self, usage: &Usage, cost_nanos: i64, is_booked_later: bool, is_final: bool) -> bool {
         let Some(admitted) = self.admitted.take() else { return false };
-        let Admitted { limits, held, model, id, counted, strict, remote, .. } = *admitted;
+        let Admitted { limits, held, model, claim, counted, strict, remote, .. } = *admitted;
         if let Some(remote) = remote {
             remote.settle(counted.tokens(usage));
         }
@@ -181,7 +177,7 @@ impl Permit {
         }
         let (crossed, is_stored) = {
             let mut book = limits.book();
-            let is_stored = id.is_some_and(|id| book.arrive(&id));
+            let is_stored = claim.is_some_and(|claim| book.arrive(&claim));
             let crossed = book.spend(&held, cost_nanos, is_booked_later);
             book.release(held.lines, Some(counted.tokens(usage)), slot);
             if let (true, Some(model)) = (is_final, &model) {
@@ -192,27 +188,44 @@ impl Permit {
         for one in crossed {
             limits.say(one);
         }
-        if let (true, false, Some(id)) = (is_stored, is_booked_later, id) {
+        if let (true, false, Some(claim)) = (is_stored, is_booked_later, claim) {
             // Nobody books it, so nobody else gives it back.
-            limits.share.give_back(id.hyphenated().to_string());
+            limits.share.give_back(claim.name());
         }
         is_stored
+    }
+
+    /// The attempt has come to nothing, made or not: what it held is free before the next one asks. True where the store
+    /// cannot be told, so that it holds money until the call is booked.
+    pub async fn leave(mut self, was_made: bool) -> bool {
+        let Some(admitted) = self.admitted.as_deref() else { return false };
+        let (limits, claim) = (admitted.limits.clone(), admitted.claim);
+        let is_stored = match was_made {
+            true => self.settle(&Usage::default(), 0, true, false),
+            false => self.release(),
+        };
+        let Some(claim) = claim.filter(|_| is_stored) else { return false };
+        limits.store.unreserve(&[claim.name()]).await.is_err()
+    }
+
+    /// What was never used is free; true where the store still holds money for it.
+    fn release(&mut self) -> bool {
+        let Some(admitted) = self.admitted.take() else { return false };
+        let Admitted { limits, held, claim, .. } = *admitted;
+        let slot = limits.slot();
+        let mut book = limits.book();
+        book.give_back(&held);
+        book.release(held.lines, None, slot);
+        claim.is_some_and(|claim| book.arrive(&claim))
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let Some(admitted) = self.admitted.take() else { return };
-        let Admitted { limits, held, id, .. } = *admitted;
-        let slot = limits.slot();
-        let is_stored = {
-            let mut book = limits.book();
-            book.give_back(&held);
-            book.release(held.lines, None, slot);
-            id.is_some_and(|id| book.arrive(&id))
-        };
-        if let (true, Some(id)) = (is_stored, id) {
-            limits.share.give_back(id.hyphenated().to_string());
+        let Some(admitted) = self.admitted.as_deref() else { return };
+        let (limits, claim) = (admitted.limits.clone(), admitted.claim);
+        if let (true, Some(claim)) = (self.release(), claim) {
+            limits.share.give_back(claim.name());
         }
     }
 }

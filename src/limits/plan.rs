@@ -47,6 +47,13 @@ pub struct Facts<'a> {
     pub model: &'a str,
     /// Microseconds.
     pub now: i64,
+    /// The model fails lately: a limit that holds only then holds.
+    pub is_strained: bool,
+}
+
+/// Whether a limit of this sort holds only while the model fails: LiteLLM's `dynamic`.
+pub fn is_dynamic(sort: Option<&str>) -> bool {
+    sort == Some("dynamic")
 }
 
 impl Plan {
@@ -101,6 +108,9 @@ impl Plan {
         .or(own_budget)
         .terms();
         of_key.parallel = of_key.parallel.or(settings.key_parallel);
+        let is_off = |sort: &Option<String>| !facts.is_strained && is_dynamic(sort.as_deref());
+        of_key.requests = of_key.requests.filter(|_| !is_off(&key.rpm_limit_type));
+        of_key.tokens = of_key.tokens.filter(|_| !is_off(&key.tpm_limit_type));
         if let Some(first) = of_key.caps.first_mut() {
             first.max_nanos = first.max_nanos.map(|max| max.saturating_add(increase));
         }

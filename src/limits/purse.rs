@@ -13,8 +13,8 @@ pub struct Purse {
     reserved: i64,
     /// What gateways that are gone have set aside, and not given back.
     foreign: i64,
-    /// That the soft budget is reached was said.
-    pub is_told: bool,
+    /// What was spent when it was said that the soft budget is reached.
+    pub told: Option<i64>,
 }
 
 impl Purse {
@@ -27,6 +27,9 @@ impl Purse {
         self.base = Some(spent);
         self.since = self.unbooked;
         self.foreign = foreign.max(0);
+        // What was set back by hand may be reached again.
+        let spent = self.spent();
+        self.told = self.told.filter(|told| spent >= *told);
     }
 
     /// What the store says now may differ; what is under way stays.

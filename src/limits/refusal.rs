@@ -39,9 +39,17 @@ fn moment(micros: i64) -> String {
 }
 
 impl Refused {
+    /// When a call that a rate refuses may come again; none where nobody can say, or it never may.
+    pub fn wait_ms(&self, now: Slot) -> Option<u64> {
+        let Refused::Rate { unit, limit, at, .. } = self else { return None };
+        let until = at.map(|at| at.saturating_sub(now).max(1).saturating_mul(SLOT_MS));
+        // Nobody knows when a call under way ends.
+        until.or((*unit == Unit::Parallel && *limit > 0).then_some(1000))
+    }
+
     pub fn error(&self, told: &Told<'_>) -> Error {
         match self {
-            Refused::Rate { subject, unit, limit, used, need, at } => {
+            Refused::Rate { subject, unit, limit, used, need, .. } => {
                 let shown = subject.shown(told.caller);
                 let (word, unit_word) = (subject.who.word(), unit.word());
                 let left = limit.saturating_sub(*used);
@@ -49,10 +57,7 @@ impl Refused {
                     "Rate limit exceeded for {word}: {shown}. Limit type: {unit_word}. Current limit: {limit}, Remaining: {left}, Used: {used}, Requested: {need}."
                 );
                 let mut headers = Headers::new();
-                let wait_ms = at.map(|at| at.saturating_sub(told.slot).max(1).saturating_mul(SLOT_MS));
-                // Nobody knows when a call under way ends.
-                let wait_ms = wait_ms.or((*unit == Unit::Parallel && *limit > 0).then_some(1000));
-                if let Some(ms) = wait_ms {
+                if let Some(ms) = self.wait_ms(told.slot) {
                     let resets = told.now.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX / 2000) * 1000);
                     let resets = moment(resets);
                     message += &match unit {

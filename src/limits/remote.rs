@@ -6,9 +6,10 @@
 use super::book::{Left, Refused, Unit};
 use super::bucket::{SLOT_MS, Slot};
 use super::plan::Line;
+use crate::config::redis::{Place, Redis};
 use crate::gateway::Gateway;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::{RedisResult, Script};
+use redis::{ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo, RedisResult, Script, TlsCertificates};
 use secrecy::ExposeSecret;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -258,11 +259,11 @@ impl Remote {
 
 /// Connects to the server, and tells it of calls that have ended; until the process ends.
 pub async fn keep(gateway: Arc<Gateway>) {
-    let Some(url) = gateway.live().config.limits.redis.clone() else { return };
+    let Some(settings) = gateway.live().config.limits.redis.clone() else { return };
     let remote = &gateway.limits.remote;
     let Some(mut ended) = remote.ended.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
     let connection = loop {
-        match connect(url.expose_secret()).await {
+        match connect(&settings).await {
             Ok(connection) => break connection,
             Err(e) => {
                 let _: Option<()> = remote.say_down(&e.to_string());
@@ -284,10 +285,37 @@ pub async fn keep(gateway: Arc<Gateway>) {
     }
 }
 
-async fn connect(url: &str) -> RedisResult<ConnectionManager> {
+async fn connect(to: &Redis) -> RedisResult<ConnectionManager> {
+    // The client asks for the one of the process; whoever comes first has set the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let info = match &to.place {
+        Place::Url(url) => url.expose_secret().into_connection_info()?,
+        Place::Host { host, port, username, password, db, tls } => {
+            let address = match tls {
+                true => ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None },
+                false => ConnectionAddr::Tcp(host.clone(), *port),
+            };
+            let mut login = RedisConnectionInfo::default().set_db(*db);
+            if let Some(name) = username {
+                login = login.set_username(name);
+            }
+            if let Some(password) = password {
+                login = login.set_password(password.expose_secret());
+            }
+            address.into_connection_info()?.set_redis_settings(login)
+        }
+    };
+    let client = match &to.ca_file {
+        // Read anew with each try: it may be renewed.
+        Some(path) => {
+            let certificates = TlsCertificates { client_tls: None, root_cert: Some(tokio::fs::read(path).await?) };
+            redis::Client::build_with_tls(info, certificates)?
+        }
+        None => redis::Client::open(info)?,
+    };
     let settings = ConnectionManagerConfig::new()
         .set_number_of_retries(1)
         .set_connection_timeout(Some(Duration::from_secs(2)))
         .set_response_timeout(Some(PATIENCE));
-    ConnectionManager::new_with_config(redis::Client::open(url)?, settings).await
+    ConnectionManager::new_with_config(client, settings).await
 }

@@ -8,7 +8,7 @@
 use super::Limits;
 use crate::database::{self, State as Database};
 use crate::gateway::Gateway;
-use crate::store::{Engine, Node, Reservation, Result};
+use crate::store::{Engine, Entity, Node, Reservation, Result};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -267,15 +267,29 @@ async fn beat(limits: &Limits, gone_at: Option<i64>) -> Result<()> {
 /// What calls under way hold in memory is set aside in the store, without being asked whether there is room.
 async fn put_into_store(limits: &Limits, now: i64) -> Result<()> {
     let flying = limits.book().flying();
-    for (id, pots) in flying {
-        let wanted: Vec<Reservation> = pots
-            .into_iter()
-            .map(|(entity, nanos)| Reservation { entity: (*entity).clone(), nanos, limit_nanos: None, strict: false })
-            .collect();
-        let _ = limits.store.reserve(&id, &limits.node, &wanted, now).await?;
-        // One that has ended meanwhile did not know of it.
-        if !limits.book().mark_stored(&id) {
-            limits.store.unreserve(std::slice::from_ref(&id)).await?;
+    for (claim, entities, nanos) in flying {
+        let name = claim.name();
+        let (mut stored, mut more) = (0, nanos);
+        // A call that went to a dearer deployment meanwhile has set more aside; there is an end to that.
+        loop {
+            let wanted = |entity: &Arc<Entity>| Reservation {
+                entity: (**entity).clone(),
+                nanos: more,
+                limit_nanos: None,
+                strict: false,
+            };
+            let wanted: Vec<Reservation> = entities.iter().map(wanted).collect();
+            let _ = limits.store.reserve(&name, &limits.node, &wanted, now).await?;
+            stored += more;
+            match limits.book().mark_stored(&claim, stored) {
+                Some(0) => break,
+                Some(missing) => more = missing,
+                // One that has ended meanwhile did not know of it.
+                None => {
+                    limits.store.unreserve(std::slice::from_ref(&name)).await?;
+                    break;
+                }
+            }
         }
     }
     Ok(())

@@ -78,6 +78,7 @@ impl Booking {
                 worth: Worth::Known(cost),
                 demand: Demand::default(),
                 tariff: &Tariff::default(),
+                is_strained: false,
             };
             let admitted = limits.admit_tool(&worker.gateway.database, &live.config.limits, &asked).await;
             booking.permit = admitted.inspect_err(|_| {

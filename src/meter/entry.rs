@@ -132,10 +132,11 @@ impl Entry {
     pub fn counts_in(&mut self, node: &str, permit: &Permit, visit: &Permit, is_raised: bool) {
         self.call.windows = permit.sums().chain(visit.sums()).cloned().collect();
         self.call.row.node = Some(node.to_owned());
-        self.call.row.reserved_nanos = permit.reserved_nanos();
-        self.call.reserved = permit.is_stored();
-        // A later record goes before an earlier one, should the process end.
-        self.is_open &= !is_raised;
+        self.call.row.reserved_nanos = permit.reserved_nanos().max(visit.reserved_nanos());
+        self.call.reserved |= permit.is_stored() || visit.is_stored();
+        // A later record goes before an earlier one, should the process end: it is where the call went last that it
+        // counts.
+        self.is_open &= !is_raised && visit.sums().next().is_none();
     }
 
     /// Money is set aside for it in the store.

@@ -206,6 +206,14 @@ impl Pulse {
         (calls, fails, of_class)
     }
 
+    /// Failures of this minute so far.
+    pub fn fails(&self, now: Instant) -> u32 {
+        if self.minute.load(Ordering::Relaxed) != self.ms(now) / MINUTE {
+            return 0;
+        }
+        self.fails.iter().map(|fails| fails.load(Ordering::Relaxed)).sum()
+    }
+
     /// Calls and tokens of this minute so far.
     pub fn usage(&self, now: Instant) -> (u32, u64) {
         if self.minute.load(Ordering::Relaxed) != self.ms(now) / MINUTE {

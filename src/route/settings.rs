@@ -200,10 +200,7 @@ pub struct Own {
     /// Weights, and limits where the strategy or a check makes them so.
     pub rpm: Option<u64>,
     pub tpm: Option<u64>,
-    /// Limits in any case.
-    pub most_rpm: Option<u64>,
-    pub most_tpm: Option<u64>,
-    /// Calls at the same time.
+    /// Calls at the same time; [`crate::limits`] may admit fewer.
     pub slots: Option<u32>,
     pub tags: Vec<String>,
     pub retries: Option<u32>,

@@ -61,6 +61,10 @@ impl Store {
         // A gateway that runs may remember that there is no such key.
         let hashes: Vec<String> = all.keys.iter().map(|key| key.hash.clone()).collect();
         changes::note(&mut tx, "key", &hashes, at).await?;
+        if !all.spent.is_empty() {
+            // Nor may it go on counting from what it has read.
+            changes::note(&mut tx, "spend", &[String::new()], at).await?;
+        }
         tx.commit().await?;
         Ok(done)
     }

@@ -7,7 +7,7 @@ use super::{Kind, Result, Store, changes};
 use std::collections::BTreeMap;
 
 record! {
-    /// What is set aside for a call, with one entity.
+    /// What is set aside for a call, or for its attempt at a deployment ([`visit_id`]), with one entity.
     pub struct Held in "reservations", key 6 {
         pub call_id: String,
         pub kind: Kind,
@@ -56,11 +56,22 @@ const RESERVE: &str = "INSERT INTO totals (kind, id, sub, span, start, spend_nan
     WHERE totals.spend_nanos + totals.offset_nanos + totals.reserved_nanos + $7 <= $8 \
     RETURNING reserved_nanos";
 
+/// What is set aside where an attempt goes is given back before its call is over, if the attempt comes to nothing. So it
+/// has a name of its own; whoever gives back by the name of the call gives back both.
+pub fn visit_id(call_id: &str) -> String {
+    format!("{call_id}/visit")
+}
+
+/// A call that turns out to be dearer sets more aside.
+const ADD_HELD: &str = "ON CONFLICT (call_id, kind, id, sub, span, start) DO UPDATE SET \
+    nanos = reservations.nanos + excluded.nanos";
+
 impl Store {
-    /// Sets aside what a call may cost in all its budgets, or in none where one of them refuses it.
+    /// Sets aside what a call may cost in all its budgets, or in none where one of them refuses it. What is set aside
+    /// for it already stays beside that.
     ///
     /// # Errors
-    /// The database does not answer, or something is reserved for the call already.
+    /// The database does not answer.
     pub async fn reserve(
         &self,
         call_id: &str,
@@ -83,7 +94,7 @@ impl Store {
             let (call_id, node) = (call_id.to_owned(), node.to_owned());
             held.push(Held { call_id, kind, id, sub, span, start, node, nanos: one.nanos.max(0), at });
         }
-        tx.bulk(&Bulk::of::<Held>(""), held.iter().map(Held::values).collect()).await?;
+        tx.bulk(&Bulk::of::<Held>(ADD_HELD), held.iter().map(Held::values).collect()).await?;
         tx.commit().await?;
         Ok(Ok(()))
     }
@@ -164,8 +175,9 @@ pub(super) async fn take<'a>(tx: &mut Tx, call_ids: impl Iterator<Item = &'a str
     ids.sort_unstable();
     let mut back = BTreeMap::new();
     for id in ids {
-        let sql = "DELETE FROM reservations WHERE call_id = $1 RETURNING kind, id, sub, span, start, nanos";
-        sum(&mut back, tx.run(sql, vec![id.to_owned().to_value()]).await?.rows)?;
+        let sql = "DELETE FROM reservations WHERE call_id IN ($1, $2) RETURNING kind, id, sub, span, start, nanos";
+        let params = vec![id.to_owned().to_value(), visit_id(id).to_value()];
+        sum(&mut back, tx.run(sql, params).await?.rows)?;
     }
     Ok(back)
 }

@@ -130,14 +130,55 @@ fn what_is_set_back_by_hand_counts_at_once() {
     chat(&gateway, key).ok();
     over(&chat(&gateway, key), 422, "api_key");
     // The spend has to be in the store before it can be set back there.
+    booked(&gateway, token);
+    gateway.post(&format!("/key/{token}/reset_spend"), r#"{"reset_to": 0}"#).ok();
+    chat(&gateway, key).ok();
+    over(&chat(&gateway, key), 422, "api_key");
+}
+
+/// Until the ledger has booked something of this key.
+fn booked(gateway: &Gateway, token: &str) {
     let end = Instant::now() + PATIENCE;
     let spent = || gateway.get(&format!("/key/info?key={token}")).ok().json()["info"]["spend"].as_f64();
     while spent() == Some(0.0) && Instant::now() < end {
         pass(Duration::from_millis(20));
     }
-    gateway.post(&format!("/key/{token}/reset_spend"), r#"{"reset_to": 0}"#).ok();
+}
+
+#[test]
+fn windows_in_memory_hear_of_what_is_set_back() {
+    let gateway = serve("", &Upstream::new(Reply::whole()));
+    let team = json!({"team_id": "house", "max_budget": 0.000_05, "budget_duration": "30d"});
+    gateway.post("/team/new", team.to_string()).ok();
+    let windows =
+        json!([{"budget_duration": "1d", "max_budget": 0.000_05}, {"budget_duration": "1mo", "max_budget": 1.0}]);
+    let limits = json!({"key_alias": "laptop", "soft_budget": 0.000_06, "budget_limits": windows});
+    let made = crate::keys::generate(&gateway, &limits);
+    let (key, token) = (made["key"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let made = crate::keys::generate(&gateway, &json!({"team_id": "house"}));
+    let (of_team, team_token) = (made["key"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let soft = || gateway.logs().matches("the soft budget of api_key").count();
+    for round in 1..3 {
+        chat(&gateway, key).ok();
+        over(&chat(&gateway, key), 422, "api_key: laptop for 1d");
+        booked(&gateway, token);
+        assert_eq!(soft(), round, "what is reached again is told again");
+        gateway.post(&format!("/key/{token}/reset_spend"), r#"{"reset_to": 0}"#).ok();
+    }
     chat(&gateway, key).ok();
-    over(&chat(&gateway, key), 422, "api_key");
+    over(&chat(&gateway, key), 422, "api_key: laptop for 1d");
+    chat(&gateway, of_team).ok();
+    over(&chat(&gateway, of_team), 422, "team: house for 30d");
+    booked(&gateway, token);
+    booked(&gateway, team_token);
+    gateway.post("/global/spend/reset", "").ok();
+    chat(&gateway, key).ok();
+    chat(&gateway, of_team).ok();
+    over(&chat(&gateway, of_team), 422, "team: house for 30d");
+    // What is set by hand counts as well: here as much as the day allows.
+    booked(&gateway, token);
+    gateway.post("/key/update", json!({"key": key, "spend": 0}).to_string()).ok();
+    chat(&gateway, key).ok();
 }
 
 #[test]

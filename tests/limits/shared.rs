@@ -1,12 +1,14 @@
 //! Two gateways on one Postgres: a budget is one budget, and what a killed one had set aside is neither lost nor stuck.
 
-use super::strict::{CALL, COST, spent, storm, toml};
+use super::PRICE;
+use super::budgets::over;
+use super::strict::{CALL, COST, spent, storm, storm_on, toml};
 use crate::keys::generate;
 use crate::support::feed::{PATIENCE, pass};
 use crate::support::postgres::Postgres;
 use crate::support::reply::text as delta;
 use crate::support::setup::Ended;
-use crate::support::{Gateway, Reply, Setup, Step, Upstream};
+use crate::support::{Gateway, Reply, Setup, Step, Upstream, config, model};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -49,6 +51,94 @@ fn two_gateways_never_exceed_a_strict_budget_together() {
         assert!((spent - answered as f64 * COST).abs() < 1e-9, "{answered} {spent}");
     }
     assert_eq!(reserved(&first), "no gateway has set anything aside\n");
+}
+
+#[test]
+fn two_gateways_never_exceed_a_strict_budget_of_a_deployment_together() {
+    let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
+    let up = Upstream::new(Reply::texts(&["Hello"]));
+    let room = 10.0 * COST;
+    let models = config("", &[model("small", &up) + PRICE + &format!("limits = {{ max_budget = {room} }}\n")]);
+    let toml = format!("database_url = \"{}\"\n{models}[limits]\nbudget_mode = \"strict\"\n", postgres.url());
+    let (first, second) = (Gateway::start(&toml), Gateway::start(&toml));
+    let made = generate(&first, &json!({}));
+    let (key, token) = (made["key"].as_str().unwrap(), made["token"].as_str().unwrap());
+    let mut answered = 0;
+    for _ in 0..3 {
+        answered += storm_on("deployment", &[&first, &second], key, 64);
+    }
+    let spent = spent(&first, token, answered);
+    eprintln!("two gateways, strict deployment: {answered} of 192 calls answered, {spent} of {room} spent");
+    assert!(spent <= room && answered >= 5, "{answered} {spent}");
+    assert_eq!(reserved(&first), "no gateway has set anything aside\n");
+}
+
+#[test]
+fn what_an_attempt_had_set_aside_is_given_back_before_the_next_one() {
+    let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
+    let (bad, good) = (
+        Upstream::new(Reply::error(500, "server_error", None, "down")),
+        Upstream::new(Reply::stream().send(&delta("a")).then(Step::Hold)),
+    );
+    let bound = (CALL.len() as f64 + 50.0) * 1e-6;
+    // Room for one call at each, and for no second one.
+    let own = |order: u8| format!("order = {order}\nlimits = {{ max_budget = {} }}\n", 1.5 * bound);
+    let models = config("", &[model("small", &bad) + PRICE + &own(0), model("small", &good) + PRICE + &own(1)]);
+    let toml = format!("database_url = \"{}\"\n{models}[limits]\nbudget_mode = \"strict\"\n", postgres.url());
+    let (first, second) = (Gateway::start(&toml), Gateway::start(&toml));
+    let open = |gateway: &Gateway| {
+        let mut client = gateway.client();
+        let key = [("x-api-key", crate::support::MASTER_KEY)];
+        client.request("POST", "/v1/chat/completions", &key, CALL.as_bytes());
+        let status = client.head().status();
+        (client, status)
+    };
+    let (mut one, status) = open(&first);
+    assert_eq!(status, 200);
+    one.content().unwrap();
+    // The other gateway finds room where the first attempt failed, and none where the call goes on.
+    assert_eq!(open(&second).1, 500);
+    assert_eq!((bad.requests().len(), good.requests().len()), (2, 1));
+    drop(one);
+    let end = Instant::now() + PATIENCE;
+    while reserved(&first) != "no gateway has set anything aside\n" {
+        assert!(Instant::now() < end, "{}", reserved(&first));
+        pass(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_dearer_deployment_sets_more_aside_where_others_see_it() {
+    let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
+    let (bad, good) = (
+        Upstream::new(Reply::error(500, "server_error", None, "down")),
+        Upstream::new(Reply::stream().send(&delta("a")).then(Step::Hold)),
+    );
+    let dear = PRICE.replace("0.000001", "0.00001").replace("0.00001 }", "0.0001 }");
+    let models = [
+        model("small", &bad) + PRICE + "order = 0\n",
+        model("small", &good) + &dear + "order = 1\n",
+        model("dear", &good) + &dear,
+    ];
+    let database = format!("database_url = \"{}\"\n", postgres.url());
+    let toml = format!("{database}{}[limits]\nbudget_mode = \"strict\"\n", config("", &models));
+    let (first, second) = (Gateway::start(&toml), Gateway::start(&toml));
+    let bound = (CALL.len() as f64 + 50.0) * 1e-6;
+    // Room for a dear call and some cheap ones, and for no second dear one.
+    let made = generate(&first, &json!({"max_budget": 15.0 * bound}));
+    let key = made["key"].as_str().unwrap();
+    let open = |gateway: &Gateway, body: &str| {
+        let mut client = gateway.client();
+        client.request("POST", "/v1/chat/completions", &[("x-api-key", key)], body.as_bytes());
+        client
+    };
+    let mut one = open(&first, &CALL.replace("small", "dear"));
+    assert_eq!(one.head().status(), 200);
+    one.content().unwrap();
+    let answer = open(&second, CALL).answer();
+    assert!(matches!(answer.status, 422 | 500), "{}", answer.text());
+    assert_eq!((bad.requests().len(), good.requests().len()), (1, 1), "the dear one was asked");
+    over(&open(&second, &CALL.replace("small", "dear")).answer(), 422, "api_key");
 }
 
 #[test]

@@ -32,6 +32,11 @@ pub fn spent(gateway: &Gateway, token: &str, calls: usize) -> f64 {
 
 /// So many streamed calls at once; how many were answered to their end. The others must be refused for the budget.
 pub fn storm(gateways: &[&Gateway], key: &str, calls: usize) -> usize {
+    storm_on("api_key", gateways, key, calls)
+}
+
+/// The same for the budget of this owner.
+pub fn storm_on(owner: &str, gateways: &[&Gateway], key: &str, calls: usize) -> usize {
     std::thread::scope(|scope| {
         let call = |n: usize| {
             let mut client = gateways[n % gateways.len()].client();
@@ -39,7 +44,7 @@ pub fn storm(gateways: &[&Gateway], key: &str, calls: usize) -> usize {
             let answer = client.answer();
             match answer.status {
                 200 => assert!(answer.text().ends_with("data: [DONE]\n\n")),
-                _ => drop(over(&answer, 422, "api_key")),
+                _ => drop(over(&answer, 422, owner)),
             }
             usize::from(answer.status == 200)
         };
@@ -72,6 +77,40 @@ fn a_strict_budget_is_never_exceeded_whoever_calls_at_once() {
         assert!(spent <= 10.0 * COST && answered >= 7, "{answered} {spent}");
         assert!((spent - answered as f64 * COST).abs() < 1e-9, "{answered} {spent}");
     });
+}
+
+#[test]
+fn a_strict_budget_of_a_deployment_or_a_provider_is_never_exceeded_either() {
+    let room = 10.0 * COST;
+    for (owner, own, of_all) in [
+        ("deployment", format!("limits = {{ max_budget = {room} }}\n"), String::new()),
+        ("provider", String::new(), format!("[limits.providers.openai]\nmax_budget = {room}\n")),
+    ] {
+        let up = Upstream::new(Reply::texts(&["Hello"]));
+        let models = config("", &[model("small", &up) + PRICE + &own]);
+        let gateway = Gateway::start(&format!("{models}[limits]\nbudget_mode = \"strict\"\n{of_all}"));
+        let made = generate(&gateway, &json!({}));
+        let (key, token) = (made["key"].as_str().unwrap(), made["token"].as_str().unwrap());
+        let mut answered = 0;
+        for _ in 0..3 {
+            answered += storm_on(owner, &[&gateway], key, 64);
+        }
+        let spent = spent(&gateway, token, answered);
+        assert!(spent <= room && answered >= 7, "{owner}: {answered} {spent}");
+        // The limit of an answer that has none is what is left, and nobody asks beyond that.
+        let body = r#"{"model":"small","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"https://x.example/a.png"}}]}]}"#;
+        let call = |body: &str| gateway.call("POST", "/v1/chat/completions", &[("x-api-key", key)], body.as_bytes());
+        assert!(call(body).error(400).message.contains("strict"));
+    }
+    let up = Upstream::new(Reply::whole());
+    let own = "limits = { max_budget = 0.0005 }\n";
+    let models = config("", &[model("small", &up) + PRICE + own]);
+    let gateway = Gateway::start(&format!("{models}[limits]\nbudget_mode = \"strict\"\n"));
+    let body = r#"{"model":"small","max_tokens":100000,"messages":[{"role":"user","content":"hi"}]}"#;
+    gateway.chat(body).ok();
+    let sent: Value = up.only_request().json();
+    let limit = sent["max_tokens"].as_u64().or(sent["max_completion_tokens"].as_u64()).unwrap();
+    assert_eq!(limit, (500 - body.len() as u64) / 10, "{sent}");
 }
 
 #[test]

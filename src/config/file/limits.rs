@@ -3,6 +3,7 @@
 use crate::secret::Written;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// `[limits]`: limits of the whole gateway, and how all limits are enforced.
 #[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
@@ -49,18 +50,39 @@ pub struct Limits {
     /// Limits by provider, of all its models together.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub providers: BTreeMap<String, Own>,
+    /// Limits of calls that carry a tag, by tag.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, Own>,
     /// Told by a POST when a soft budget is reached: an address, or better `env:NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Written>,
-    /// Redis or Valkey, where several gateways count rates together: `redis://...`, `unix:///...`, or `env:NAME`.
+    /// Redis or Valkey, where several gateways count rates together: `redis://...`, `rediss://...` for TLS,
+    /// `unix:///...`, or `env:NAME`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Written>,
+    /// The same by its parts, where there is no address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_host: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_port: Option<Port>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_username: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_password: Option<Written>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_db: Option<u32>,
+    /// TLS to `redis_host`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub redis_tls: bool,
+    /// Certificates that are trusted there in the place of the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_ca_file: Option<PathBuf>,
     /// More budgets, all of which hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub budget_limits: Vec<Window>,
 }
 
-/// Limits of a deployment, or of a provider.
+/// Limits of a deployment, a provider, or a tag.
 #[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Own {
@@ -80,6 +102,14 @@ pub struct Own {
     pub soft_budget: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_duration: Option<String>,
+}
+
+/// A number, or where it is found.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(untagged)]
+pub enum Port {
+    Number(u16),
+    Reference(Written),
 }
 
 /// A budget with its own windows.

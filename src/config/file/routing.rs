@@ -114,23 +114,3 @@ pub enum Alias {
         hidden: bool,
     },
 }
-
-/// `limits` of a model.
-#[derive(Debug, Default, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DeploymentLimits {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rpm: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tpm: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_parallel_requests: Option<u32>,
-    /// Dollars, in each `budget_duration`, or ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_budget: Option<f64>,
-    /// Above so many dollars something is said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub soft_budget: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub budget_duration: Option<String>,
-}

@@ -32,7 +32,6 @@ const END_USERS: &str =
 const CACHING: &str = "response caching is not served yet";
 const CALLBACKS: &str = "callbacks and exporters are not served yet";
 const REDIS: &str = "keys are remembered by each gateway itself";
-const REDIS_URL: &str = "the address is not put together from its parts: write `redis_url`";
 const STORE: &str =
     "the pool is set by `connection_limit` and `pool_timeout` in database_url; models can always be stored";
 const LEDGER: &str = "the ledger keeps failures always";
@@ -214,10 +213,10 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (ROUTER, "enable_health_check_routing", Carried),
     (ROUTER, "health_check_staleness_threshold", NoNeed("a check counts for three of its intervals")),
     (ROUTER, "health_check_ignore_transient_errors", NotYet("each failed check counts")),
-    (ROUTER, "redis_host", NotYet(REDIS_URL)),
-    (ROUTER, "redis_port", NotYet(REDIS_URL)),
-    (ROUTER, "redis_password", NotYet(REDIS_URL)),
-    (ROUTER, "redis_db", NotYet(REDIS_URL)),
+    (ROUTER, "redis_host", Carried),
+    (ROUTER, "redis_port", Carried),
+    (ROUTER, "redis_password", Carried),
+    (ROUTER, "redis_db", Carried),
     (ROUTER, "redis_url", Carried),
     (LITELLM, "drop_params", Carried),
     (LITELLM, "request_timeout", Carried),
@@ -251,6 +250,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (LITELLM, "budget_duration", Carried),
     (LITELLM, "max_internal_user_budget", Carried),
     (LITELLM, "max_end_user_budget", Carried),
+    (LITELLM, "tag_budget_config", Carried),
     (LITELLM, "max_end_user_budget_id", NotYet(END_USERS)),
     (LITELLM, "internal_user_budget_duration", Carried),
     (LITELLM, "timezone", Carried),

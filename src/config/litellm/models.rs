@@ -3,7 +3,8 @@
 use super::keys::{self, Fate};
 use super::values::{Report, without_nulls};
 use super::{shown, survey, survey_one};
-use crate::config::file::{DeploymentLimits, Model, OneOrMany, Routing};
+use crate::config::file::limits::Own;
+use crate::config::file::{Model, OneOrMany, Routing};
 use crate::secret::Written;
 use serde_json::{Map, Value};
 
@@ -116,12 +117,12 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
     model.num_retries = retries.or_else(|| report.whole(&path("max_retries"), params.get("max_retries")));
     model.cooldown_time = report.seconds(&path("cooldown_time"), params.get("cooldown_time"));
     model.tags = report.texts(&path("tags"), params.get("tags"));
-    let own = DeploymentLimits {
+    let own = Own {
         max_budget: report.number(&path("max_budget"), params.get("max_budget")),
         budget_duration: text(report, "budget_duration"),
-        ..DeploymentLimits::default()
+        ..Own::default()
     };
-    model.limits = (own != DeploymentLimits::default()).then_some(own);
+    model.limits = (own != Own::default()).then_some(own);
     cloud(model, at, params, report);
     model.drop_params = report.flag(&path("drop_params"), params.get("drop_params"));
     model.additional_drop_params = report.texts(&path("additional_drop_params"), params.get("additional_drop_params"));

@@ -101,6 +101,7 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
         budgets::check(&desk, customer.budget_id.as_ref()).await?;
         desk.store().create(&customer).await?;
         desk.gateway.blocked.read(desk.store()).await?;
+        desk.changed_limits();
         row(&desk, customer).await
     })
     .await
@@ -120,6 +121,7 @@ pub async fn update(request: HttpRequest, payload: Payload) -> HttpResponse {
         };
         let customer = desk.store().update(&id, desk.at, change).await?;
         desk.gateway.blocked.read(desk.store()).await?;
+        desk.changed_limits();
         row(&desk, customer).await
     })
     .await
@@ -131,6 +133,7 @@ pub async fn delete(request: HttpRequest, payload: Payload) -> HttpResponse {
         let ids = ids(&body)?;
         let gone = desk.store().delete::<Customer>(&ids, desk.by().as_deref(), desk.at).await?;
         desk.gateway.blocked.read(desk.store()).await?;
+        desk.changed_limits();
         if gone.is_empty() {
             return Err(missing(&ids.join(", ")));
         }

@@ -233,6 +233,11 @@ impl Desk {
         self.gateway.limits.forget();
     }
 
+    /// Limits of somebody whom no key leads to have changed.
+    pub fn changed_limits(&self) {
+        self.gateway.limits.forget();
+    }
+
     /// The same for everything that is not a key.
     pub fn changed_people(&self) {
         self.gateway.keys.forget(&Told::All);

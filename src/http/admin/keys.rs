@@ -10,9 +10,9 @@ pub use lists::{aliases, infos, list};
 pub use newcomers::with_defaults;
 pub use shape::{mode_of_key, routes_of_type, row_with as key_row};
 
-use super::budgets;
 use super::desk::{Body, Desk, list as names, needed, run, text};
 use super::fields::{nanos, usd};
+use super::{allocation, budgets};
 use crate::auth::remembered::hex;
 use crate::auth::{digest, hint};
 use crate::error::{Error, Kind, Result};
@@ -139,6 +139,7 @@ async fn make(desk: &Desk, body: Body, route: &str) -> Result<Value> {
     };
     shape::apply(desk, &mut key, &body)?;
     shape::check(desk, &key).await?;
+    allocation::of_key(desk, &key).await?;
     allowed_to_make(desk, &key, route).await?;
     desk.store().create_key(&key).await?;
     desk.changed(std::slice::from_ref(&key.hash));
@@ -223,6 +224,13 @@ async fn change(desk: &Desk, named: &str, mut body: Body) -> Result<Key> {
     let mut new = old.clone();
     shape::apply(desk, &mut new, body)?;
     shape::check(desk, &new).await?;
+    let rates = |key: &Key| {
+        let Key { rpm_limit, tpm_limit, rpm_limit_type, tpm_limit_type, team_id, organization_id, .. } = key.clone();
+        (rpm_limit, tpm_limit, rpm_limit_type, tpm_limit_type, team_id, organization_id)
+    };
+    if rates(&old) != rates(&new) {
+        allocation::of_key(desk, &new).await?;
+    }
     if (&old.user_id, &old.team_id) != (&new.user_id, &new.team_id) {
         allowed_to_make(desk, &new, "/key/generate").await?;
     }

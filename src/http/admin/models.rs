@@ -118,7 +118,7 @@ fn is_declared(desk: &Desk, id: &str) -> bool {
 fn check(desk: &Desk, model: &Map<String, Value>, credentials: &Stored) -> Result<()> {
     let mut model = model.clone();
     crate::config::litellm::give_credentials(&mut model, &credentials.credentials);
-    let read = crate::config::litellm::model(&model);
+    let read = crate::config::stored::model(&model);
     let problem = match read {
         Ok(model) => desk.gateway.try_model(&model).err(),
         Err(why) => Some(why),
@@ -145,7 +145,12 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
             );
         }
         info.insert("id".to_owned(), id.clone().into());
-        let model = json!({"model_name": name, "litellm_params": params, "model_info": info});
+        let mut model = json!({"model_name": name, "litellm_params": params, "model_info": info});
+        // Beside LiteLLM's members, those of `[[models]]`.
+        let limits = table(&body, "limits")?;
+        if !limits.is_empty() {
+            model["limits"] = limits.into();
+        }
         check(&desk, model.as_object().unwrap_or(&Map::new()), &kept)?;
         write(&desk, MODEL, &id, model).await?;
         Ok(json!({"model_id": id, "model_name": name, "litellm_params": masked(&params), "model_info": info,
@@ -178,6 +183,12 @@ async fn change(desk: Desk, id: String, body: Body) -> Result<Value> {
     for name in ["litellm_params", "model_info"] {
         let old = model.get(name).and_then(Value::as_object).cloned().unwrap_or_default();
         model.insert(name.to_owned(), merged(old, table(&body, name)?).into());
+    }
+    let limits =
+        merged(model.get("limits").and_then(Value::as_object).cloned().unwrap_or_default(), table(&body, "limits")?);
+    match limits.is_empty() {
+        true => drop(model.remove("limits")),
+        false => drop(model.insert("limits".to_owned(), limits.into())),
     }
     if let Some(Value::Object(info)) = model.get_mut("model_info") {
         info.insert("id".to_owned(), id.clone().into());

@@ -8,9 +8,9 @@ pub use lists::{available, info, list, pages, permissions};
 pub use members::{member_add, member_delete, member_update};
 pub use shape::{apply as apply_team, row as team_row, rows};
 
-use super::budgets;
 use super::desk::{Body, Desk, list as names, needed, run, text};
 use super::fields::nanos;
+use super::{allocation, budgets};
 use crate::error::{Error, Kind, Result};
 use crate::store::{Fault, Kind as Sum, Member, Team};
 use actix_web::web::Payload;
@@ -65,6 +65,7 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
             Team { id, created_at: at, updated_at: at, created_by: by.clone(), updated_by: by, ..Team::default() };
         shape::apply(&mut team, &body)?;
         budgets::check(&desk, team.budget_id.as_ref()).await?;
+        allocation::of_team(&desk, &team).await?;
         desk.store().unlocked::<Team>(&team.id)?;
         let mut members = members::asked(&desk, &team.id, body.get("members_with_roles")).await?;
         if let Some(user) = desk.caller.user() {
@@ -104,6 +105,7 @@ pub async fn update(request: HttpRequest, payload: Payload) -> HttpResponse {
         let mut trial = there(&desk, &id).await?;
         shape::apply(&mut trial, &body)?;
         budgets::check(&desk, trial.budget_id.as_ref()).await?;
+        allocation::of_team(&desk, &trial).await?;
         let spend =
             body.get("spend").filter(|spend| !spend.is_null()).map(|spend| nanos("spend", spend)).transpose()?;
         let team = change(&desk, &id, |team| shape::apply(team, &body)).await?;

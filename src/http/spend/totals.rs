@@ -115,8 +115,9 @@ pub async fn reset(request: HttpRequest) -> HttpResponse {
             let message = "Only the master key may set back what all keys and teams have spent.";
             return Err(Error::new(ErrorKind::Forbidden, message).with_type("auth_error"));
         }
-        let store = reply::worker(&request)?.gateway.store.clone();
-        store.forgive_all(&[Kind::Key, Kind::Team], crate::database::now()).await?;
+        let gateway = &reply::worker(&request)?.gateway;
+        gateway.store.forgive_all(&[Kind::Key, Kind::Team], crate::database::now()).await?;
+        gateway.limits.forget();
         Ok(HttpResponse::Ok().json(json!({
             "message": "The spend of all keys and teams is 0; the rows of their calls stay.",
             "status": "success",

@@ -38,11 +38,28 @@ async fn booking_replaces_a_reservation_by_the_cost(store: Store) {
     let mut one = call(NOW, 1);
     one.reserved = true;
     store.reserve(&one.row.id, "n", &[wanted("k", 500, 1000, true)], NOW).await.unwrap().unwrap();
-    assert!(store.reserve(&one.row.id, "n", &[wanted("k", 1, 1000, true)], NOW).await.is_err());
     store.book(&[one.clone()]).await.unwrap();
     assert_eq!((reserved(&store, "k").await, spent(&store, Entity::of(Kind::Key, "k")).await), (0, 100));
     store.book(&[one]).await.unwrap();
     assert_eq!((reserved(&store, "k").await, spent(&store, Entity::of(Kind::Key, "k")).await), (0, 100));
+}
+
+async fn a_call_sets_more_aside_and_its_attempt_gives_back_alone(store: Store) {
+    let mut one = call(NOW, 1);
+    one.reserved = true;
+    let (id, visit) = (one.row.id.clone(), visit_id(&one.row.id));
+    store.reserve(&id, "n", &[wanted("k", 500, 1000, true)], NOW).await.unwrap().unwrap();
+    store.reserve(&id, "n", &[wanted("k", 300, 1000, true)], NOW).await.unwrap().unwrap();
+    assert!(store.reserve(&id, "n", &[wanted("k", 300, 1000, true)], NOW).await.unwrap().is_err());
+    for _ in 0..2 {
+        store.reserve(&visit, "n", &[wanted("d", 700, 1000, true)], NOW).await.unwrap().unwrap();
+        assert_eq!((reserved(&store, "k").await, reserved(&store, "d").await), (800, 700));
+        store.unreserve(std::slice::from_ref(&visit)).await.unwrap();
+        assert_eq!((reserved(&store, "k").await, reserved(&store, "d").await), (800, 0));
+    }
+    store.reserve(&visit, "n", &[wanted("d", 700, 1000, true)], NOW).await.unwrap().unwrap();
+    store.book(&[one]).await.unwrap();
+    assert_eq!((reserved(&store, "k").await, reserved(&store, "d").await), (0, 0));
 }
 
 async fn what_was_not_used_is_given_back(store: Store) {
@@ -68,6 +85,7 @@ on_both!(
     strict_wants_room_for_all_and_compatible_for_a_little,
     all_budgets_of_a_call_admit_it_or_none_is_charged,
     booking_replaces_a_reservation_by_the_cost,
+    a_call_sets_more_aside_and_its_attempt_gives_back_alone,
     what_was_not_used_is_given_back,
     a_dead_gateway_gives_back_what_it_had_set_aside,
 );
