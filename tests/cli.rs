@@ -216,13 +216,13 @@ fn import_prints_a_configuration_that_check_accepts() {
     let yaml = concat!(
         "model_list:\n  - model_name: small\n    litellm_params:\n      model: openai/gpt-4o-mini\n",
         "      api_key: os.environ/OPENAI_KEY\n      ttl: 10\n",
-        "general_settings:\n  master_key: sk-1234-in-clear\nrouter_settings:\n  redis_host: x\n",
+        "general_settings:\n  master_key: sk-1234-in-clear\nrouter_settings:\n  cache_kwargs: {a: 1}\n",
     );
     let (_dir, path) = file("config.yaml", yaml);
     let ended = run(&["import", "litellm", path.to_str().unwrap()]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
     assert!(ended.stdout.contains("env:OPENAI_KEY") && ended.stdout.contains("[[models]]"), "{}", ended.stdout);
-    for left_out in ["ttl", "redis_host"] {
+    for left_out in ["ttl", "cache_kwargs"] {
         assert!(ended.stderr.contains(left_out), "{}", ended.stderr);
     }
     assert!(!ended.stderr.contains("sk-1234-in-clear"), "{}", ended.stderr);
