@@ -281,7 +281,8 @@ async fn put_into_store(limits: &Limits, now: i64) -> Result<()> {
             let wanted: Vec<Reservation> = entities.iter().map(wanted).collect();
             let _ = limits.store.reserve(&name, &limits.node, &wanted, now).await?;
             stored += more;
-            match limits.book().mark_stored(&claim, stored) {
+            let marked = limits.book().mark_stored(&claim, stored);
+            match marked {
                 Some(0) => break,
                 Some(missing) => more = missing,
                 // One that has ended meanwhile did not know of it.
