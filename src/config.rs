@@ -10,6 +10,7 @@ pub mod limits;
 pub mod litellm;
 pub mod mcp;
 pub mod newcomers;
+pub mod pass;
 mod people;
 pub mod proxies;
 pub mod redis;
@@ -73,6 +74,8 @@ pub struct Config {
     pub limits: limits::Limits,
     pub deployments: Vec<Arc<Deployment>>,
     pub mcp: mcp::Mcp,
+    /// Paths that lead to other APIs.
+    pub pass_through: Vec<pass::Passage>,
     pub routing: Settings,
     /// `[routing]` as it is in force, the stored settings with it.
     pub written_routing: file::Routing,
@@ -275,6 +278,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
     if mode == Mode::Live {
         mcp::stored::add(&mut mcp, &sources.stored, &mut warnings);
     }
+    let pass_through = pass::resolve(&file.pass_through, secrets, mode, &mut errors, &mut warnings);
     let level = file.log.level.unwrap_or_else(|| "info".to_owned());
     errors.extend(crate::telemetry::filter(&level).err());
     if !errors.is_empty() {
@@ -311,6 +315,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         limits,
         deployments,
         mcp,
+        pass_through,
         routing,
         written_routing: file.routing.clone(),
         written_fallbacks,

@@ -14,6 +14,7 @@ mod health;
 mod mcp;
 mod messages;
 mod models;
+mod pass;
 mod passage;
 mod plain;
 mod reply;
@@ -293,4 +294,4 @@ fn get() -> Route {
 }
 
 pub use entry::REDACTED;
-pub use reply::wrong_path;
+pub use pass::elsewhere;

@@ -216,7 +216,7 @@ fn workers(
                     http::routes(config, &root);
                 }
             })
-            .default_service(web::to(http::wrong_path))
+            .default_service(web::to(http::elsewhere))
     })
     .workers(settings.workers)
     // Signals are ours: the end has an order.

@@ -23,6 +23,7 @@ mod messages;
 mod models;
 mod nix;
 mod params;
+mod pass;
 mod people;
 mod plain;
 mod prices;

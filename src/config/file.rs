@@ -6,10 +6,12 @@
 
 pub mod limits;
 mod mcp;
+mod pass;
 mod people;
 mod routing;
 
 pub use mcp::{AuthType, HomeAssistant, McpServer, Prompt, Tools, Transport, Words};
+pub use pass::PassThrough;
 pub use people::{Budget, Key, KeyBounds, KeyDefaults, Member, NewKeys, NewUsers, PersonalKeys, Team, TeamKeys, User};
 pub use routing::{Alias, Queue, Routing};
 
@@ -80,6 +82,9 @@ pub struct File {
     pub home_assistant: Option<HomeAssistant>,
     #[serde(skip_serializing_if = "is_default")]
     pub tools: Tools,
+    /// Paths that lead to other APIs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pass_through: Vec<PassThrough>,
     /// Upstream models; the same name twice is one group served in turn.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<Model>,

@@ -213,6 +213,39 @@ fn newcomers(file: &mut File, settings: &Map<String, Value>, report: &mut Report
     file.new_users.budget_duration = file.new_users.budget_duration.take().or(span);
 }
 
+/// A path that leads to another API.
+fn passage(at: &str, entry: &Map<String, Value>, report: &mut Report) -> super::file::PassThrough {
+    let part = |name: &str| (format!("{at}.{name}"), entry.get(name));
+    for name in entry.keys() {
+        if !["id", "path", "target", "headers", "include_subpath", "auth", "cost_per_request"].contains(&name.as_str())
+        {
+            report.note(
+                format!("{at}.{}", shown(name)),
+                "without effect: requests go on with their own headers, keys aside",
+            );
+        }
+    }
+    let (path_at, path) = part("path");
+    let (target_at, target) = part("target");
+    let (headers_at, headers) = part("headers");
+    let (below_at, below) = part("include_subpath");
+    let (auth_at, auth) = part("auth");
+    let (cost_at, cost) = part("cost_per_request");
+    super::file::PassThrough {
+        path: report.text(&path_at, path).unwrap_or_default(),
+        target: report.text(&target_at, target).unwrap_or_default(),
+        headers: report
+            .scalars(&headers_at, headers)
+            .into_iter()
+            // Unlike elsewhere, a word may stand before the reference.
+            .map(|(name, value)| (name, Written(value.0.replace(" os.environ/", " env:"))))
+            .collect(),
+        include_subpath: report.flag(&below_at, below) == Some(true),
+        auth: report.flag(&auth_at, auth),
+        cost_per_request: report.number(&cost_at, cost),
+    }
+}
+
 fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Report) {
     let Some(settings) = report.map(keys::GENERAL, tree.get(keys::GENERAL)) else {
         return;
@@ -234,6 +267,13 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
         match (role.as_deref(), &file.server.user_header) {
             (Some("customer"), None) => file.server.user_header = header,
             _ => report.note(at, "one header names the end user; whoever shows a key is known by the key"),
+        }
+    }
+    let passages = path("pass_through_endpoints");
+    for (place, entry) in report.list(&passages, settings.get("pass_through_endpoints")).iter().enumerate() {
+        let at = format!("{passages}[{place}]");
+        if let Some(entry) = report.map(&at, Some(entry)) {
+            file.pass_through.push(passage(&at, entry, report));
         }
     }
     file.server.body_limit = report.mebibytes(&path("max_request_size_mb"), settings.get("max_request_size_mb"));

@@ -49,7 +49,8 @@ const ADDRESSES: &str =
     "lists of addresses and routes are not served yet: whoever holds the key may call from anywhere";
 const FORCED: &str = "a model forced on a route is not served yet: the model of the request counts";
 const FORWARD: &str = "headers of the caller are not sent upstream yet";
-const PASS: &str = "pass-through endpoints are not served yet";
+const PASS: &str =
+    "no provider is passed through by its name: name its address in general_settings.pass_through_endpoints";
 const VAULT: &str =
     "secret managers are not served yet: use `os.environ/NAME` with an env file or a systemd credential";
 const PYTHON: &str = "it names Python code, which this gateway does not run";
@@ -373,7 +374,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
         NotYet("models are not made up from the keys found; write them down, or a wildcard"),
     ),
     (GENERAL, "allow_client_side_credentials", NotYet("keys and addresses given by the caller are not served yet")),
-    (GENERAL, "pass_through_endpoints", NotYet(PASS)),
+    (GENERAL, "pass_through_endpoints", Carried),
     (GENERAL, "mcp_client_side_auth_header_name", Refused(MCP_OWN)),
     (GENERAL, "mcp_internal_ip_ranges", NotYet(MCP_RANGES)),
     (GENERAL, "mcp_trusted_proxy_ranges", NotYet(MCP_RANGES)),
