@@ -217,6 +217,7 @@ impl Booking {
             worth: Worth::Known(cost),
             demand: Demand::default(),
             tariff: &Tariff::default(),
+            is_strained: false,
         };
         let limits = &worker.gateway.limits;
         let permit = limits.admit(&worker.gateway.database, &live.config.limits, &asked).await?;
