@@ -53,7 +53,7 @@ impl Limits {
         if plan.is_empty() {
             return Ok(Permit::free());
         }
-        let remote = self.ask_remote(settings, asked, &plan).await?;
+        let remote = self.ask_remote(settings, asked, &plan, asker).await?;
         match remote {
             Some(_) => plan.lines.clear(),
             None => plan.divide(self.share.gateways()),
@@ -69,13 +69,16 @@ impl Limits {
         settings: &Settings,
         asked: &Asked<'_>,
         plan: &Plan,
+        asker: Asker,
     ) -> Result<Option<remote::Admitted>, Denied> {
         if settings.redis.is_none() || plan.lines.is_empty() {
             return Ok(None);
         }
         let slot = self.slot();
+        // The end of an attempt may be told after the next one at the same deployment has begun.
+        let id = if asker.is_call() { asked.id } else { crate::meter::new_id() };
         let expected = asked.demand.expected(self.book().pace(asked.model));
-        match self.remote.admit(&plan.lines, &asked.id, settings.counted.tokens(&expected), slot).await {
+        match self.remote.admit(&plan.lines, &id, settings.counted.tokens(&expected), slot).await {
             None => Ok(None),
             Some(Ok(admitted)) => Ok(Some(admitted)),
             Some(Err(refused)) => Err(self.told(settings, asked.caller, slot, database::now(), &refused)),

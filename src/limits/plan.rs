@@ -245,6 +245,5 @@ fn pot(settings: &Settings, now: i64, subject: &Arc<Subject>, cap: &Cap, strict:
 
 /// A limit by name; a text of digits will do.
 fn number(limits: &Value, name: &str) -> Option<u64> {
-    let value = limits.get(name)?;
-    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+    terms::count(limits.get(name)?)
 }

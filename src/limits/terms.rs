@@ -1,5 +1,6 @@
 //! What somebody's limits are, wherever they are written.
 
+use super::calendar;
 use crate::store::{Budget, Customer, Member, Organization, Tag, Team, User};
 use serde_json::Value;
 
@@ -74,8 +75,8 @@ impl<'a> Fields<'a> {
 /// `budget_limits`: a list of `{"budget_duration": "24h", "max_budget": 10}`, all of which hold.
 pub fn windows(list: &Value) -> impl Iterator<Item = Cap> {
     list.as_array().into_iter().flatten().filter_map(|one| {
-        let span = ["budget_duration", "time_period"].iter().find_map(|name| one[*name].as_str());
-        let max = ["max_budget", "budget_limit"].iter().find_map(|name| usd(&one[*name]))?;
+        let span = SPANS.iter().find_map(|name| one[*name].as_str());
+        let max = AMOUNTS.iter().find_map(|name| usd(&one[*name]))?;
         Some(Cap { max_nanos: Some(max), soft_nanos: None, span: span.map(str::to_owned) })
     })
 }
@@ -88,6 +89,76 @@ pub fn of_model(models: &Value, model: &str) -> Option<Cap> {
     }
     windows(&Value::Array(vec![one.clone()])).next()
 }
+
+/// Whether a member that holds limits can be read: what cannot would limit nobody, and nobody would be told.
+///
+/// # Errors
+/// What is wrong, for whoever wrote it.
+pub fn check(name: &str, value: &Value) -> Result<(), String> {
+    if value.is_null() {
+        return Ok(());
+    }
+    match name {
+        "budget_limits" => match value {
+            Value::Array(list) => list.iter().try_for_each(|one| check_window(one, name)),
+            // An empty map is what a column without a list holds.
+            Value::Object(map) if map.is_empty() => Ok(()),
+            _ => Err(format!(
+                "'{name}' must be a list of budgets: [{{\"max_budget\": 10, \"budget_duration\": \"1d\"}}]."
+            )),
+        },
+        "model_max_budget" => each(name, value, |one| match one {
+            Value::Object(members) if !members.is_empty() && !has_amount(one) => {
+                let rates = ["rpm_limit", "tpm_limit"];
+                match members.iter().all(|(member, value)| rates.contains(&member.as_str()) && count(value).is_some()) {
+                    true => Ok(()),
+                    false => check_window(one, name),
+                }
+            }
+            Value::Object(_) => check_window(one, name),
+            amount if usd(amount).is_some() => Ok(()),
+            _ => Err(format!(
+                "Each value of '{name}' must be an amount of dollars, or a budget: {{\"budget_limit\": 10, \"time_period\": \"1d\"}}."
+            )),
+        }),
+        "model_rpm_limit" | "model_tpm_limit" => each(name, value, |one| match count(one) {
+            Some(_) => Ok(()),
+            None => Err(format!("Each value of '{name}' must be a whole number that is not negative.")),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn each(name: &str, value: &Value, check: impl Fn(&Value) -> Result<(), String>) -> Result<(), String> {
+    let Value::Object(map) = value else { return Err(format!("'{name}' must be an object, by the name of a model.")) };
+    map.values().filter(|one| !one.is_null()).try_for_each(check)
+}
+
+fn has_amount(one: &Value) -> bool {
+    AMOUNTS.iter().any(|name| !one[*name].is_null())
+}
+
+fn check_window(one: &Value, name: &str) -> Result<(), String> {
+    if !AMOUNTS.iter().any(|amount| usd(&one[*amount]).is_some()) {
+        return Err(format!("A budget of '{name}' needs 'max_budget', an amount of dollars from 0 to 1e9."));
+    }
+    let span = SPANS.iter().map(|span| &one[*span]).find(|span| !span.is_null());
+    match span.map(|span| span.as_str().is_some_and(calendar::is_length)) {
+        Some(false) => Err(format!(
+            "The length of a budget of '{name}' must be a number and s, m, h, d, w or mo, such as \"30d\"."
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A whole number, or a text of one.
+pub fn count(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// Both of LiteLLM's names for each.
+const AMOUNTS: [&str; 2] = ["max_budget", "budget_limit"];
+const SPANS: [&str; 2] = ["budget_duration", "time_period"];
 
 /// Dollars, as a number or as LiteLLM's examples have them, a text.
 fn usd(value: &Value) -> Option<i64> {
@@ -189,6 +260,37 @@ pub fn of_tag(tag: &Tag, budget: Option<&Budget>) -> Terms {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_would_limit_nobody_is_refused() {
+        let good = [
+            ("budget_limits", json!([])),
+            ("budget_limits", json!([{"max_budget": 1}, {"budget_limit": "2", "time_period": "1mo"}])),
+            ("model_max_budget", json!({"a": 1, "b": "0.5", "c": {"budget_limit": 1, "time_period": "1d"}, "d": null})),
+            ("model_max_budget", json!({"a": {"max_budget": 1, "rpm_limit": 5}, "b": {"tpm_limit": 5}})),
+            ("model_rpm_limit", json!({"a": 5, "b": "6"})),
+            ("metadata", json!(5)),
+        ];
+        for (name, value) in good {
+            assert_eq!(check(name, &value), Ok(()), "{value}");
+        }
+        let bad = [
+            ("budget_limits", json!(5)),
+            ("budget_limits", json!([5])),
+            ("budget_limits", json!([{"max_budget": "much"}])),
+            ("budget_limits", json!([{"max_budget": 1, "budget_duration": "1y"}])),
+            ("budget_limits", json!([{"max_budget": 1, "budget_duration": 5}])),
+            ("model_max_budget", json!({"a": "much"})),
+            ("model_max_budget", json!({"a": {"limit": 1}})),
+            ("model_max_budget", json!({"a": {}})),
+            ("model_max_budget", json!({"a": {"budget_limit": 1, "time_period": "zz"}})),
+            ("model_rpm_limit", json!({"a": -4})),
+            ("model_tpm_limit", json!(5)),
+        ];
+        for (name, value) in bad {
+            assert!(check(name, &value).is_err(), "{value}");
+        }
+    }
 
     #[test]
     fn what_the_owner_leaves_open_its_budget_says() {

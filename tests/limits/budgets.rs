@@ -115,6 +115,21 @@ fn several_windows_hold_at_once_and_an_increase_ends() {
 }
 
 #[test]
+fn a_window_ends_by_itself() {
+    let gateway = serve("", &Upstream::new(Reply::whole()));
+    let key = key_with(&gateway, &json!({"max_budget": 0.000_05, "budget_duration": "2s"}));
+    let end = Instant::now() + PATIENCE;
+    // A call that comes at the end of a window may be the first of the next one, too.
+    while chat(&gateway, &key).status == 200 {
+        assert!(Instant::now() < end, "no window is spent");
+    }
+    while chat(&gateway, &key).status != 200 {
+        assert!(Instant::now() < end, "the next window does not begin");
+        pass(Duration::from_millis(50));
+    }
+}
+
+#[test]
 fn all_callers_share_the_gateway_s_budget() {
     let gateway = serve("max_budget = 0.0001\nbudget_duration = \"1mo\"\n", &Upstream::new(Reply::whole()));
     gateway.chat(HELLO).ok();

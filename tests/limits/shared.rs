@@ -2,8 +2,9 @@
 
 use super::PRICE;
 use super::budgets::over;
+use super::refused;
 use super::strict::{CALL, COST, spent, storm, storm_on, toml};
-use crate::keys::generate;
+use crate::keys::{chat, generate};
 use crate::support::feed::{PATIENCE, pass};
 use crate::support::postgres::Postgres;
 use crate::support::reply::text as delta;
@@ -53,6 +54,30 @@ fn two_gateways_never_exceed_a_strict_budget_together() {
         assert!((spent - answered as f64 * COST).abs() < 1e-9, "{answered} {spent}");
     }
     assert_eq!(reserved(&first), NOTHING);
+}
+
+#[test]
+fn without_redis_each_gateway_admits_its_part_of_a_rate() {
+    let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
+    let database = format!("database_url = \"{}\"\n", postgres.url());
+    let toml = toml(&database, "compatible", &Upstream::new(Reply::whole()));
+    let (first, second) = (Gateway::start(&toml), Gateway::start(&toml));
+    let key = |rpm: u64| generate(&first, &json!({"rpm_limit": rpm}))["key"].as_str().unwrap().to_owned();
+    let wide = key(1000);
+    let end = Instant::now() + PATIENCE;
+    for gateway in [&first, &second] {
+        let limit = || chat(gateway, &wide).ok().head.header("x-ratelimit-limit-requests");
+        while limit().as_deref() != Some("500") {
+            assert!(Instant::now() < end, "it does not know of the other one");
+            pass(Duration::from_millis(50));
+        }
+    }
+    let narrow = key(4);
+    for gateway in [&first, &second] {
+        chat(gateway, &narrow).ok();
+        chat(gateway, &narrow).ok();
+        refused(&chat(gateway, &narrow), "api_key", "requests");
+    }
 }
 
 #[test]

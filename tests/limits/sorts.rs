@@ -58,6 +58,85 @@ fn what_is_guaranteed_is_not_promised_twice() {
 }
 
 #[test]
+fn the_tokens_that_count_are_those_that_are_named() {
+    for (counted, used) in [("input", 12), ("output", 5), ("total", 17)] {
+        let gateway = super::serve(&format!("tokens_counted = \"{counted}\"\n"), &Upstream::new(Reply::whole()));
+        let key = key_with(&gateway, &json!({"tpm_limit": 1000}));
+        chat(&gateway, &key).ok();
+        // By now it is known what an answer of this model uses.
+        let left = || {
+            let answer = chat(&gateway, &key).ok();
+            answer.head.header("x-ratelimit-remaining-tokens").unwrap().parse::<i64>().unwrap()
+        };
+        assert_eq!(left() - left(), used, "{counted}");
+    }
+}
+
+#[test]
+fn a_stream_counts_while_it_runs() {
+    let open = Reply::stream();
+    let long = (0..600).fold(open, |reply, _| reply.send(&delta("a ")));
+    let up = Upstream::script(move |seen| match seen.json()["stream"] == true {
+        true => long.clone().then(crate::support::Step::Hold),
+        false => Reply::whole(),
+    });
+    let gateway = super::serve("", &up);
+    let key = key_with(&gateway, &json!({"tpm_limit": 400}));
+    let with = |body: &str| body.replacen('{', "{\"max_tokens\":50,", 1);
+    let call = |body: &str| {
+        let mut client = gateway.client();
+        client.request("POST", "/v1/chat/completions", &[("x-api-key", &key)], with(body).as_bytes());
+        client
+    };
+    let mut stream = call(STREAM);
+    stream.head();
+    for _ in 0..600 {
+        stream.content().unwrap();
+    }
+    // What both are expected to use would fit.
+    refused(&call(HELLO).answer(), "api_key", "tokens");
+}
+
+#[test]
+fn keys_that_say_nothing_have_the_usual_number_of_places() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let up = Upstream::script(move |_| Reply::stream().send(&delta("a")).wait(&held).end());
+    let gateway = super::serve("key_max_parallel_requests = 1\n", &up);
+    let open = |key: &str| {
+        let mut client = gateway.client();
+        client.request("POST", "/v1/chat/completions", &[("x-api-key", key)], STREAM.as_bytes());
+        client
+    };
+    let key = key_with(&gateway, &json!({}));
+    let mut first = open(&key);
+    first.head();
+    refused(&open(&key).answer(), "api_key", "max_parallel_requests");
+    let wide = key_with(&gateway, &json!({"max_parallel_requests": 2}));
+    let (mut one, mut two) = (open(&wide), open(&wide));
+    assert_eq!((one.head().status(), two.head().status()), (200, 200));
+    gate.open();
+}
+
+#[test]
+fn limits_that_cannot_be_read_are_refused_and_not_forgotten() {
+    let gateway = Gateway::start(&config("", &[model("small", &Upstream::new(Reply::whole()))]));
+    let bad = [
+        json!({"budget_limits": 5}),
+        json!({"budget_limits": [{"budget_duration": "1y", "max_budget": 1}]}),
+        json!({"model_max_budget": {"small": "much"}}),
+        json!({"model_rpm_limit": {"small": -4}}),
+    ];
+    for body in bad {
+        let param = body.as_object().unwrap().keys().next().cloned();
+        for path in ["/key/generate", "/team/new"] {
+            assert_eq!(gateway.post(path, body.to_string()).error(400).param, param, "{path} {body}");
+        }
+    }
+    gateway.post("/key/generate", json!({"temp_budget_increase": 5}).to_string()).error(400);
+}
+
+#[test]
 fn limits_of_a_model_that_is_made_at_run_time_are_applied() {
     let up = Upstream::new(Reply::whole());
     let gateway = Gateway::start(&config("", &[model("small", &up)]));

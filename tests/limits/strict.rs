@@ -159,6 +159,11 @@ fn what_has_no_bound_is_refused_with_a_reason() {
     let unpriced = r#"{"model":"free","messages":[{"role":"user","content":"hi"}]}"#;
     let error = call(&key, unpriced).error(400);
     assert!(error.message.contains("price") && error.param.as_deref() == Some("model"), "{error:?}");
+    // A key is strict by itself where the others are not.
+    let lax = Gateway::start(&self::toml("", "compatible", &up));
+    let own = key_with(&lax, &json!({"max_budget": 1.0, "budget_mode": "strict"}));
+    let asked = lax.call("POST", "/v1/chat/completions", &[("x-api-key", &own)], picture.as_bytes());
+    assert!(asked.error(400).message.contains("strict"));
     // The same calls of a key that says otherwise, and of one without a budget.
     let other = key_with(&gateway, &json!({"max_budget": 1.0, "budget_mode": "compatible"}));
     call(&other, picture).ok();

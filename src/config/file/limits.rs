@@ -106,7 +106,7 @@ pub struct Own {
 
 /// A number, or where it is found.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a port from 0 to 65535, or where one is found, such as `env:REDIS_PORT`")]
 pub enum Port {
     Number(u16),
     Reference(Written),

@@ -106,7 +106,10 @@ fn set(slot: Slot<'_>, name: &str, value: &Value) -> Result<()> {
             }
         }
         Slot::Texts(field) => *field = texts(name, value)?,
-        Slot::Tree(field) => *field = if value.is_null() { Value::Object(Map::new()) } else { small(name, value)? },
+        Slot::Tree(field) => {
+            crate::limits::terms::check(name, value).map_err(|why| Error::invalid(why).at_param(name))?;
+            *field = if value.is_null() { Value::Object(Map::new()) } else { small(name, value)? };
+        }
         Slot::Usd(field) => {
             *field = match value {
                 Value::Null => None,

@@ -168,8 +168,12 @@ pub fn mode_of_key(key: &Key) -> Result<()> {
 }
 
 /// # Errors
-/// 400 where the key names a team or a budget that there is not.
+/// 400 where the key names a team or a budget that there is not, or has an increase without an end.
 pub async fn check(desk: &Desk, key: &Key) -> Result<()> {
+    if key.temp_budget_increase_nanos.is_some_and(|more| more > 0) && key.temp_budget_expires_at.is_none() {
+        let message = "A temporary increase has an end: give 'temp_budget_expiry' with 'temp_budget_increase'.";
+        return Err(Error::invalid(message).at_param("temp_budget_expiry"));
+    }
     if let Some(id) = &key.team_id
         && desk.store().get::<Team>(id).await?.is_none()
     {
