@@ -420,3 +420,44 @@ fn no_fault_of_one_deployment_reaches_a_caller_that_another_one_could_serve() {
     println!("dies after the first byte: {seen:?}");
     assert!(seen.keys().all(|status| [200, 599].contains(status)), "{seen:?}");
 }
+
+/// 200 calls at once, and room for 23: 20 in a minute at one deployment, 3 at a time at the other.
+#[test]
+fn no_upstream_is_above_its_limits_whatever_the_strategy() {
+    const PARALLEL: usize = 200;
+    for strategy in [
+        "simple-shuffle",
+        "least-busy",
+        "usage-based-routing",
+        "usage-based-routing-v2",
+        "latency-based-routing",
+        "cost-based-routing",
+        "peak-ewma",
+    ] {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let (by_minute, by_slots) = (good(), Upstream::script(move |_| Reply::after(&held, Reply::whole())));
+        // There the weights of LiteLLM are limits.
+        let limit = if strategy.starts_with("usage") { "rpm = 20\n" } else { "limits = { rpm = 20 }\n" };
+        let models = [model("small", &by_minute) + limit, model("small", &by_slots) + "max_parallel_requests = 3\n"];
+        let gateway = with(&format!("strategy = \"{strategy}\"\n"), &models);
+        let (tell, told) = std::sync::mpsc::channel();
+        let callers: Vec<_> = (0..PARALLEL)
+            .map(|_| {
+                let (mut client, tell) = (Client::tcp(gateway.address()), tell.clone());
+                std::thread::spawn(move || {
+                    client.post("/v1/chat/completions", HELLO);
+                    tell.send(client.answer().status).unwrap();
+                })
+            })
+            .collect();
+        let mut statuses: Vec<u16> = (0..PARALLEL - 3).map(|_| told.recv_timeout(PATIENCE).unwrap()).collect();
+        assert_eq!((by_minute.requests().len(), by_slots.requests().len()), (20, 3), "{strategy}");
+        gate.open();
+        statuses.extend((0..3).map(|_| told.recv_timeout(PATIENCE).unwrap()));
+        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        let good = statuses.iter().filter(|status| **status == 200).count();
+        assert_eq!((good, statuses.iter().filter(|status| **status == 429).count()), (23, PARALLEL - 23), "{strategy}");
+        assert_eq!((by_minute.requests().len(), by_slots.requests().len()), (20, 3), "{strategy}");
+    }
+}
