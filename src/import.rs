@@ -4,10 +4,12 @@
 //! values that LiteLLM has encrypted. What is not carried over is counted and named; nothing is imported blank.
 
 mod days;
+mod models;
 pub mod sealed;
 mod tables;
 
-use crate::store::{Brought, Foreign, Store};
+use crate::seal::Seals;
+use crate::store::{Brought, Configured, Foreign, Store};
 use jiff::tz::TimeZone;
 use sealed::Opener;
 use serde_json::{Map, Value};
@@ -54,9 +56,7 @@ const READ: [(&str, &str); 15] = [
 ];
 
 /// Why a table stays where it is. The others that have rows are named without a reason.
-const LEFT: [(&str, &str); 16] = [
-    ("LiteLLM_ProxyModelTable", "models in the database are not served yet; write them into the configuration"),
-    ("LiteLLM_CredentialsTable", "shared credentials are not served yet; give api_key and api_base to each model"),
+const LEFT: [(&str, &str); 14] = [
     ("LiteLLM_MCPServerTable", "MCP servers are not imported yet"),
     ("LiteLLM_MCPToolsetTable", "MCP servers are not imported yet"),
     ("LiteLLM_MCPUserCredentials", "MCP servers are not imported yet"),
@@ -76,9 +76,23 @@ const LEFT: [(&str, &str); 16] = [
     ("LiteLLM_AuditLog", "the record of changes stays there"),
 ];
 
+/// A record of run time that is stored sealed. It holds secrets in clear: neither shown nor logged.
+struct Unsealed {
+    kind: &'static str,
+    id: String,
+    value: Value,
+}
+
+impl Unsealed {
+    fn called(&self) -> &str {
+        self.value.get("model_name").and_then(Value::as_str).unwrap_or(&self.id)
+    }
+}
+
 /// What there is in LiteLLM's database, as records of ours.
 pub struct Found {
-    pub brought: Brought,
+    brought: Brought,
+    stored: Vec<Unsealed>,
     notes: Notes,
     sealed: sealed::Survey,
     /// Tables of LiteLLM, with their rows.
@@ -106,8 +120,9 @@ pub async fn look(from: &Foreign, opener: &Opener, now: i64, zone: &TimeZone) ->
     }
     let (mut notes, mut survey) = (Notes::default(), sealed::Survey::default());
     sealed::survey(&rows, opener, &mut survey);
+    let stored = models::read(&rows, opener, &mut notes, &mut survey);
     let brought = tables::records(&rows, now, zone, &mut notes);
-    Ok(Found { brought, notes, sealed: survey, tables })
+    Ok(Found { brought, stored, notes, sealed: survey, tables })
 }
 
 async fn all(from: &Foreign, table: &str, key: &str) -> Result<Vec<Row>, String> {
@@ -134,10 +149,16 @@ async fn all(from: &Foreign, table: &str, key: &str) -> Result<Vec<Row>, String>
 /// Writes it into the store, with the sums of days.
 ///
 /// # Errors
-/// A text for the operator: one of the two databases does not answer.
-pub async fn write(found: &Found, from: &Foreign, to: &Store, now: i64) -> Result<String, String> {
+/// A text for the operator: one of the two databases does not answer, or there is no key to seal with.
+pub async fn write(
+    found: &mut Found,
+    from: &Foreign,
+    (to, seals): (&Store, &Seals),
+    now: i64,
+) -> Result<String, String> {
+    found.brought.configured = found.sealed_anew(seals, now)?;
     let done = to.bring(&found.brought, now).await.map_err(|e| e.to_string())?;
-    let offered = counts(&found.brought);
+    let offered = found.counts();
     let mut text = String::from("imported:\n");
     for (copied, (name, offered)) in done.iter().zip(offered) {
         let there = offered.saturating_sub(usize::try_from(copied.rows).unwrap_or(offered));
@@ -154,28 +175,43 @@ pub async fn write(found: &Found, from: &Foreign, to: &Store, now: i64) -> Resul
     Ok(text)
 }
 
-fn counts(brought: &Brought) -> [(&'static str, usize); 11] {
-    [
-        ("budgets", brought.budgets.len()),
-        ("organizations", brought.organizations.len()),
-        ("users", brought.users.len()),
-        ("teams", brought.teams.len()),
-        ("members of teams", brought.members.len()),
-        ("customers", brought.customers.len()),
-        ("tags", brought.tags.len()),
-        ("access groups", brought.access_groups.len()),
-        ("keys", brought.keys.len()),
-        ("old keys in their grace period", brought.graces.len()),
-        ("amounts that were spent", brought.spent.len()),
-    ]
-}
-
 impl Found {
+    /// In the order in which the store tells of them.
+    fn counts(&self) -> [(&'static str, usize); 12] {
+        let brought = &self.brought;
+        [
+            ("budgets", brought.budgets.len()),
+            ("organizations", brought.organizations.len()),
+            ("users", brought.users.len()),
+            ("teams", brought.teams.len()),
+            ("members of teams", brought.members.len()),
+            ("customers", brought.customers.len()),
+            ("tags", brought.tags.len()),
+            ("access groups", brought.access_groups.len()),
+            ("keys", brought.keys.len()),
+            ("old keys in their grace period", brought.graces.len()),
+            ("models and credentials", self.stored.len()),
+            ("amounts that were spent", brought.spent.len()),
+        ]
+    }
+
+    fn sealed_anew(&self, seals: &Seals, now: i64) -> Result<Vec<Configured>, String> {
+        let seal = |one: &Unsealed| {
+            let body = seals.seal(&one.value.to_string(), &format!("{}/{}", one.kind, one.id))?;
+            let updated_by = Some(tables::BY.to_owned());
+            Ok(Configured { kind: one.kind.to_owned(), id: one.id.clone(), body, updated_at: now, updated_by })
+        };
+        self.stored.iter().map(seal).collect()
+    }
+
     /// What would be imported.
     pub fn plan(&self) -> String {
         let mut text = String::from("would be imported:\n");
-        for (name, count) in counts(&self.brought) {
+        for (name, count) in self.counts() {
             let _ = writeln!(text, "{count:>9}  {name}");
+        }
+        for one in &self.stored {
+            let _ = writeln!(text, "           {} '{}'", one.kind, one.called());
         }
         let days: i64 = days::TABLES.iter().filter_map(|table| self.tables.get(table.name)).sum();
         let _ = writeln!(text, "{days:>9}  rows of LiteLLM's sums of days");

@@ -52,14 +52,17 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
         "        5  keys\n",
         "        1  old keys in their grace period\n",
         "     1234  LiteLLM_SpendLogs: single calls stay there",
-        "        2  LiteLLM_ProxyModelTable: models in the database are not served yet",
+        "        2  models and credentials\n",
+        "           model 'from-the-pages'\n",
+        "           credential 'house'\n",
+        "model 'of-another-key' (2) as a whole: a value of it cannot be opened",
         "        1  LiteLLM_GuardrailsTable: not known here\n",
         "key 'odd' as a whole: 'max_budget' must be an amount of dollars",
         "key 'ancient': its token is no SHA-256",
         "key 'cron': another key has this alias too",
         "1 keys of sessions of LiteLLM's admin pages",
         "the passwords of 1 users",
-        "sealed values: 2, of which 1 can be opened\n",
+        "sealed values: 3, of which 2 can be opened\n",
         "LiteLLM_ProxyModelTable 'of-another-key': litellm_params.api_key cannot be opened",
         "LiteLLM_VerificationToken 'laptop': metadata.logging.callback_vars.langfuse_secret_key is carried over sealed",
         "nothing was written; add --apply to do it\n",
@@ -70,7 +73,7 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
         assert!(!plan.stdout.contains(hidden), "{hidden} is in\n{}", plan.stdout);
     }
     assert!(!state.path().join("gateway.db").exists());
-    assert!(run("sk-wrong", &[]).stdout.contains("sealed values: 2, of which 0 can be opened"));
+    assert!(run("sk-wrong", &[]).stdout.contains("sealed values: 3, of which 0 can be opened"));
 
     let done = run("sk-salt-1234", &["--apply"]);
     assert!(done.code == Some(0) && done.stdout.contains("        5  keys\n"), "{done:?}");
@@ -78,7 +81,9 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
     assert!(again.stdout.contains("        0  keys (5 were there already)"), "{again:?}");
     assert!(again.stdout.contains("        0  sums of days (6 were there already)"), "{again:?}");
 
-    let gateway = Setup::toml(&toml).state(state.path()).start();
+    // What was imported was sealed with the key that was in force there.
+    let gateway = Setup::toml(&toml).state(state.path()).secret("LITELLM_SALT_KEY", "sk-salt-1234").start();
+    carried_models(&gateway, state.path());
     let get = |path: &str| gateway.get(path).ok().json();
     // The key that its user has goes on, as does the one before it; what it may do is what it could.
     chat(&gateway, LAPTOP, "small").ok();
@@ -137,6 +142,27 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
     assert_eq!(of("tag/")["metadata"]["total_api_requests"], 40);
     let ann = get(&format!("/user/daily/activity?user_id=ann&{days}"));
     assert_eq!(ann["metadata"]["total_api_requests"], 40);
+}
+
+/// The models of its database are served here, with the keys that were opened, and stand sealed in the store.
+fn carried_models(gateway: &Gateway, state: &Path) {
+    let credential = gateway.get("/credentials/by_name/house").ok().json();
+    assert_eq!(credential["credential_info"]["custom_llm_provider"], "openai", "{credential}");
+    assert_eq!(credential["credential_values"]["api_key"], "****-key", "{credential}");
+    let up = Upstream::new(Reply::whole())
+        .rules(|rules| rules.authorization = vec![Some("Bearer sk-provider-key".to_owned())]);
+    let params = |name: &str| json!({"litellm_params": {"api_base": up.base(), "litellm_credential_name": name}});
+    let patch = |body: Value| {
+        let body = body.to_string();
+        gateway.call("PATCH", "/model/1/update", &[("x-api-key", crate::support::MASTER_KEY)], body.as_bytes())
+    };
+    patch(params("house")).ok();
+    chat(gateway, crate::support::MASTER_KEY, "from-the-pages").ok();
+    assert_eq!(patch(params("nobodys")).error(400).param.as_deref(), Some("litellm_params.litellm_credential_name"));
+    for entry in std::fs::read_dir(state).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        let bytes = std::fs::read(&entry).unwrap();
+        assert!(memchr::memmem::find(&bytes, b"sk-provider-key").is_none(), "{}", entry.display());
+    }
 }
 
 fn text(value: &Value) -> &str {

@@ -99,6 +99,22 @@ fn what_is_stored_is_sealed_outlives_a_restart_and_is_opened_by_its_key_alone() 
     let gateway = start("second-seal-key", Some("first-seal-key"));
     until("the stored model under another key", || serves(&gateway));
     drop(gateway);
+    let resealed = |key: &str, old: &str| {
+        let setup = Setup::command(&["store", "reseal"]).arg("--state-dir").arg(state.path().to_str().unwrap());
+        let (file, env) = (setup.dir().join("gateway.toml"), setup.dir().join("env"));
+        std::fs::write(&file, &text).unwrap();
+        let secrets = format!("MASTER_KEY=sk-m\nUPSTREAM_KEY=x\nGATEWAY_SEAL_KEY={key}\nGATEWAY_SEAL_KEY_OLD={old}\n");
+        std::fs::write(&env, secrets).unwrap();
+        setup.arg("--config").arg(file.to_str().unwrap()).arg("--env-file").arg(env.to_str().unwrap()).run()
+    };
+    let lost = resealed("second-seal-key", "neither");
+    assert!(lost.code == Some(1) && lost.stderr.contains("credential/house"), "{lost:?}");
+    let done = resealed("second-seal-key", "first-seal-key");
+    assert!(done.code == Some(0) && done.stdout.contains("2 sealed anew"), "{done:?}");
+    assert!(resealed("second-seal-key", "first-seal-key").stdout.contains("0 sealed anew"));
+    let gateway = start("second-seal-key", None);
+    until("the stored model by the new key alone", || serves(&gateway));
+    drop(gateway);
     let gateway = start("third-seal-key", None);
     gateway.wait_log("what cannot be opened", |line| line.contains("GATEWAY_SEAL_KEY_OLD"));
     gateway.chat(asks("large")).error(400);

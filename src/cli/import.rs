@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub enum Import {
     /// Print a LiteLLM config.yaml as gateway.toml; what is not carried over goes to standard error
     Litellm { file: PathBuf },
-    /// Import keys, people, budgets and what they spent from LiteLLM's database; without --apply it says what it would do
+    /// Import keys, people, budgets, what they spent, models and credentials from LiteLLM's database; without --apply it says what it would do
     LitellmDb(Database),
 }
 
@@ -63,13 +63,13 @@ fn from_database(args: Database) -> Result<String, String> {
         let from = Foreign::new(&url, tokio::runtime::Handle::current())
             .map_err(|e| e.to_string().replacen("database_url", "the URL", 1))?;
         let now = database::now();
-        let found = look(&from, &Opener::new(key), now, &config.limits.zone).await?;
+        let mut found = look(&from, &Opener::new(key), now, &config.limits.zone).await?;
         if !args.apply {
             return Ok(format!("{}{}nothing was written; add --apply to do it\n", found.plan(), found.left()));
         }
         let to = database::open(&config, tokio::runtime::Handle::current())?;
         to.migrate(now).await.map_err(|e| e.to_string())?;
-        let done = write(&found, &from, &to, now).await?;
+        let done = write(&mut found, &from, (&to, &config.seals), now).await?;
         Ok(format!("{done}{}", found.left()))
     })
 }

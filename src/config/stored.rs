@@ -15,6 +15,8 @@ pub struct Stored {
     pub models: BTreeMap<String, Map<String, Json>>,
     /// By name: values that models take over by `litellm_credential_name`.
     pub credentials: BTreeMap<String, Map<String, Json>>,
+    /// What else is known of them, by name.
+    pub credential_infos: BTreeMap<String, Map<String, Json>>,
     /// By name: settings of the router.
     pub settings: BTreeMap<String, Json>,
     /// By id: LiteLLM's members of an MCP server.
@@ -41,7 +43,14 @@ impl Stored {
             let value = opened.and_then(|text| serde_json::from_str::<Value>(&text).map_err(|e| e.to_string()));
             match (row.kind.as_str(), value) {
                 (MODEL, Ok(Value::Object(model))) => drop(stored.models.insert(row.id, model)),
-                (CREDENTIAL, Ok(Value::Object(values))) => drop(stored.credentials.insert(row.id, values)),
+                (CREDENTIAL, Ok(Value::Object(mut credential))) => {
+                    let mut part = |name: &str| match credential.remove(name) {
+                        Some(Value::Object(part)) => part,
+                        _ => Map::new(),
+                    };
+                    stored.credential_infos.insert(row.id.clone(), part("credential_info"));
+                    stored.credentials.insert(row.id, part("credential_values"));
+                }
                 (MCP_SERVER, Ok(Value::Object(server))) => drop(stored.mcp_servers.insert(row.id, server)),
                 (TOOLSET, Ok(Value::Object(set))) => drop(stored.toolsets.insert(row.id, set)),
                 (SETTING, Ok(value)) => drop(stored.settings.insert(row.id, value)),
@@ -67,7 +76,11 @@ impl Stored {
                 info.insert("id".to_owned(), id.clone().into());
                 info.insert("db_model".to_owned(), true.into());
             }
-            litellm::give_credentials(&mut entry, &self.credentials);
+            if !litellm::give_credentials(&mut entry, &self.credentials) {
+                warnings
+                    .push(format!("the stored model {id} cannot be used: its litellm_credential_name is not stored"));
+                continue;
+            }
             match model(&entry) {
                 Ok(model) => file.models.push(model),
                 Err(why) => warnings.push(format!("the stored model {id} cannot be used: {why}")),
@@ -143,6 +156,9 @@ mod tests {
             json!({"model_name": "m", "litellm_params": {"model": "openai/m", "litellm_credential_name": "house"}});
         stored.models.insert("id-1".to_owned(), model.as_object().unwrap().clone());
         stored.models.insert("id-2".to_owned(), json!({"model_name": "broken"}).as_object().unwrap().clone());
+        let needs =
+            json!({"model_name": "m", "litellm_params": {"model": "openai/m", "litellm_credential_name": "gone"}});
+        stored.models.insert("id-3".to_owned(), needs.as_object().unwrap().clone());
         let mut warnings = Vec::new();
         assert_eq!(stored.add_to(&mut file, &mut warnings), 0);
         assert_eq!((file.routing.num_retries, file.routing.allowed_fails), (Some(1), Some(7)));
@@ -150,6 +166,6 @@ mod tests {
         assert_eq!(file.models.len(), 1);
         assert_eq!(file.models[0].id.as_deref(), Some("id-1"));
         assert!(file.models[0].api_key.is_some());
-        assert!(warnings.len() == 1 && warnings[0].contains("id-2"), "{warnings:?}");
+        assert!(warnings.len() == 2 && warnings[0].contains("id-2") && warnings[1].contains("id-3"), "{warnings:?}");
     }
 }

@@ -112,19 +112,16 @@ fn secretbox(bytes: &[u8], key: &[u8; 32]) -> Option<String> {
 /// What is sealed in the tables that are looked at, and whether it can be opened.
 #[derive(Debug, Default)]
 pub struct Survey {
-    opened: usize,
+    pub(super) opened: usize,
     /// By their place.
-    shut: Vec<String>,
+    pub(super) shut: Vec<String>,
     /// Places in records that are carried over: they stay sealed there.
     kept: Vec<String>,
 }
 
-/// Where sealed values are, with the column that names the row and those that hold them.
-const PLACES: [(&str, &str, &[&str]); 3] = [
-    ("LiteLLM_ProxyModelTable", "model_name", &["litellm_params"]),
-    ("LiteLLM_CredentialsTable", "credential_name", &["credential_values"]),
-    ("LiteLLM_MCPServerTable", "server_name", &["credentials", "env", "static_headers"]),
-];
+/// Where sealed values are that only count, with the column that names the row and those that hold them.
+const PLACES: [(&str, &str, &[&str]); 1] =
+    [("LiteLLM_MCPServerTable", "server_name", &["credentials", "env", "static_headers"])];
 
 /// Tables whose records are carried over, and what names them.
 const CARRIED: [(&str, &str, &[&str]); 3] = [

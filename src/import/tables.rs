@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const MEMBERSHIP: &str = "LiteLLM_TeamMembership";
 
 /// Who did it, in the records.
-const BY: &str = "litellm-import";
+pub const BY: &str = "litellm-import";
 /// The team of the keys that LiteLLM's admin pages make for a session.
 const SESSIONS: &str = "litellm-dashboard";
 

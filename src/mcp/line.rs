@@ -1,11 +1,10 @@
 //! What is kept of one server: its session, its tools, and how it has been lately.
 
-use super::hub::{Apart, Hub};
+use super::hub::Hub;
 use super::link::Fault;
 use super::link::token::Tokens;
-use super::questions::Notes;
 use super::rpc::{self, NO_METHOD, PARAMS};
-use super::session::{Beginning, Session};
+use super::session::{Beginning, Notes, Session};
 use super::tool::Tool;
 use crate::config::mcp::{Auth, Reach, Server};
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -55,7 +54,7 @@ pub struct Line {
     pub server: Arc<Server>,
     hub: Weak<Hub>,
     own: Weak<Line>,
-    apart: Apart,
+    forwarded: Vec<(HeaderName, HeaderValue)>,
     tokens: Option<Rc<Tokens>>,
     session: tokio::sync::Mutex<Option<Rc<Session>>>,
     place: Cell<Option<usize>>,
@@ -76,12 +75,17 @@ struct Trouble {
 }
 
 impl Line {
-    pub fn new(server: Arc<Server>, hub: Weak<Hub>, apart: Apart, tokens: Option<Rc<Tokens>>) -> Rc<Line> {
+    pub fn new(
+        server: Arc<Server>,
+        hub: Weak<Hub>,
+        forwarded: Vec<(HeaderName, HeaderValue)>,
+        tokens: Option<Rc<Tokens>>,
+    ) -> Rc<Line> {
         Rc::new_cyclic(|own| Line {
             server,
             hub,
             own: own.clone(),
-            apart,
+            forwarded,
             tokens,
             session: tokio::sync::Mutex::default(),
             place: Cell::default(),
@@ -126,7 +130,7 @@ impl Line {
             server: &self.server,
             client,
             tokens: self.tokens.clone(),
-            apart: &self.apart,
+            forwarded: &self.forwarded,
             changed,
             known: self.place.get(),
         };
@@ -197,7 +201,7 @@ impl Line {
 
     fn report(&self, change: impl FnOnce(&mut Health)) {
         // What a caller's own headers lead to is his own.
-        if let (Some(hub), true) = (self.hub.upgrade(), self.apart.is_none()) {
+        if let (Some(hub), true) = (self.hub.upgrade(), self.forwarded.is_empty()) {
             hub.report(&self.server.name, change);
         }
     }

@@ -1,5 +1,6 @@
 //! Records that come from elsewhere, all at once: what is there already stays as it is.
 
+use super::configured::{CONFIGURED, Configured};
 use super::copy::Copied;
 use super::keys::{Grace, Key};
 use super::records;
@@ -21,6 +22,8 @@ pub struct Brought {
     pub access_groups: Vec<AccessGroup>,
     pub keys: Vec<Key>,
     pub graces: Vec<Grace>,
+    /// What is configured at run time, sealed.
+    pub configured: Vec<Configured>,
     /// What was spent before.
     pub spent: Vec<(Entity, i64)>,
 }
@@ -49,7 +52,8 @@ impl Store {
         }
         insert!(
             budgets: Budget, organizations: Organization, users: User, teams: Team, members: Member,
-            customers: Customer, tags: Tag, access_groups: AccessGroup, keys: Key, graces: Grace
+            customers: Customer, tags: Tag, access_groups: AccessGroup, keys: Key, graces: Grace,
+            configured: Configured
         );
         let totals: Vec<Total> =
             all.spent.iter().map(|(entity, nanos)| Total { offset_nanos: *nanos, ..Total::none(entity) }).collect();
@@ -65,6 +69,8 @@ impl Store {
             // Nor may it go on counting from what it has read.
             changes::note(&mut tx, "spend", &[String::new()], at).await?;
         }
+        let ids: Vec<String> = all.configured.iter().map(|one| one.id.clone()).collect();
+        changes::note(&mut tx, CONFIGURED, &ids, at).await?;
         tx.commit().await?;
         Ok(done)
     }

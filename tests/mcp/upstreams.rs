@@ -148,31 +148,6 @@ fn until(is_so: impl Fn() -> bool) {
 }
 
 #[test]
-fn a_server_that_asks_whom_it_may_not_ask_is_told_so() {
-    let up = ToolServer::new(PLAIN, vec![tool("ask", &[])], |_, _| {
-        let question =
-            json!({"jsonrpc": "2.0", "id": "q1", "method": "sampling/createMessage", "params": {"messages": []}});
-        Outcome::After(vec![question], "went on".to_owned())
-    });
-    let gateway = serve(&server("up", &up.url()));
-    let answers = |count: usize| {
-        let of = |seen: &crate::support::upstream::Seen| seen.method == "POST" && seen.json()["id"] == "q1";
-        until(|| up.upstream.requests().iter().filter(|seen| of(seen)).count() == count);
-        up.upstream.requests().iter().rev().find(|seen| of(seen)).unwrap().json()
-    };
-    // Neither plain JSON nor a client that has declared nothing has anybody to ask.
-    call(&gateway, "up-ask", json!({})).ok();
-    rpc(&gateway, MASTER_KEY, "/mcp", "tools/call", json!({"name": "up-ask"})).ok();
-    let hello = up.upstream.requests().iter().find(|seen| seen.json()["method"] == "initialize").unwrap().json();
-    assert_eq!(hello["params"]["capabilities"], json!({}));
-    for (count, text) in [(1, "does not serve 'sampling/createMessage'"), (2, "does not serve")] {
-        let told = answers(count);
-        assert_eq!(told["error"]["code"], -32601, "{told}");
-        assert!(crate::keys::text(&told["error"]["message"]).contains(text), "{told}");
-    }
-}
-
-#[test]
 fn a_list_that_changes_is_read_again() {
     // The server says nothing: whoever calls what is gone finds out.
     let up = ToolServer::echo(PLAIN);

@@ -60,7 +60,8 @@ pub(super) fn masked(map: &Map<String, Value>) -> Map<String, Value> {
                 let end: String = if count >= 12 { text.chars().skip(count - 4).collect() } else { String::new() };
                 Value::from(format!("****{end}"))
             }
-            Value::Object(_) if is_secret => Value::from("****"),
+            Value::Object(_) | Value::Array(_) if is_secret => Value::from("****"),
+            Value::Object(inner) => masked(inner).into(),
             other => other.clone(),
         };
         (name.clone(), shown)
@@ -117,7 +118,10 @@ fn is_declared(desk: &Desk, id: &str) -> bool {
 /// A model that would not load is refused before it is stored.
 fn check(desk: &Desk, model: &Map<String, Value>, credentials: &Stored) -> Result<()> {
     let mut model = model.clone();
-    crate::config::litellm::give_credentials(&mut model, &credentials.credentials);
+    if !crate::config::litellm::give_credentials(&mut model, &credentials.credentials) {
+        let place = "litellm_params.litellm_credential_name";
+        return Err(Error::invalid("No credential of this name is stored.").at_param(place));
+    }
     let read = crate::config::stored::model(&model);
     let problem = match read {
         Ok(model) => desk.gateway.try_model(&model).err(),
@@ -238,21 +242,24 @@ async fn new_credential(request: HttpRequest, payload: Payload) -> HttpResponse 
         if values.is_empty() {
             return Err(Error::invalid("'credential_values' is empty.").at_param("credential_values"));
         }
-        write(&desk, CREDENTIAL, &name, values.into()).await?;
+        let info = table(&body, "credential_info")?;
+        write(&desk, CREDENTIAL, &name, json!({"credential_values": values, "credential_info": info})).await?;
         Ok(json!({"success": true, "message": "Credential created successfully"}))
     })
     .await
 }
 
-fn shown_credential(name: &str, values: &Map<String, Value>) -> Value {
-    json!({"credential_name": name, "credential_values": masked(values), "credential_info": {}})
+fn shown_credential(kept: &Stored, name: &str) -> Option<Value> {
+    let values = masked(kept.credentials.get(name)?);
+    let info = kept.credential_infos.get(name);
+    Some(json!({"credential_name": name, "credential_values": values, "credential_info": info}))
 }
 
 async fn credentials(request: HttpRequest, payload: Payload) -> HttpResponse {
     run(request, payload, |desk, _| async move {
         desk.admin_only()?;
         let kept = stored(&desk).await?;
-        let shown: Vec<Value> = kept.credentials.iter().map(|(name, values)| shown_credential(name, values)).collect();
+        let shown: Vec<Value> = kept.credentials.keys().filter_map(|name| shown_credential(&kept, name)).collect();
         Ok(json!({"success": true, "credentials": shown}))
     })
     .await
@@ -263,10 +270,7 @@ pub async fn credential(request: HttpRequest, payload: Payload) -> HttpResponse 
     run(request, payload, |desk, _| async move {
         desk.admin_only()?;
         let kept = stored(&desk).await?;
-        kept.credentials
-            .get(&name)
-            .map(|values| shown_credential(&name, values))
-            .ok_or_else(|| not_found("credential", &name))
+        shown_credential(&kept, &name).ok_or_else(|| not_found("credential", &name))
     })
     .await
 }
@@ -277,7 +281,10 @@ async fn change_credential(request: HttpRequest, payload: Payload) -> HttpRespon
         desk.admin_only()?;
         let kept = stored(&desk).await?;
         let old = kept.credentials.get(&name).cloned().ok_or_else(|| not_found("credential", &name))?;
-        write(&desk, CREDENTIAL, &name, merged(old, table(&body, "credential_values")?).into()).await?;
+        let values = merged(old, table(&body, "credential_values")?);
+        let about = kept.credential_infos.get(&name).cloned().unwrap_or_default();
+        let info = merged(about, table(&body, "credential_info")?);
+        write(&desk, CREDENTIAL, &name, json!({"credential_values": values, "credential_info": info})).await?;
         Ok(json!({"success": true, "message": "Credential updated successfully"}))
     })
     .await
