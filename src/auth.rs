@@ -92,7 +92,7 @@ impl Auth {
     /// Anthropic's clients.
     fn key<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         let configured = self.key_header.as_ref().and_then(|name| headers.get(name)).into_iter();
-        let usual = ["x-litellm-api-key", "authorization", "api-key", "x-api-key"];
+        let usual = ["x-litellm-api-key", "authorization", "api-key", "x-api-key", "x-goog-api-key"];
         configured
             .chain(usual.into_iter().filter_map(|name| headers.get(name)))
             .find_map(|value| bare(value.as_bytes()))

@@ -18,7 +18,7 @@ use crate::provider::{
 use crate::route::Target;
 use crate::usage::Usage;
 use crate::wire::feed::Framing;
-use crate::wire::{audio, completions, embeddings, json, messages, responses};
+use crate::wire::{audio, completions, embeddings, gemini, json, messages, responses};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 pub use relay::Relay;
@@ -37,6 +37,8 @@ pub enum Face {
     Responses,
     /// OpenAI's text completions.
     Completions,
+    /// Google's `generateContent`; its request is told in chat already.
+    Gemini,
     /// What is no conversation, in OpenAI's format.
     Plain(Plain),
 }
@@ -158,6 +160,7 @@ pub enum Teller {
     Messages { model: String, id: String, estimated_input: u64, names: Arc<hub::ToolNames> },
     Responses { echo: Box<responses::Echo>, model: String, id: String, created: u64, estimated_input: u64 },
     Completions,
+    Gemini { model: String, id: String, thoughts: bool },
 }
 
 impl Back {
@@ -237,6 +240,18 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
                 id: ask.id.simple().to_string(),
                 created: created(&ask.id),
                 estimated_input: meter::estimate(bytes.len()),
+            };
+            Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
+        }
+        Face::Gemini => {
+            let facts = &target.known().facts;
+            let left = leave_out(ask.envelope, deployment.provider, target.model(), facts, ask.max_nesting)?;
+            let chat = left.as_ref().unwrap_or(ask.envelope);
+            let Spoken { body, betas, from, .. } = spoken(chat, ask, target, language)?;
+            let to = Teller::Gemini {
+                model: ask.model.to_owned(),
+                id: ask.id.simple().to_string(),
+                thoughts: ask.envelope.flag(gemini::THOUGHTS),
             };
             Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
         }
@@ -495,6 +510,7 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
                     messages::from_chat(named.as_deref().unwrap_or(&answer.body), model, id)?
                 }
                 Teller::Responses { echo, id, created, .. } => responses::from_chat(&answer.body, echo, id, *created)?,
+                Teller::Gemini { model, id, thoughts } => gemini::from_chat(&answer.body, model, id, *thoughts)?,
                 Teller::Completions => completions::from_chat(&answer.body)?,
             };
             Ok(Whole { body: body.into(), ..answer })

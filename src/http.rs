@@ -10,6 +10,7 @@ mod completions;
 mod entry;
 mod explain;
 mod form;
+mod gemini;
 mod health;
 mod mcp;
 mod messages;
@@ -80,6 +81,7 @@ const CALLS: &[(&str, &str)] = &[
     ("POST", "/v1/responses/{id}/cancel"),
     ("POST", "/responses/{id}/cancel"),
     ("POST", "/openai/v1/responses/{id}/cancel"),
+    ("POST", "/v1beta/models/{call}"),
     ("POST", "/v1/messages"),
     ("POST", "/anthropic/v1/messages"),
     ("POST", "/v1/messages/count_tokens"),
@@ -161,7 +163,7 @@ pub fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
 pub fn routes(config: &mut ServiceConfig, root: &str) {
     let mut serve = |path: &str, route: fn() -> actix_web::Route| {
         // An id may hold slashes: `openai/gpt-4o`.
-        let path = path.replace("{id}", "{id:.+}").replace("{model}", "{model:.+}");
+        let path = path.replace("{id}", "{id:.+}").replace("{model}", "{model:.+}").replace("{call}", "{call:.+}");
         config.service(
             web::resource(format!("{root}{path}")).route(route()).default_service(web::to(reply::wrong_method)),
         );
@@ -204,6 +206,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         serve(&format!("{path}/{{id}}/input_items"), || get().to(responses::input_items));
         serve(&format!("{path}/{{id}}/cancel"), || post().to(responses::cancel));
     }
+    serve("/v1beta/models/{call}", || post().to(gemini::create));
     for path in ["/v1/messages", "/anthropic/v1/messages"] {
         serve(path, || post().to(messages::create));
         serve(&format!("{path}/count_tokens"), || post().to(messages::count_tokens));

@@ -6,6 +6,7 @@ pub mod embeddings;
 pub mod eventstream;
 pub mod feed;
 pub mod form;
+pub mod gemini;
 pub mod hub;
 pub mod json;
 pub mod messages;

@@ -12,6 +12,7 @@ mod declared;
 mod demo;
 mod doctor;
 mod faults;
+mod gemini;
 mod idle;
 mod imports;
 mod keys;

@@ -9,7 +9,7 @@ use crate::usage::Usage;
 use crate::wire::feed::{Broken, Feed};
 use crate::wire::messages::{self, Watch};
 use crate::wire::sse::{self, Content, Events};
-use crate::wire::{completions, responses};
+use crate::wire::{completions, gemini, responses};
 use bytes::{Bytes, BytesMut};
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ enum Telling {
     Messages { stream: Box<messages::Stream>, names: Arc<hub::ToolNames> },
     Responses(Box<responses::Stream>),
     Completions,
+    Gemini(Box<gemini::Stream>),
 }
 
 impl Telling {
@@ -50,6 +51,9 @@ impl Telling {
                 Telling::Responses(Box::new(responses::Stream::new(*echo, &id, created, &model, estimated_input)))
             }
             Teller::Completions => Telling::Completions,
+            Teller::Gemini { model, id, thoughts } => {
+                Telling::Gemini(Box::new(gemini::Stream::new(model, id, thoughts)))
+            }
         }
     }
 
@@ -66,6 +70,7 @@ impl Telling {
                 },
                 Telling::Responses(stream) => stream.chunk(&data, out),
                 Telling::Completions => completions::chunk(&data, out),
+                Telling::Gemini(stream) => stream.chunk(&data, out),
             }
         }
     }
@@ -75,6 +80,7 @@ impl Telling {
             Telling::Messages { stream, .. } => stream.end(out),
             Telling::Responses(stream) => stream.end(out),
             Telling::Completions => (),
+            Telling::Gemini(stream) => stream.end(out),
         }
     }
 
@@ -82,7 +88,7 @@ impl Telling {
         match self {
             Telling::Messages { stream, .. } => stream.has_succeeded(),
             Telling::Responses(stream) => stream.has_succeeded(),
-            Telling::Completions => true,
+            Telling::Completions | Telling::Gemini(_) => true,
         }
     }
 
@@ -90,7 +96,7 @@ impl Telling {
         match self {
             Telling::Messages { stream, .. } => stream.failure(),
             Telling::Responses(stream) => stream.failure(),
-            Telling::Completions => None,
+            Telling::Completions | Telling::Gemini(_) => None,
         }
     }
 }
@@ -163,7 +169,7 @@ impl Relay {
                     shows_usage,
                     match &to {
                         Teller::Completions => tariff,
-                        Teller::Messages { .. } | Teller::Responses { .. } => Tariff::default(),
+                        Teller::Messages { .. } | Teller::Responses { .. } | Teller::Gemini { .. } => Tariff::default(),
                     },
                 ),
                 telling: Telling::new(to),

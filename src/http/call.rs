@@ -2,7 +2,7 @@
 
 use super::explain::{self, EXPLAIN};
 use super::responses::Keeper;
-use super::{body, entry, form, passage, reply, stream, tools, wishes};
+use super::{body, entry, form, gemini, passage, reply, stream, tools, wishes};
 use crate::auth::{self, access};
 use crate::call::{Call, Patience};
 use crate::dispatch;
@@ -64,6 +64,7 @@ pub async fn serve(
         &request,
         answer.unwrap_or_else(|error| match face {
             Face::Messages => reply::anthropic_error(&error, &id),
+            Face::Gemini => reply::gemini_error(&error, &id),
             _ => reply::error(&error, &id),
         }),
     )
@@ -99,6 +100,7 @@ async fn begin(
         }
         false => (body::read(request, payload, limit, &worker.clock).await?, None),
     };
+    let bytes = if door.face == Face::Gemini { gemini::told(request, &bytes)? } else { bytes };
     let size = bytes.len();
     let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
     (door.check)(&envelope)?;

@@ -23,6 +23,7 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         Face::Chat => ("acompletion", "/v1/chat/completions"),
         Face::Messages => ("anthropic_messages", "/v1/messages"),
         Face::Responses => ("aresponses", "/v1/responses"),
+        Face::Gemini => ("agenerate_content", "/v1beta/models:generateContent"),
         Face::Completions => ("atext_completion", "/v1/completions"),
         Face::Plain(Plain::Embeddings) => ("aembedding", "/v1/embeddings"),
         Face::Plain(Plain::Rerank) => ("arerank", "/v1/rerank"),

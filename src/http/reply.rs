@@ -7,7 +7,7 @@ use crate::gateway::Worker;
 use crate::meter::{Attempts, Meter};
 use crate::price::usd_text;
 use crate::route::Deployment;
-use crate::wire::messages;
+use crate::wire::{gemini, messages};
 use actix_http::ConnectionType;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{ALLOW, CONNECTION, HeaderMap, HeaderName, HeaderValue};
@@ -204,6 +204,11 @@ pub fn anthropic_error(error: &Error, id: &Uuid) -> HttpResponse {
     builder.json(messages::error_body(error, &request_id))
 }
 
+/// As [`error`], for a client of Google's API.
+pub fn gemini_error(error: &Error, id: &Uuid) -> HttpResponse {
+    error_of(error, id, error.status()).json(gemini::error_body(error))
+}
+
 fn error_of(error: &Error, id: &Uuid, status: StatusCode) -> HttpResponseBuilder {
     let mut builder = HttpResponse::build(status);
     call_id(&mut builder, id);
@@ -264,9 +269,7 @@ pub async fn wrong_path(request: HttpRequest) -> HttpResponse {
 /// The route is there, under other methods.
 pub async fn wrong_method(request: HttpRequest) -> HttpResponse {
     let path = request.match_pattern().unwrap_or_default();
-    let is_call = super::all().any(|(method, route)| {
-        method == "POST" && path.replace("{id:.+}", "{id}").replace("{model:.+}", "{model}").ends_with(route)
-    });
+    let is_call = super::all().any(|(method, route)| method == "POST" && path.replace(":.+}", "}").ends_with(route));
     let allowed = if is_call { "POST" } else { "GET, HEAD" };
     let message = format!("{} is not served here; this route takes {allowed}.", request.method());
     let mut response = plain(&request, Instant::now(), Err(Error::new(Kind::MethodNotAllowed, message)));

@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::exchange::Face;
 use crate::meter::{Attempts, Meter};
 use crate::tap::Step;
-use crate::wire::{messages, responses};
+use crate::wire::{gemini, messages, responses};
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
@@ -30,7 +30,9 @@ use uuid::Uuid;
 /// What keeps a silent stream open.
 fn keep_alive_of(face: Face) -> Bytes {
     match face {
-        Face::Chat | Face::Responses | Face::Completions | Face::Plain(_) => Bytes::from_static(b": keep-alive\n\n"),
+        Face::Chat | Face::Responses | Face::Completions | Face::Gemini | Face::Plain(_) => {
+            Bytes::from_static(b": keep-alive\n\n")
+        }
         Face::Messages => Bytes::from_static(messages::PING),
     }
 }
@@ -135,6 +137,7 @@ impl CallStream {
         self.state = State::Ended;
         Poll::Ready(Some(Ok(match self.face {
             Face::Chat | Face::Completions | Face::Plain(_) => error.event(),
+            Face::Gemini => format!("data: {}\n\n", gemini::error_body(error)).into(),
             Face::Responses => responses::error_event(error, 0),
             Face::Messages => messages::error_event(error, &reply::request_id(&self.id)),
         })))
