@@ -57,6 +57,24 @@ fn two_gateways_never_exceed_a_strict_budget_together() {
 }
 
 #[test]
+fn a_soft_budget_counts_what_both_have_spent() {
+    let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
+    let database = format!("database_url = \"{}\"\n", postgres.url());
+    let toml = toml(&database, "compatible", &Upstream::new(Reply::whole()));
+    let (first, second) = (Gateway::start(&toml), Gateway::start(&toml));
+    // Alone neither of them comes to it: each call costs 62 micro-dollars.
+    let made = generate(&first, &json!({"soft_budget": 2.5 * COST, "budget_duration": "30d"}));
+    let (key, token) = (made["key"].as_str().unwrap(), made["token"].as_str().unwrap());
+    for gateway in [&first, &second, &first, &second] {
+        chat(gateway, key).ok();
+    }
+    spent(&first, token, 4);
+    let reached = chat(&second, key).ok().head.header("x-gateway-soft-budget-reached");
+    assert_eq!(reached.as_deref(), Some("api_key"));
+    second.wait_log("the soft budget", |line| line.contains("soft budget of api_key"));
+}
+
+#[test]
 fn without_redis_each_gateway_admits_its_part_of_a_rate() {
     let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
     let database = format!("database_url = \"{}\"\n", postgres.url());

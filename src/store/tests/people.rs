@@ -313,6 +313,15 @@ async fn other_gateways_learn_what_was_changed(store: Store) {
     assert_eq!(store.changes_after(before + 4, 100).await.unwrap().len(), 1);
 }
 
+async fn gateways_that_count_in_memory_learn_of_sums_that_are_set(store: Store) {
+    let before = store.last_change().await.unwrap();
+    // Nobody has spent anything, and no key comes with it: it is told all the same.
+    store.forgive_all(&[Kind::Key, Kind::Team], NOW).await.unwrap();
+    store.bring(&Brought { spent: vec![(Entity::of(Kind::User, "u"), 5)], ..Brought::default() }, NOW).await.unwrap();
+    let told = store.changes_after(before, 100).await.unwrap();
+    assert_eq!(told.iter().map(|c| c.kind.as_str()).collect::<Vec<_>>(), ["spend", "spend"]);
+}
+
 async fn a_holder_is_the_key_with_all_that_decides_about_it(store: Store) {
     for id in ["kb", "tb", "mb", "other"] {
         store.create(&Budget { id: id.to_owned(), created_at: NOW, ..Budget::default() }).await.unwrap();
@@ -364,4 +373,5 @@ on_both!(
     members_come_and_go_with_their_roles,
     budgets_customers_tags_and_groups_are_kept,
     other_gateways_learn_what_was_changed,
+    gateways_that_count_in_memory_learn_of_sums_that_are_set,
 );
