@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use gateway::envelope::Envelope;
 use gateway::error::Origin;
-use gateway::exchange::{Back, Relay};
+use gateway::exchange::{Back, Relay, Teller};
 use gateway::price::Prices;
 use gateway::provider::anthropic::{self, Context, Facts};
 use gateway::provider::{self, Language, foreign};
@@ -133,13 +133,9 @@ fn messages_from_chat(data: &[u8]) {
 }
 
 fn messages_stream(data: &[u8]) {
-    let back = Back::MessagesFromChat {
-        from: None,
-        model: "m".into(),
-        id: "msg_1".into(),
-        estimated_input: 3,
-        names: Arc::default(),
-    };
+    let to =
+        Teller::Messages { model: "m".into(), id: "msg_1".into(), estimated_input: 3, names: Arc::default() };
+    let back = Back::FromChat { from: None, to, shows_usage: false };
     same_however_cut(data, &back, ordered);
 }
 
