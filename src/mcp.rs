@@ -9,7 +9,7 @@
 //! - [`tool`] tools and their names; [`grants`] whose they are
 //! - [`kit`] the tools of one call of a model, [`rounds`] the loop, [`outcome`] what a model is told, [`resume`] turns that
 //!   the caller goes on with
-//! - [`streams`] what clients have open
+//! - [`streams`] what clients have open; [`questions`] what servers ask them
 //! - [`booking`] the row of a call in the ledger
 
 pub mod booking;
@@ -19,6 +19,7 @@ pub mod kit;
 mod line;
 mod link;
 pub mod outcome;
+pub mod questions;
 pub mod resume;
 pub mod rounds;
 pub mod rpc;
@@ -30,17 +31,18 @@ pub mod tool;
 pub use hub::Change;
 pub use line::Health;
 pub use link::Fault;
-pub use session::Notes;
+pub use questions::Notes;
 pub use tool::{Naming, Offered};
 
-use crate::config::mcp::Server;
+use crate::config::mcp::{Reach, Server};
 use crate::gateway::Live;
 use crate::upstream::tls::TlsConfigs;
-use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName};
 use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, join_all};
 use grants::Grant;
-use hub::{Hub, Shared};
+use hub::{Apart, Hub, Shared};
+use questions::{Asks, Questions};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -66,6 +68,8 @@ pub struct Mcp {
     pub streams: Arc<Streams>,
     /// What clients may give up.
     pub requests: Arc<Requests>,
+    /// What clients were asked.
+    pub questions: Arc<Questions>,
 }
 
 /// What a caller may use now, and what he would have if it were there.
@@ -118,7 +122,13 @@ impl ToolResult {
 impl Mcp {
     pub fn new(tls: Arc<TlsConfigs>) -> Self {
         let shared = Shared { tls, health: Mutex::default(), changes: broadcast::channel(CHANGES).0 };
-        Mcp { shared: Arc::new(shared), jobs: OnceLock::new(), streams: Arc::default(), requests: Arc::default() }
+        Mcp {
+            shared: Arc::new(shared),
+            jobs: OnceLock::new(),
+            streams: Arc::default(),
+            requests: Arc::default(),
+            questions: Arc::default(),
+        }
     }
 
     /// How the servers were lately.
@@ -162,7 +172,7 @@ impl Mcp {
             let server = server.clone();
             self.send(Box::new(move |hub| {
                 async move {
-                    if let Ok(line) = hub.line(&server, &[]) {
+                    if let Ok(line) = hub.line(&server, &Apart::default()) {
                         let _ = line.tools(line::LISTING).await;
                     }
                 }
@@ -228,7 +238,7 @@ impl Mcp {
     /// are left out and named.
     pub async fn tools(&self, grants: &[Grant], naming: Naming<'_>, headers: &HeaderMap) -> Tools {
         let patience = if grants.len() > 1 { PATIENCE } else { line::LISTING };
-        let asked: Vec<_> = grants.iter().map(|g| (g.server.clone(), forwarded(&g.server, headers))).collect();
+        let asked: Vec<_> = grants.iter().map(|g| (g.server.clone(), apart(&g.server, headers))).collect();
         let listed = self.run(false, move |hub| async move {
             join_all(asked.into_iter().map(|(server, headers)| {
                 let hub = hub.clone();
@@ -267,7 +277,7 @@ impl Mcp {
             return Err(Fault::Rpc(rpc::RpcError::new(rpc::PARAMS, message)));
         }
         let server = offered.server.clone();
-        let headers = asked.headers.map(|headers| forwarded(&server, headers)).unwrap_or_default();
+        let headers = asked.headers.map(|headers| apart(&server, headers)).unwrap_or_default();
         let limit = asked.limit.map_or(server.timeout, |limit| limit.min(server.timeout));
         let name = offered.tool.name.clone();
         let mut params = json!({"name": name, "arguments": arguments});
@@ -300,7 +310,7 @@ impl Mcp {
         headers: &HeaderMap,
         notes: Option<Notes>,
     ) -> Result<Value, Fault> {
-        let (server, headers) = (server.clone(), forwarded(server, headers));
+        let (server, headers) = (server.clone(), apart(server, headers));
         self.run(false, move |hub| async move {
             let limit = server.timeout;
             hub.line(&server, &headers)?.ask(method, params, Vec::new(), notes, limit).await
@@ -318,7 +328,7 @@ impl Mcp {
         headers: &HeaderMap,
     ) -> Vec<(Arc<Server>, Result<Value, Fault>)> {
         let patience = if servers.len() > 1 { PATIENCE } else { line::LISTING };
-        let asked: Vec<_> = servers.iter().map(|s| (s.clone(), forwarded(s, headers), params.clone())).collect();
+        let asked: Vec<_> = servers.iter().map(|s| (s.clone(), apart(s, headers), params.clone())).collect();
         let answered = self.run(false, move |hub| async move {
             join_all(asked.into_iter().map(|(server, headers, params)| {
                 let hub = hub.clone();
@@ -343,7 +353,7 @@ impl Mcp {
     pub async fn try_out(&self, server: &Arc<Server>) -> Result<Vec<Value>, Fault> {
         let server = server.clone();
         self.run(true, move |hub| async move {
-            let listed = match hub.line(&server, &[]) {
+            let listed = match hub.line(&server, &Apart::default()) {
                 Ok(line) => line.look().await,
                 Err(fault) => Err(fault),
             };
@@ -364,7 +374,7 @@ impl Mcp {
     pub async fn probe(&self, server: &Arc<Server>) -> Result<usize, Fault> {
         let server = server.clone();
         self.run(true, move |hub| async move {
-            let line = hub.line(&server, &[])?;
+            let line = hub.line(&server, &Apart::default())?;
             line.look().await.map(|tools| tools.len())
         })
         .await?
@@ -379,7 +389,11 @@ pub fn check_arguments(offered: &Offered, arguments: &Value) -> Result<(), Strin
     schema::check(&offered.schema(), arguments)
 }
 
-/// The headers that the operator wants passed on.
-fn forwarded(server: &Server, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-    server.forwarded.iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect()
+/// What tells this caller of the server from others: headers that the operator wants passed on, and what it can be asked.
+fn apart(server: &Server, headers: &HeaderMap) -> Apart {
+    let passed = |name: &HeaderName| Some((name.clone(), headers.get(name)?.clone()));
+    // In a pipe nobody says to whose call a question belongs.
+    let session = headers.get("mcp-session-id").filter(|_| matches!(server.reach, Reach::Net { .. }));
+    let asks = session.and_then(|id| id.to_str().ok()).map(Asks::of_session).unwrap_or_default();
+    Apart { headers: server.forwarded.iter().filter_map(passed).collect(), asks }
 }

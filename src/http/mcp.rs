@@ -1,7 +1,7 @@
 //! The gateway as a server of tools: streamable HTTP for clients of every revision of the Model Context Protocol.
 //!
 //! No session is kept: what a request needs it says itself. The id that a client of an old revision gets is only there so
-//! that its `cancelled` finds the request that it means.
+//! that its `cancelled` finds the request that it means, and to say what the client can be asked.
 
 mod answer;
 mod methods;
@@ -62,7 +62,11 @@ pub async fn post(request: HttpRequest, payload: Payload) -> HttpResponse {
                 }
                 HttpResponse::Accepted().finish()
             }
-            Ok(Message::Response { .. }) => HttpResponse::Accepted().finish(),
+            Ok(Message::Response { id, result }) => {
+                let session = text(request.headers(), "mcp-session-id").unwrap_or_default();
+                visit.worker.gateway.mcp.questions.answer(session, &id, result);
+                HttpResponse::Accepted().finish()
+            }
             Err(error) => refused(Value::Null, &error),
         })
     };

@@ -2,6 +2,7 @@
 
 use super::line::{Health, Line, tokens};
 use super::link::Fault;
+use super::questions::Asks;
 use crate::config::mcp::{Reach, Server};
 use crate::route::Transport;
 use crate::upstream::{connect, tls::TlsConfigs};
@@ -22,6 +23,22 @@ const MOST_LINES: usize = 256;
 
 /// That something has changed at a server: its name, and `tools`, `prompts` or `resources`.
 pub type Change = (String, String);
+
+/// What tells callers of a server apart: they share no session.
+#[derive(Debug, Clone, Default)]
+pub struct Apart {
+    /// Passed on to the server.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What they can be asked.
+    pub asks: Asks,
+}
+
+impl Apart {
+    /// Whether it is nothing.
+    pub fn is_none(&self) -> bool {
+        self.headers.is_empty() && self.asks.is_none()
+    }
+}
 
 /// By the server's name, and what tells its callers apart.
 type Lines = HashMap<(String, Vec<u8>), Rc<Line>>;
@@ -45,14 +62,17 @@ impl Hub {
         Rc::new_cyclic(|own| Hub { shared, own: own.clone(), clients: RefCell::default(), lines: RefCell::default() })
     }
 
-    /// What is kept of the server, for callers that pass on these headers.
-    pub fn line(&self, server: &Arc<Server>, forwarded: &[(HeaderName, HeaderValue)]) -> Result<Rc<Line>, Fault> {
+    /// What is kept of the server, for callers like these.
+    pub fn line(&self, server: &Arc<Server>, apart: &Apart) -> Result<Rc<Line>, Fault> {
         let mut key = Vec::new();
-        for (name, value) in forwarded {
+        for (name, value) in &apart.headers {
             key.extend_from_slice(name.as_str().as_bytes());
             key.push(b':');
             key.extend_from_slice(value.as_bytes());
             key.push(b'\n');
+        }
+        if !apart.asks.is_none() {
+            key.extend_from_slice(apart.asks.capabilities().to_string().as_bytes());
         }
         let place = (server.name.clone(), key);
         if let Some(line) = self.lines.borrow().get(&place)
@@ -64,7 +84,7 @@ impl Hub {
             Reach::Net { transport, .. } => tokens(server, self.client(transport).map_err(Fault::Unreached)?),
             _ => None,
         };
-        let line = Line::new(server.clone(), self.own.clone(), forwarded.to_vec(), tokens);
+        let line = Line::new(server.clone(), self.own.clone(), apart.clone(), tokens);
         let mut lines = self.lines.borrow_mut();
         if lines.len() >= MOST_LINES {
             lines.retain(|(_, forwarded), _| forwarded.is_empty());

@@ -1,10 +1,11 @@
 //! What is kept of one server: its session, its tools, and how it has been lately.
 
-use super::hub::Hub;
+use super::hub::{Apart, Hub};
 use super::link::Fault;
 use super::link::token::Tokens;
+use super::questions::Notes;
 use super::rpc::{self, NO_METHOD, PARAMS};
-use super::session::{Beginning, Notes, Session};
+use super::session::{Beginning, Session};
 use super::tool::Tool;
 use crate::config::mcp::{Auth, Reach, Server};
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -54,7 +55,7 @@ pub struct Line {
     pub server: Arc<Server>,
     hub: Weak<Hub>,
     own: Weak<Line>,
-    forwarded: Vec<(HeaderName, HeaderValue)>,
+    apart: Apart,
     tokens: Option<Rc<Tokens>>,
     session: tokio::sync::Mutex<Option<Rc<Session>>>,
     place: Cell<Option<usize>>,
@@ -75,17 +76,12 @@ struct Trouble {
 }
 
 impl Line {
-    pub fn new(
-        server: Arc<Server>,
-        hub: Weak<Hub>,
-        forwarded: Vec<(HeaderName, HeaderValue)>,
-        tokens: Option<Rc<Tokens>>,
-    ) -> Rc<Line> {
+    pub fn new(server: Arc<Server>, hub: Weak<Hub>, apart: Apart, tokens: Option<Rc<Tokens>>) -> Rc<Line> {
         Rc::new_cyclic(|own| Line {
             server,
             hub,
             own: own.clone(),
-            forwarded,
+            apart,
             tokens,
             session: tokio::sync::Mutex::default(),
             place: Cell::default(),
@@ -130,7 +126,7 @@ impl Line {
             server: &self.server,
             client,
             tokens: self.tokens.clone(),
-            forwarded: &self.forwarded,
+            apart: &self.apart,
             changed,
             known: self.place.get(),
         };
@@ -201,7 +197,7 @@ impl Line {
 
     fn report(&self, change: impl FnOnce(&mut Health)) {
         // What a caller's own headers lead to is his own.
-        if let (Some(hub), true) = (self.hub.upgrade(), self.forwarded.is_empty()) {
+        if let (Some(hub), true) = (self.hub.upgrade(), self.apart.is_none()) {
             hub.report(&self.server.name, change);
         }
     }

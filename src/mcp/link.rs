@@ -6,6 +6,7 @@ pub mod program;
 pub mod sse;
 pub mod token;
 
+use super::questions::Notes;
 use super::rpc::{Message, Revision, RpcError};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use serde_json::Value;
@@ -68,6 +69,8 @@ pub struct Ask<'a> {
     pub revision: Option<Revision>,
     /// Hears what the server says before it answers.
     pub hear: std::rc::Rc<dyn Fn(Message)>,
+    /// Is asked what the server asks meanwhile.
+    pub asked: Option<Notes>,
 }
 
 /// The way to a server.
@@ -104,7 +107,7 @@ impl Link {
     }
 }
 
-/// What is said to a server that asks us something: we have declared that we can do nothing.
+/// What is said to a server that asks us something where there is nobody to ask.
 pub fn answer_to(method: &str, id: Value) -> Message {
     let result = match method {
         "ping" => Ok(Value::Object(serde_json::Map::new())),

@@ -1,7 +1,9 @@
 //! A conversation with one server: how it begins, what it is, and what goes on in it.
 
+use super::hub::Apart;
 use super::link::http::{Http, Reader};
 use super::link::{Ask, Fault, Link, program, sse};
+use super::questions::{Asks, Notes};
 use super::rpc::{self, Message, Revision, meta};
 use crate::config::mcp::{Auth, Place, Reach, Server};
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -10,10 +12,6 @@ use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-
-/// What a caller hears while it waits.
-pub type Notes = mpsc::Sender<Message>;
 
 /// The longest that a server may take to introduce itself.
 const HANDSHAKE: Duration = Duration::from_secs(15);
@@ -35,8 +33,7 @@ pub struct Beginning<'a> {
     pub server: &'a Server,
     pub client: Option<Client>,
     pub tokens: Option<Rc<super::link::token::Tokens>>,
-    /// Headers that the caller passes on.
-    pub forwarded: &'a [(HeaderName, HeaderValue)],
+    pub apart: &'a Apart,
     pub changed: Rc<dyn Fn(&str)>,
     /// The place that answered last.
     pub known: Option<usize>,
@@ -83,9 +80,10 @@ impl Session {
             rpc::modern_meta(&mut params);
         }
         let changed = self.changed.clone();
+        let asked = notes.clone();
         let hear = Rc::new(move |message: Message| hear(message, token.as_ref(), notes.as_ref(), &*changed));
         let mut open = Open { session: Some(self.clone()), id };
-        let ask = Ask { id, method, params, headers, revision: self.said(), hear };
+        let ask = Ask { id, method, params, headers, revision: self.said(), hear, asked };
         let result = self.link.ask(ask).await;
         open.session = None;
         let result = result?;
@@ -210,8 +208,7 @@ fn hear(message: Message, token: Option<&Value>, notes: Option<&Notes>, changed:
         ("notifications/message", _) => {}
         _ => return,
     }
-    // Whoever does not keep up misses some.
-    let _ = notes.try_send(Message::Notification { method, params });
+    notes.note(Message::Notification { method, params });
 }
 
 /// Tries the places in their order, the one that is known first.
@@ -236,7 +233,7 @@ async fn place(place: &Place, beginning: &Beginning<'_>) -> Result<Rc<Session>, 
     let Some(client) = beginning.client.clone() else {
         return Err(Fault::Unreached("there is no client for it".to_owned()));
     };
-    let mut headers = beginning.forwarded.to_vec();
+    let mut headers = beginning.apart.headers.clone();
     headers.extend(server.static_headers.iter().cloned());
     if let Auth::Header(name, value) = &server.auth {
         headers.push((name.clone(), value.clone()));
@@ -261,7 +258,9 @@ async fn place(place: &Place, beginning: &Beginning<'_>) -> Result<Rc<Session>, 
 async fn introduce(link: Link, beginning: &Beginning<'_>, may_be_modern: bool) -> Result<Rc<Session>, Fault> {
     let limit = beginning.server.timeout.min(HANDSHAKE);
     let begun = async {
-        match greet(&link).await {
+        // In a pipe nobody says to whose call a question belongs.
+        let asks = if matches!(link, Link::Http(_)) { beginning.apart.asks } else { Asks::default() };
+        match greet(&link, asks).await {
             Ok((revision, result)) => Ok((revision, result)),
             Err(fault) if may_be_modern && could_be_modern(&fault) => discover(&link, fault).await,
             Err(fault) => Err(fault),
@@ -300,13 +299,14 @@ async fn introduce(link: Link, beginning: &Beginning<'_>, may_be_modern: bool) -
     Ok(session)
 }
 
-async fn greet(link: &Link) -> Result<(Revision, Value), Fault> {
+async fn greet(link: &Link, asks: Asks) -> Result<(Revision, Value), Fault> {
     let params = json!({
         "protocolVersion": Revision::NEWEST_LEGACY.name(),
-        "capabilities": {},
+        "capabilities": asks.capabilities(),
         "clientInfo": rpc::our_name(),
     });
-    let ask = Ask { id: 1, method: "initialize", params, headers: Vec::new(), revision: None, hear: Rc::new(|_| ()) };
+    let hear = Rc::new(|_| ());
+    let ask = Ask { id: 1, method: "initialize", params, headers: Vec::new(), revision: None, hear, asked: None };
     let result = link.ask(ask).await?;
     let said = result["protocolVersion"].as_str().unwrap_or_default();
     match Revision::of(said).filter(|revision| !revision.is_modern()) {
@@ -340,7 +340,8 @@ async fn discover(link: &Link, before: Fault) -> Result<(Revision, Value), Fault
     let mut params = json!({});
     rpc::modern_meta(&mut params);
     let revision = Some(Revision::V2026_07_28);
-    let ask = Ask { id: 2, method: "server/discover", params, headers: Vec::new(), revision, hear: Rc::new(|_| ()) };
+    let hear = Rc::new(|_| ());
+    let ask = Ask { id: 2, method: "server/discover", params, headers: Vec::new(), revision, hear, asked: None };
     let result = link.ask(ask).await.map_err(|_| before.clone())?;
     let speaks = result["supportedVersions"]
         .as_array()

@@ -148,6 +148,30 @@ fn until(is_so: impl Fn() -> bool) {
 }
 
 #[test]
+fn a_server_that_asks_whom_it_may_not_ask_is_told_so() {
+    let up = ToolServer::new(PLAIN, vec![tool("ask", &[])], |_, _| {
+        let question =
+            json!({"jsonrpc": "2.0", "id": "q1", "method": "sampling/createMessage", "params": {"messages": []}});
+        Outcome::After(vec![question], "went on".to_owned())
+    });
+    let gateway = serve(&server("up", &up.url()));
+    // Neither plain JSON nor a client that has declared nothing has anybody to ask.
+    call(&gateway, "up-ask", json!({})).ok();
+    rpc(&gateway, MASTER_KEY, "/mcp", "tools/call", json!({"name": "up-ask"})).ok();
+    let hello = up.upstream.requests().iter().find(|seen| seen.json()["method"] == "initialize").unwrap().json();
+    assert_eq!(hello["params"]["capabilities"], json!({}));
+    let told = || {
+        let all = up.upstream.requests().into_iter().filter(|seen| seen.method == "POST").map(|seen| seen.json());
+        all.filter(|message| message["id"] == "q1").collect::<Vec<_>>()
+    };
+    until(|| told().len() == 2);
+    for answer in told() {
+        assert_eq!(answer["error"]["code"], -32601, "{answer}");
+        assert!(text(&answer["error"]["message"]).contains("does not serve 'sampling/createMessage'"), "{answer}");
+    }
+}
+
+#[test]
 fn a_list_that_changes_is_read_again() {
     // The server says nothing: whoever calls what is gone finds out.
     let up = ToolServer::echo(PLAIN);

@@ -3,9 +3,9 @@
 use super::methods::Session;
 use super::scope::Scope;
 use super::{SESSION, Visit, status, text};
+use crate::mcp::questions::Asks;
 use crate::mcp::rpc::{self, Message, Revision, RpcError, meta};
-use crate::mcp::streams::new_id;
-use crate::mcp::{Cancel, Change};
+use crate::mcp::{Cancel, Change, Notes};
 use actix_web::HttpResponse;
 use actix_web::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use bytes::Bytes;
@@ -40,7 +40,9 @@ pub async fn give(session: Session, id: Value, method: String, params: Value) ->
     let cancel = Cancel::default();
     let gateway = session.visit.worker.gateway.clone();
     let open = gateway.mcp.requests.begin(&mcp_session, &id, &cancel);
-    let is_greeting = method == "initialize";
+    let tell = Notes::asking(tell, &gateway.mcp.questions, &mcp_session);
+    // What the client can be asked is known by its session from now on.
+    let asks = (method == "initialize").then(|| Asks::of(&params["capabilities"]));
     let mut work: LocalBoxFuture<'static, Answer> = async move {
         let _open = open;
         session.answer(&method, params, takes_stream.then_some(tell), cancel).await
@@ -68,9 +70,8 @@ pub async fn give(session: Session, id: Value, method: String, params: Value) ->
         Err(answer) if takes_json || !takes_stream => {
             let code = status(revision, &answer);
             let mut response = HttpResponse::build(code);
-            if is_greeting
-                && answer.is_ok()
-                && let Ok(value) = HeaderValue::from_str(&new_id())
+            if let (Some(asks), true) = (asks, answer.is_ok())
+                && let Ok(value) = HeaderValue::from_str(&asks.new_session())
             {
                 response.insert_header((SESSION, value));
             }

@@ -9,9 +9,9 @@ use crate::auth::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::http::body;
 use crate::http::mcp::rest;
-use crate::mcp::Cancel;
 use crate::mcp::rpc::Message;
 use crate::mcp::streams::new_id;
+use crate::mcp::{Cancel, Notes};
 use actix_web::web::{Payload, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
@@ -82,7 +82,7 @@ pub async fn take(request: HttpRequest, payload: Payload) -> HttpResponse {
                     actix_web::rt::spawn(async move {
                         let _open = open;
                         let (tell, mut notes) = mpsc::channel(QUEUE);
-                        let work = session.answer(&method, params, Some(tell), cancel);
+                        let work = session.answer(&method, params, Some(Notes::new(tell)), cancel);
                         let mut work = std::pin::pin!(work);
                         let result = loop {
                             tokio::select! {

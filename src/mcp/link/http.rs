@@ -2,6 +2,7 @@
 
 use super::token::Tokens;
 use super::{Ask, Fault, answer_to};
+use crate::mcp::questions::Notes;
 use crate::mcp::rpc::{self, Message, Revision};
 use crate::wire::sse::{self, Content, Events};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -10,6 +11,7 @@ use awc::error::{ConnectError, SendRequestError};
 use awc::{Client, ClientRequest, ClientResponse};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,6 +22,8 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 /// Larger error bodies are not read.
 const MOST_ERROR: usize = 64 << 10;
+/// Questions of one call at once; more are answered with a refusal.
+const MOST_QUESTIONS: usize = 16;
 
 /// A server behind HTTP.
 pub struct Http {
@@ -38,7 +42,7 @@ impl Http {
     /// # Errors
     /// Why there is no result.
     pub async fn ask(&self, ask: Ask<'_>) -> Result<Value, Fault> {
-        let Ask { id, method, params, headers, revision, hear } = ask;
+        let Ask { id, method, params, headers, revision, hear, asked } = ask;
         let mut more = headers;
         if revision.is_some_and(Revision::is_modern) {
             more.push((METHOD, HeaderValue::from_str(method).map_err(|e| Fault::Broken(e.to_string()))?));
@@ -55,7 +59,7 @@ impl Http {
         {
             *self.session.borrow_mut() = Some(session.clone());
         }
-        self.result(response, id, &*hear).await
+        self.result(response, id, &*hear, asked.as_ref()).await
     }
 
     /// # Errors
@@ -160,10 +164,16 @@ impl Http {
         }
     }
 
-    async fn result(&self, response: ClientResponse, id: u64, hear: &dyn Fn(Message)) -> Result<Value, Fault> {
+    async fn result(
+        &self,
+        response: ClientResponse,
+        id: u64,
+        hear: &dyn Fn(Message),
+        asked: Option<&Notes>,
+    ) -> Result<Value, Fault> {
         let status = response.status();
         if status == StatusCode::OK && is_stream(response.headers()) {
-            return self.streamed(response, id, hear).await;
+            return self.streamed(response, id, hear, asked).await;
         }
         if status == StatusCode::OK {
             let body = gather(response, self.limit).await?;
@@ -190,20 +200,40 @@ impl Http {
         })
     }
 
-    async fn streamed(&self, mut response: ClientResponse, id: u64, hear: &dyn Fn(Message)) -> Result<Value, Fault> {
+    async fn streamed(
+        &self,
+        mut response: ClientResponse,
+        id: u64,
+        hear: &dyn Fn(Message),
+        asked: Option<&Notes>,
+    ) -> Result<Value, Fault> {
         let mut events = Reader::new(self.limit);
-        while let Some(message) = events.next(&mut response).await? {
-            match message {
-                Message::Response { id: of, result } if of.as_u64() == Some(id) => return result.map_err(Fault::Rpc),
-                Message::Response { .. } => {}
-                Message::Request { id, method, .. } => {
-                    // Not waited for: its answer to our answer says nothing.
-                    let _ = self.post(answer_to(&method, id), self.revision.get(), &[]).await;
+        let mut questions = FuturesUnordered::new();
+        loop {
+            let message = tokio::select! {
+                message = events.next(&mut response) => message?,
+                Some(answer) = questions.next(), if !questions.is_empty() => {
+                    let _ = self.post(answer, self.revision.get(), &[]).await;
+                    continue;
                 }
-                note @ Message::Notification { .. } => hear(note),
+            };
+            match message {
+                None => return Err(Fault::Broken("its answer broke off".to_owned())),
+                Some(Message::Response { id: of, result }) if of.as_u64() == Some(id) => {
+                    return result.map_err(Fault::Rpc);
+                }
+                Some(Message::Response { .. }) => {}
+                Some(Message::Request { id, method, params }) => {
+                    // Not waited for: its answer to our answer says nothing.
+                    match asked.filter(|caller| caller.takes(&method) && questions.len() < MOST_QUESTIONS) {
+                        Some(caller) => questions
+                            .push(async move { Message::Response { id, result: caller.ask(method, params).await } }),
+                        None => drop(self.post(answer_to(&method, id), self.revision.get(), &[]).await),
+                    }
+                }
+                Some(note @ Message::Notification { .. }) => hear(note),
             }
         }
-        Err(Fault::Broken("its answer broke off".to_owned()))
     }
 }
 

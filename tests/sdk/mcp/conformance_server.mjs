@@ -91,15 +91,29 @@ function made() {
       },
       types.CreateMessageResultSchema,
     ));
-  const form = { type: "object", properties: { name: { type: "string", default: "John Doe" } } };
-  for (const name of [
-    "test_elicitation",
-    "test_elicitation_sep1034_defaults",
-    "test_elicitation_sep1330_enums",
-  ]) {
+  const elicits = (name, properties) =>
     asks(name, (send) =>
-      send({ method: "elicitation/create", params: { message: "?", requestedSchema: form } }, types.ElicitResultSchema));
-  }
+      send(
+        { method: "elicitation/create", params: { message: "?", requestedSchema: { type: "object", properties } } },
+        types.ElicitResultSchema,
+      ));
+  elicits("test_elicitation", { username: { type: "string" }, email: { type: "string" } });
+  elicits("test_elicitation_sep1034_defaults", {
+    name: { type: "string", default: "John Doe" },
+    age: { type: "integer", default: 30 },
+    score: { type: "number", default: 95.5 },
+    status: { type: "string", enum: ["active", "inactive", "pending"], default: "active" },
+    verified: { type: "boolean", default: true },
+  });
+  const words = ["one", "two", "three"];
+  const titled = words.map((word) => ({ const: word, title: word.toUpperCase() }));
+  elicits("test_elicitation_sep1330_enums", {
+    untitledSingle: { type: "string", enum: words },
+    titledSingle: { type: "string", oneOf: titled },
+    legacyEnum: { type: "string", enum: words, enumNames: words },
+    untitledMulti: { type: "array", items: { type: "string", enum: words } },
+    titledMulti: { type: "array", items: { anyOf: titled } },
+  });
   tool("test_reconnection", "Ends its stream", async (_, { closeSSEStream }) => {
     closeSSEStream?.();
     await pause();
