@@ -4,6 +4,7 @@
 //! values that LiteLLM has encrypted. What is not carried over is counted and named; nothing is imported blank.
 
 mod days;
+mod mcp;
 mod models;
 pub mod sealed;
 mod tables;
@@ -36,7 +37,7 @@ impl Notes {
 }
 
 /// The tables that are read, with their key.
-const READ: [(&str, &str); 15] = [
+const READ: [(&str, &str); 16] = [
     ("LiteLLM_BudgetTable", "budget_id"),
     ("LiteLLM_ObjectPermissionTable", "object_permission_id"),
     ("LiteLLM_ModelTable", "id"),
@@ -52,14 +53,13 @@ const READ: [(&str, &str); 15] = [
     ("LiteLLM_DeprecatedVerificationToken", "token"),
     ("LiteLLM_ProxyModelTable", "model_id"),
     ("LiteLLM_CredentialsTable", "credential_id"),
-    ("LiteLLM_MCPServerTable", "server_id"),
+    (mcp::SERVERS, "server_id"),
+    (mcp::TOOLSETS, "toolset_id"),
 ];
 
 /// Why a table stays where it is. The others that have rows are named without a reason.
-const LEFT: [(&str, &str); 14] = [
-    ("LiteLLM_MCPServerTable", "MCP servers are not imported yet"),
-    ("LiteLLM_MCPToolsetTable", "MCP servers are not imported yet"),
-    ("LiteLLM_MCPUserCredentials", "MCP servers are not imported yet"),
+const LEFT: [(&str, &str); 12] = [
+    ("LiteLLM_MCPUserCredentials", "callers have no credentials of their own at servers of tools"),
     (
         "LiteLLM_SpendLogs",
         "single calls stay there; what they add up to is carried over by day, key, model and provider",
@@ -85,7 +85,8 @@ struct Unsealed {
 
 impl Unsealed {
     fn called(&self) -> &str {
-        self.value.get("model_name").and_then(Value::as_str).unwrap_or(&self.id)
+        let names = ["model_name", "server_name", "toolset_name"];
+        names.iter().find_map(|name| self.value.get(*name)?.as_str()).unwrap_or(&self.id)
     }
 }
 
@@ -120,7 +121,8 @@ pub async fn look(from: &Foreign, opener: &Opener, now: i64, zone: &TimeZone) ->
     }
     let (mut notes, mut survey) = (Notes::default(), sealed::Survey::default());
     sealed::survey(&rows, opener, &mut survey);
-    let stored = models::read(&rows, opener, &mut notes, &mut survey);
+    let mut stored = models::read(&rows, opener, &mut notes, &mut survey);
+    stored.extend(mcp::read(&rows, opener, &mut notes, &mut survey));
     let brought = tables::records(&rows, now, zone, &mut notes);
     Ok(Found { brought, stored, notes, sealed: survey, tables })
 }
@@ -190,7 +192,7 @@ impl Found {
             ("access groups", brought.access_groups.len()),
             ("keys", brought.keys.len()),
             ("old keys in their grace period", brought.graces.len()),
-            ("models and credentials", self.stored.len()),
+            ("models, credentials and servers of tools", self.stored.len()),
             ("amounts that were spent", brought.spent.len()),
         ]
     }

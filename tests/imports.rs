@@ -52,7 +52,10 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
         "        5  keys\n",
         "        1  old keys in their grace period\n",
         "     1234  LiteLLM_SpendLogs: single calls stay there",
-        "        2  models and credentials\n",
+        "        4  models, credentials and servers of tools\n",
+        "           mcp_server 'house'\n",
+        "           mcp_toolset 'evening'\n",
+        "MCP server 'files' (files) as a whole: command: only the configuration can name a program",
         "           model 'from-the-pages'\n",
         "           credential 'house'\n",
         "model 'of-another-key' (2) as a whole: a value of it cannot be opened",
@@ -62,7 +65,7 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
         "key 'cron': another key has this alias too",
         "1 keys of sessions of LiteLLM's admin pages",
         "the passwords of 1 users",
-        "sealed values: 3, of which 2 can be opened\n",
+        "sealed values: 4, of which 3 can be opened\n",
         "LiteLLM_ProxyModelTable 'of-another-key': litellm_params.api_key cannot be opened",
         "LiteLLM_VerificationToken 'laptop': metadata.logging.callback_vars.langfuse_secret_key is carried over sealed",
         "nothing was written; add --apply to do it\n",
@@ -73,7 +76,7 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
         assert!(!plan.stdout.contains(hidden), "{hidden} is in\n{}", plan.stdout);
     }
     assert!(!state.path().join("gateway.db").exists());
-    assert!(run("sk-wrong", &[]).stdout.contains("sealed values: 3, of which 0 can be opened"));
+    assert!(run("sk-wrong", &[]).stdout.contains("sealed values: 4, of which 0 can be opened"));
 
     let done = run("sk-salt-1234", &["--apply"]);
     assert!(done.code == Some(0) && done.stdout.contains("        5  keys\n"), "{done:?}");
@@ -85,6 +88,17 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
     let gateway = Setup::toml(&toml).state(state.path()).secret("LITELLM_SALT_KEY", "sk-salt-1234").start();
     carried_models(&gateway, state.path());
     let get = |path: &str| gateway.get(path).ok().json();
+    // The grant of the key names the server by its id.
+    let authorization = format!("Bearer {LAPTOP}");
+    let servers = gateway.call("GET", "/v1/mcp/server", &[("Authorization", &*authorization)], b"").ok().json();
+    assert_eq!((&servers[0]["server_id"], &servers[0]["server_name"]), (&json!("home"), &json!("house")), "{servers}");
+    let shown = gateway.get("/v1/mcp/server/home").ok();
+    assert!(
+        shown.json()["auth_type"] == "bearer_token" && !shown.text().contains("sk-provider-key"),
+        "{}",
+        shown.text()
+    );
+    assert_eq!(get("/v1/mcp/toolset/set-1")["toolset_name"], "evening");
     // The key that its user has goes on, as does the one before it; what it may do is what it could.
     chat(&gateway, LAPTOP, "small").ok();
     chat(&gateway, "sk-laptop-before", "small").ok();

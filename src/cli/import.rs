@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub enum Import {
     /// Print a LiteLLM config.yaml as gateway.toml; what is not carried over goes to standard error
     Litellm { file: PathBuf },
-    /// Import keys, people, budgets, what they spent, models and credentials from LiteLLM's database; without --apply it says what it would do
+    /// Import keys, people, budgets, what they spent, models, credentials and MCP servers from LiteLLM's database; without --apply it says what it would do
     LitellmDb(Database),
 }
 

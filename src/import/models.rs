@@ -81,7 +81,7 @@ fn text<'a>(row: &'a Row, name: &str) -> Option<&'a str> {
 }
 
 /// A map; LiteLLM has also written it as a text of JSON.
-fn column(row: &Row, name: &str) -> Option<Map<String, Value>> {
+pub(super) fn column(row: &Row, name: &str) -> Option<Map<String, Value>> {
     match row.get(name)? {
         Value::Object(map) => Some(map.clone()),
         Value::String(text) => serde_json::from_str(text).ok(),
@@ -90,16 +90,16 @@ fn column(row: &Row, name: &str) -> Option<Map<String, Value>> {
 }
 
 /// Opens the values of one record.
-struct Opening<'a> {
-    opener: &'a Opener,
-    survey: &'a mut Survey,
+pub(super) struct Opening<'a> {
+    pub opener: &'a Opener,
+    pub survey: &'a mut Survey,
     /// The record, for whoever has to find it.
-    of: String,
-    is_shut: bool,
+    pub of: String,
+    pub is_shut: bool,
 }
 
 impl Opening<'_> {
-    fn column(&mut self, row: &Row, name: &str) -> Option<Map<String, Value>> {
+    pub fn column(&mut self, row: &Row, name: &str) -> Option<Map<String, Value>> {
         let mut map = column(row, name)?;
         for (member, value) in &mut map {
             self.open(value, &format!("{name}.{member}"));

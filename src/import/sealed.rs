@@ -119,10 +119,6 @@ pub struct Survey {
     kept: Vec<String>,
 }
 
-/// Where sealed values are that only count, with the column that names the row and those that hold them.
-const PLACES: [(&str, &str, &[&str]); 1] =
-    [("LiteLLM_MCPServerTable", "server_name", &["credentials", "env", "static_headers"])];
-
 /// Tables whose records are carried over, and what names them.
 const CARRIED: [(&str, &str, &[&str]); 3] = [
     ("LiteLLM_VerificationToken", "key_alias", &["metadata", "config", "router_settings"]),
@@ -132,20 +128,6 @@ const CARRIED: [(&str, &str, &[&str]); 3] = [
 
 /// Looks at what is sealed. Neither a value nor a part of it is kept.
 pub(super) fn survey(rows: &BTreeMap<&str, Vec<Row>>, opener: &Opener, survey: &mut Survey) {
-    for (table, name, columns) in PLACES {
-        for row in rows.get(table).into_iter().flatten() {
-            let called = row.get(name).and_then(Value::as_str).unwrap_or("?");
-            for column in columns.iter().filter_map(|column| Some((column, row.get(*column)?))) {
-                each_text(column.1, column.0, &mut |place, text| match opener.open(text) {
-                    Opened::Plain => (),
-                    Opened::Text(_) => survey.opened += 1,
-                    // What looks like base64 and is no key, such as the name of a model, is not told of.
-                    Opened::Shut if !is_secret(place) && !text.contains(":gcm:") => (),
-                    Opened::Shut => survey.shut.push(format!("{table} '{called}': {place}")),
-                });
-            }
-        }
-    }
     for (table, name, columns) in CARRIED {
         for row in rows.get(table).into_iter().flatten() {
             let called = row.get(name).and_then(Value::as_str).unwrap_or("?");
@@ -158,12 +140,6 @@ pub(super) fn survey(rows: &BTreeMap<&str, Vec<Row>>, opener: &Opener, survey: &
             }
         }
     }
-}
-
-/// The last part of a place says what it is.
-fn is_secret(place: &str) -> bool {
-    let last = place.rsplit('.').next().unwrap_or_default().to_ascii_lowercase();
-    ["key", "secret", "token", "password", "credential", "auth"].iter().any(|word| last.contains(word))
 }
 
 /// Every text in a tree with its path; a text that is itself JSON is looked into.
