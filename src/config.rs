@@ -81,6 +81,8 @@ pub struct Config {
     pub written_routing: file::Routing,
     /// Lists of fallbacks and names in them that the file itself has.
     pub written_fallbacks: std::collections::HashSet<(String, String)>,
+    /// The members of `[routing]` that the file itself has; of its tables each entry is a setting of its own.
+    pub written_settings: std::collections::HashSet<String>,
     /// What opens and seals secrets of the store.
     pub seals: Seals,
     pub prices: Prices,
@@ -201,6 +203,7 @@ pub fn load(sources: &Sources, mode: Mode) -> Result<Config, String> {
 fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: Mode) -> Result<Config, String> {
     let written::Read { mut file, mut warnings, is_litellm } = written;
     let written_fallbacks = declared_fallbacks(&file.routing);
+    let written_settings = stored::settings(&file.routing).collect();
     let first_stored = match mode {
         Mode::Live => sources.stored.add_to(&mut file, &mut warnings),
         Mode::Offline => file.models.len(),
@@ -319,6 +322,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         routing,
         written_routing: file.routing.clone(),
         written_fallbacks,
+        written_settings,
         seals,
         prices,
         declared,

@@ -84,6 +84,9 @@ fn what_is_stored_is_sealed_outlives_a_restart_and_is_opened_by_its_key_alone() 
     let by_credential = json!({"model_name": "large", "litellm_params": {"model": "openai/large-up", "litellm_credential_name": "house"}});
     gateway.post("/model/new", by_credential.to_string()).ok();
     gateway.chat(asks("large")).ok();
+    // A second one of that name would take its values away.
+    assert_eq!(gateway.post("/credentials", values.to_string()).error(400).param.as_deref(), Some("credential_name"));
+    gateway.chat(asks("large")).ok();
     let shown = gateway.get("/credentials").ok().text();
     assert!(shown.contains("house") && !shown.contains(UPSTREAM_KEY), "{shown}");
     drop(gateway);
@@ -125,7 +128,7 @@ fn what_is_stored_is_sealed_outlives_a_restart_and_is_opened_by_its_key_alone() 
 fn fallbacks_and_settings_are_changed_while_the_gateway_runs_and_the_file_wins() {
     let (bad, up) = (Upstream::new(Reply::error(500, "server_error", None, "no")), Upstream::new(Reply::whole()));
     let models = [model("small", &bad), model("large", &up), model("own", &bad)];
-    let text = config("", &models) + "[routing]\nfallbacks = { own = [\"large\"] }\n";
+    let text = config("", &models) + "[routing]\ncooldown_time = \"3s\"\nfallbacks = { own = [\"large\"] }\n";
     let gateway = Gateway::start(&text);
     gateway.chat(HELLO).error(500);
     gateway.post("/fallback", json!({"model": "small", "fallback_models": ["large"]}).to_string()).ok();
@@ -137,6 +140,10 @@ fn fallbacks_and_settings_are_changed_while_the_gateway_runs_and_the_file_wins()
     assert_eq!(locked.kind, "locked_by_configuration");
     call(&gateway, "DELETE", "/fallback/small", &json!({})).ok();
     gateway.chat(HELLO).error(500);
+
+    gateway.post("/fallback", json!({"model": "nobody", "fallback_models": ["large"]}).to_string()).error(400);
+    let locked = json!({"field_name": "cooldown_time", "field_value": 60}).to_string();
+    assert_eq!(gateway.post("/config/field/update", locked).error(403).kind, "locked_by_configuration");
 
     let before = bad.requests().len();
     gateway.post("/config/field/update", json!({"field_name": "num_retries", "field_value": 2}).to_string()).ok();

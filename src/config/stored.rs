@@ -114,6 +114,15 @@ pub fn model(entry: &Map<String, Value>) -> Result<Model, String> {
     Ok(model)
 }
 
+/// The names of the settings that are made here, but for tables.
+pub fn settings(routing: &Routing) -> impl Iterator<Item = String> {
+    let members = match serde_json::to_value(routing) {
+        Ok(Value::Object(members)) => members,
+        _ => Map::new(),
+    };
+    members.into_iter().filter(|(_, value)| !value.is_object()).map(|(name, _)| name)
+}
+
 /// What the file leaves open is as the store has it.
 fn fill(own: &mut Routing, stored: Routing) {
     let (Ok(Value::Object(mut mine)), Ok(Value::Object(theirs))) =

@@ -229,8 +229,8 @@ async fn in_group<T>(
             progress.used = 0;
         }
         progress.order = deployment.own.order;
-        let retries = retries(call, settings, asked.plan, &target, progress.last);
-        if progress.used > 0 && retries.is_some_and(|most| progress.used > most) {
+        let most = || retries(call, settings, asked.plan, &target, progress.last);
+        if progress.used > 0 && most().is_some_and(|most| progress.used > most) {
             return Err(progress.told.unwrap_or_else(|| none(call, asked.plan, Nobody::Tried)));
         }
         let admitted = admission::admit(settings, &target, &group.queue, (call.streams, tokens.0 + tokens.1));

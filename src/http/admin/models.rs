@@ -2,7 +2,7 @@
 //! `/config/field/*`, with LiteLLM's requests and answers. What the configuration declares is locked.
 
 use super::desk::{Body, Desk, run};
-use crate::config::stored::{CREDENTIAL, MODEL, SETTING, Stored};
+use crate::config::stored::{CREDENTIAL, MODEL, SETTING, Stored, settings};
 use crate::error::{Error, Kind, Result};
 use crate::http::reply::path_part;
 use crate::store::Configured;
@@ -242,6 +242,10 @@ async fn new_credential(request: HttpRequest, payload: Payload) -> HttpResponse 
         if values.is_empty() {
             return Err(Error::invalid("'credential_values' is empty.").at_param("credential_values"));
         }
+        if stored(&desk).await?.credentials.contains_key(&name) {
+            let message = format!("A credential of this name is stored already; use PATCH /credentials/{name}.");
+            return Err(Error::invalid(message).at_param("credential_name"));
+        }
         let info = table(&body, "credential_info")?;
         write(&desk, CREDENTIAL, &name, json!({"credential_values": values, "credential_info": info})).await?;
         Ok(json!({"success": true, "message": "Credential created successfully"}))
@@ -350,6 +354,9 @@ pub async fn new_fallback(request: HttpRequest, payload: Payload) -> HttpRespons
         desk.admin_only()?;
         let model = text(&body, "model")?;
         let list = list_of(body.get("fallback_type").and_then(Value::as_str))?;
+        if model != "*" && !desk.live.routes.serves(&model) {
+            return Err(Error::invalid("'model' is no model that is served.").at_param("model"));
+        }
         let to = body.get("fallback_models").and_then(Value::as_array).filter(|to| !to.is_empty() && to.len() <= 32);
         let to = to.ok_or_else(|| Error::invalid("'fallback_models' must be a list of models.").at_param("fallback_models"))?;
         for name in to {
@@ -459,8 +466,10 @@ pub async fn update_field(request: HttpRequest, payload: Payload) -> HttpRespons
         let name = field(&text(&body, "field_name")?)?;
         let value = body.get("field_value").cloned().unwrap_or(Value::Null);
         let one = Map::from_iter([(name.to_owned(), value.clone())]);
-        if let Err(why) = crate::config::litellm::router(&one) {
-            return Err(Error::invalid(format!("'{name}' cannot be this: {why}")).at_param("field_value"));
+        let routing = crate::config::litellm::router(&one)
+            .map_err(|why| Error::invalid(format!("'{name}' cannot be this: {why}")).at_param("field_value"))?;
+        if settings(&routing).any(|own| desk.live.config.written_settings.contains(&own)) {
+            return Err(locked("This setting"));
         }
         write(&desk, SETTING, name, value.clone()).await?;
         Ok(json!({"param_name": name, "param_value": value}))
