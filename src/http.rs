@@ -82,6 +82,8 @@ const CALLS: &[(&str, &str)] = &[
     ("POST", "/responses/{id}/cancel"),
     ("POST", "/openai/v1/responses/{id}/cancel"),
     ("POST", "/v1beta/models/{call}"),
+    ("POST", "/v1/models/{id}"),
+    ("POST", "/models/{id}"),
     ("POST", "/v1/messages"),
     ("POST", "/anthropic/v1/messages"),
     ("POST", "/v1/messages/count_tokens"),
@@ -213,7 +215,6 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     }
     for path in ["/v1/models", "/models"] {
         serve(path, || get().to(models::list));
-        serve(&format!("{path}/{{id}}"), || get().to(models::one));
     }
     for path in ["/health/liveliness", "/health/liveness"] {
         serve(path, || get().to(health::alive));
@@ -271,6 +272,15 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         serve(path, || get().to(mcp::sse));
     }
     serve("/mcp/sse/messages", || post().to(mcp::sse_message));
+    // Google's clients ask models under whatever version they are set to.
+    for path in ["/v1/models/{id:.+}", "/models/{id:.+}"] {
+        config.service(
+            web::resource(format!("{root}{path}"))
+                .route(get().to(models::one))
+                .route(post().to(gemini::create))
+                .default_service(web::to(reply::wrong_method)),
+        );
+    }
     for path in ["/v1/responses/{id}", "/responses/{id}", "/openai/v1/responses/{id}"] {
         config.service(
             web::resource(format!("{root}{path}"))

@@ -89,6 +89,18 @@ fn a_stream_that_breaks_off_says_so() {
 }
 
 #[test]
+fn the_version_in_the_path_makes_no_difference() {
+    let (up, gateway) = serve(Reply::whole());
+    for base in ["/v1", "/v1beta", ""] {
+        gateway.post(&format!("{base}/models/small:generateContent"), hello().to_string()).ok();
+    }
+    assert_eq!(up.requests().len(), 3);
+    assert_eq!(gateway.get("/v1/models/small").ok().json()["id"], "small");
+    let told = gateway.post("/v1/models/small", hello().to_string());
+    assert_eq!((told.status, &told.json()["error"]["status"]), (404, &json!("NOT_FOUND")));
+}
+
+#[test]
 fn tokens_are_counted() {
     let (up, gateway) = serve(Reply::whole());
     let told = gateway.post("/v1beta/models/small:countTokens", hello().to_string()).ok().json();

@@ -1,5 +1,5 @@
 //! Google's format for callers: `POST /v1beta/models/{model}:generateContent`, `:streamGenerateContent` and
-//! `:countTokens`, over any upstream. A call is told in chat as it comes in; its answer is told back.
+//! `:countTokens` (also under `/v1`), over any upstream. A call is told in chat as it comes in; its answer is told back.
 
 use super::call::{self, Door, Takes};
 use super::{body, reply};
@@ -17,7 +17,7 @@ use std::time::Instant;
 
 /// What the path asks for: the model, and what is to be done.
 fn asked(request: &HttpRequest) -> Option<(String, String)> {
-    let call = reply::path_part(request, "call")?;
+    let call = reply::path_part(request, "call").or_else(|| reply::path_part(request, "id"))?;
     let (model, what) = call.rsplit_once(':')?;
     Some((model.strip_prefix("models/").unwrap_or(model).to_owned(), what.to_owned()))
 }
