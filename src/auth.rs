@@ -140,6 +140,16 @@ async fn look_up(gateway: &Gateway, live: &Live, hash: &Hash) -> Result<Option<A
         Memory::Old(holder) => Some(holder),
         Memory::Nothing => None,
     };
+    Box::pin(look_further(gateway, live, hash, old)).await
+}
+
+/// `old`: what was known of the key, too long ago.
+async fn look_further(
+    gateway: &Gateway,
+    live: &Live,
+    hash: &Hash,
+    old: Option<Arc<Holder>>,
+) -> Result<Option<Arc<Holder>>> {
     // What the configuration says of a key needs no database.
     let turn = gateway.keys.turn();
     if let Some(holder) = gateway.store.declared().holder(&hex(hash)).map(Arc::new) {

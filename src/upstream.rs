@@ -102,7 +102,7 @@ impl Upstream {
             value.map(|value| headers.insert(name, value));
         });
         if let Some(credential) = &deployment.credential {
-            credential.show(self, target, request.endpoint, &body, &mut headers).await?;
+            Box::pin(credential.show(self, target, request.endpoint, &body, &mut headers)).await?;
         }
         let sending = match (&request.files, headers.is_empty()) {
             (Some(files), _) => {
@@ -123,7 +123,7 @@ impl Upstream {
         if has_no_body(response.status()) {
             self.forget(&deployment.transport);
         }
-        Err(refused(target, response).await)
+        Err(Box::pin(refused(target, response)).await)
     }
 
     /// Lets go of all connections of this kind, idle ones at once and busy ones when their call ends: one of them may

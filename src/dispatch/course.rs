@@ -86,7 +86,7 @@ async fn from_model_to_model<T>(
         meter.trace.fallback(from, &fallback.model, Fault::of(&told).name());
         meter.falls_back();
         let asked = Asked { plan: &plan, envelope: envelope.as_ref().unwrap_or(&call.envelope) };
-        let error = match in_group(call, &asked, (begun, &mut home), meter, &one).await {
+        let error = match Box::pin(in_group(call, &asked, (begun, &mut home), meter, &one)).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
         };
@@ -205,7 +205,7 @@ async fn in_group<T>(
                         },
                     };
                     let end = (turn.since + queue.patience).min(deadline(call, settings, begun, None));
-                    turn.wait(call, asked.plan, wait, end).await?;
+                    Box::pin(turn.wait(call, asked.plan, wait, end)).await?;
                     progress.refused.clear();
                     progress.denied = None;
                     continue;
@@ -216,7 +216,7 @@ async fn in_group<T>(
                     return Err(told.unwrap_or_else(|| none(call, asked.plan, nobody)));
                 };
                 meter.trace.waited("before another round", wait);
-                pause(call, wait).await?;
+                Box::pin(pause(call, wait)).await?;
                 progress.repeats += 1;
                 progress.tried.clear();
                 progress.refused.clear();

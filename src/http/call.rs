@@ -53,7 +53,10 @@ pub async fn serve(
     let id = meter.id;
     let face = door.face;
     let answer = match begin(&request, payload, &mut meter, door, more).await {
-        Ok(call) if face == Face::Chat && tools::are_in(&call.envelope) => tools::answer(&request, call, meter).await,
+        // What most calls do not come to is not a part of what is made, and moved, for each of them.
+        Ok(call) if face == Face::Chat && tools::are_in(&call.envelope) => {
+            Box::pin(tools::answer(&request, call, meter)).await
+        }
         Ok(call) => answer(call, meter).await,
         Err(error) => {
             meter.fail(&error);
@@ -95,7 +98,8 @@ async fn begin(
     };
     let (bytes, files) = match comes_as_form {
         true => {
-            let (texts, files) = form::read(request, payload, limit, &worker, &live.config.state_dir).await?;
+            let read = form::read(request, payload, limit, &worker, &live.config.state_dir);
+            let (texts, files) = Box::pin(read).await?;
             (texts, Some(files))
         }
         false => (body::read(request, payload, limit, &worker.clock).await?, None),
@@ -151,8 +155,8 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         return Err(error);
     }
     match (call.face, call.streams) {
-        (Face::Plain(plain), streams) if plain.is_passed_on(streams) => passage::answer(call, meter).await,
-        (_, true) => stream::answer(call, meter).await,
+        (Face::Plain(plain), streams) if plain.is_passed_on(streams) => Box::pin(passage::answer(call, meter)).await,
+        (_, true) => Box::pin(stream::answer(call, meter)).await,
         (_, false) => whole(call, meter).await,
     }
 }
@@ -163,7 +167,7 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         Ok(answer) => {
             if let Some(keeper) = Keeper::of(&call) {
                 let kept_by = answer.deployment.makes_responses.then(|| answer.deployment.id.clone());
-                keeper.keep(answer.body.clone(), kept_by).await;
+                Box::pin(keeper.keep(answer.body.clone(), kept_by)).await;
             }
             meter.answered();
             meter.answered_as(answer.id.as_deref());
