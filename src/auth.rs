@@ -37,6 +37,15 @@ impl Caller {
         }
     }
 
+    /// Whose the things are that it makes: the master key and callers without one have theirs.
+    pub fn owner(&self) -> String {
+        match self {
+            Caller::Master => "master".to_owned(),
+            Caller::Anonymous => "anonymous".to_owned(),
+            Caller::Key(holder) => format!("key:{}", holder.key.id),
+        }
+    }
+
     /// The key with everything that decides what it may do.
     pub fn holder(&self) -> Option<&Arc<Holder>> {
         match self {

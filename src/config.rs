@@ -28,6 +28,7 @@ use crate::price::Prices;
 use crate::route::{Deployment, Settings};
 use crate::seal::Seals;
 use crate::secret::{Secrets, Written};
+pub use file::Doors;
 use file::{File, LogFormat};
 use secrecy::SecretString;
 use std::collections::HashMap;
@@ -76,6 +77,8 @@ pub struct Config {
     pub mcp: mcp::Mcp,
     /// Paths that lead to other APIs.
     pub pass_through: Vec<pass::Passage>,
+    /// What the environment says of providers, for their own paths.
+    pub doors: Vec<Arc<Deployment>>,
     pub routing: Settings,
     /// `[routing]` as it is in force, the stored settings with it.
     pub written_routing: file::Routing,
@@ -118,6 +121,8 @@ pub struct Server {
     /// Where callers find the gateway; without a slash at its end.
     pub public_url: Option<String>,
     pub max_nesting: usize,
+    /// What the providers' own paths are open for.
+    pub doors: Doors,
     /// Who may say where a caller comes from.
     pub trusted_proxies: proxies::Proxies,
 }
@@ -258,6 +263,10 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         }
     }
 
+    let doors = match (mode, file.server.provider_pass_through.unwrap_or_default()) {
+        (Mode::Offline, _) | (_, Doors::Shut) => Vec::new(),
+        (Mode::Live, _) => deployment::of_environment(&context, deployments.len()),
+    };
     let people = people::Context { secrets, mode, master_key: master_key.as_ref(), at: crate::database::now() };
     let declared = Arc::new(people::resolve(&file, &people, &mut errors, &mut warnings));
     let interval = file.health.interval.map_or(Duration::from_secs(300), |d| d.0.max(Duration::from_secs(1)));
@@ -319,6 +328,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
         deployments,
         mcp,
         pass_through,
+        doors,
         routing,
         written_routing: file.routing.clone(),
         written_fallbacks,
@@ -521,6 +531,7 @@ fn server(
     }
     let early_commit = written.early_commit.map_or(Duration::from_secs(15), |d| d.0);
     Server {
+        doors: written.provider_pass_through.unwrap_or_default(),
         listen,
         workers,
         body_limit: written.body_limit.map_or(32 << 20, |s| s.0),

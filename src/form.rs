@@ -4,6 +4,7 @@
 //! A file is kept until the call is over, since another deployment may have to be sent it again. What is on disk has no
 //! name there: it is gone with the process.
 
+use crate::error::{Error, Kind};
 use crate::wire::audio;
 use crate::wire::form::{self, Head};
 use actix_web::body::{BodySize, MessageBody};
@@ -25,6 +26,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 const IN_MEMORY: usize = 256 << 10;
 /// How much is written and read at once.
 const PIECE: usize = 128 << 10;
+
+/// A line of a file is not longer.
+const LONGEST_LINE: usize = 16 << 20;
 
 /// Members that the gateway reads, which are no texts in JSON.
 const NOT_TEXTS: &[&str] = &[
@@ -220,6 +224,55 @@ impl Files {
     pub fn has(&self, name: &str) -> bool {
         let is_it = |part: &Part| part.head.name.strip_suffix("[]").unwrap_or(&part.head.name) == name;
         self.0.parts.iter().any(is_it)
+    }
+
+    /// The same files, with other lines in the place of those of the one of this name. `change` is shown the number of a
+    /// line and its bytes without their end.
+    ///
+    /// # Errors
+    /// What `change` says; a fault of the disk.
+    pub async fn with_lines(
+        &self,
+        name: &str,
+        folder: &Path,
+        mut change: impl FnMut(usize, &[u8]) -> Result<Option<Vec<u8>>, Error>,
+    ) -> Result<Files, Error> {
+        let unkept = |e: io::Error| {
+            tracing::warn!("an uploaded file cannot be kept while its call is served: {e}");
+            Error::new(Kind::Internal, "The uploaded file cannot be kept: the gateway's disk does not take it.")
+        };
+        let mut spool = Spool::default();
+        for part in &self.0.parts {
+            spool.begin(part.head.clone());
+            let is_it = part.head.name == name;
+            let (mut at, end, mut number, mut rest) = (part.at, part.at + part.length, 0, BytesMut::new());
+            while at < end {
+                let until = end.min(at + PIECE as u64);
+                let piece = self.0.read(at, until).await.map_err(unkept)?;
+                at = until;
+                if !is_it {
+                    spool.add(&piece, folder).await.map_err(unkept)?;
+                    continue;
+                }
+                rest.extend_from_slice(&piece);
+                while let Some(length) = memchr::memchr(b'\n', &rest) {
+                    let line = rest.split_to(length + 1);
+                    number += 1;
+                    let changed = change(number, &line[..length])?;
+                    spool.add(changed.as_deref().unwrap_or(&line[..length]), folder).await.map_err(unkept)?;
+                    spool.add(b"\n", folder).await.map_err(unkept)?;
+                }
+                if rest.len() > LONGEST_LINE {
+                    let message = format!("Line {} is longer than 16 MiB.", number + 1);
+                    return Err(Error::invalid(message).at_param(name));
+                }
+            }
+            if !rest.is_empty() {
+                let changed = change(number + 1, &rest)?;
+                spool.add(changed.as_deref().unwrap_or(&rest), folder).await.map_err(unkept)?;
+            }
+        }
+        spool.finish().await.map_err(unkept)
     }
 
     /// How long the first file plays, in milliseconds, where it is audio that says so; else a guess.

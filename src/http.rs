@@ -3,12 +3,14 @@
 mod address;
 pub mod admin;
 mod audio;
+mod batches;
 pub mod body;
 mod call;
 mod chat;
 mod completions;
 mod entry;
 mod explain;
+mod files;
 mod form;
 mod gemini;
 mod health;
@@ -81,6 +83,24 @@ const CALLS: &[(&str, &str)] = &[
     ("POST", "/v1/responses/{id}/cancel"),
     ("POST", "/responses/{id}/cancel"),
     ("POST", "/openai/v1/responses/{id}/cancel"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files"),
+    ("GET", "/v1/files/{id}"),
+    ("DELETE", "/v1/files/{id}"),
+    ("GET", "/v1/files/{id}/content"),
+    ("POST", "/files"),
+    ("GET", "/files"),
+    ("GET", "/files/{id}"),
+    ("DELETE", "/files/{id}"),
+    ("GET", "/files/{id}/content"),
+    ("POST", "/v1/batches"),
+    ("GET", "/v1/batches"),
+    ("GET", "/v1/batches/{id}"),
+    ("POST", "/v1/batches/{id}/cancel"),
+    ("POST", "/batches"),
+    ("GET", "/batches"),
+    ("GET", "/batches/{id}"),
+    ("POST", "/batches/{id}/cancel"),
     ("POST", "/v1beta/models/{call}"),
     ("POST", "/v1/models/{id}"),
     ("POST", "/models/{id}"),
@@ -272,6 +292,26 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         serve(path, || get().to(mcp::sse));
     }
     serve("/mcp/sse/messages", || post().to(mcp::sse_message));
+    for path in ["/v1/batches", "/batches"] {
+        serve(&format!("{path}/{{id}}/cancel"), || post().to(batches::cancel));
+        serve(&format!("{path}/{{id}}"), || get().to(batches::get));
+    }
+    for path in ["/v1/files", "/files"] {
+        serve(&format!("{path}/{{id}}/content"), || get().to(files::content));
+    }
+    // One path, several methods.
+    let mut both = |path: &str, first: Route, second: Route| {
+        let path = path.replace("{id}", "{id:.+}");
+        let resource = web::resource(format!("{root}{path}")).route(first).route(second);
+        config.service(resource.default_service(web::to(reply::wrong_method)));
+    };
+    for path in ["/v1/batches", "/batches"] {
+        both(path, post().to(batches::create), get().to(batches::list));
+    }
+    for path in ["/v1/files", "/files"] {
+        both(path, post().to(files::create), get().to(files::list));
+        both(&format!("{path}/{{id}}"), get().to(files::get), web::delete().to(files::delete));
+    }
     // Google's clients ask models under whatever version they are set to.
     for path in ["/v1/models/{id:.+}", "/models/{id:.+}"] {
         config.service(

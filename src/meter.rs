@@ -22,7 +22,7 @@ use crate::wire::json::{self, Kind};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use bytes::Bytes;
 use entry::Entry;
-pub use entry::begin;
+pub use entry::{begin, count};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};

@@ -24,6 +24,7 @@ mod path;
 mod prepare;
 pub mod ranking;
 pub mod sigv4;
+mod spent;
 pub mod tool_names;
 pub mod vectors;
 
@@ -35,6 +36,7 @@ pub use inside::Inside;
 pub use leave_out::leave_out;
 pub use path::{Endpoint, Path};
 pub use prepare::{Prepared, Shape, Wishes, prepare, prepare_native, prepare_plain};
+pub use spent::Spent;
 
 /// An upstream API, as a row of a table.
 #[derive(Debug)]

@@ -126,6 +126,17 @@ impl Place {
         format!("{}/{path}{sign}{}", self.base, self.query)
     }
 
+    /// The URL of what lies beside the models: files, batches.
+    pub fn beside(&self, dialect: Dialect, path: &str) -> String {
+        let prefix = match self.path(dialect) {
+            Path::Behind(prefix) => prefix,
+            Path::AzureDeployment => "openai/",
+            Path::VertexRaw(_) | Path::Watsonx => "",
+        };
+        let sign = if self.query.is_empty() { "" } else { "?" };
+        format!("{}/{prefix}{path}{sign}{}", self.base, self.query)
+    }
+
     /// Whether there is a URL for each model.
     pub fn names_model(&self, dialect: Dialect) -> bool {
         self.path(dialect).names_model(dialect.language)

@@ -43,6 +43,24 @@ pub fn may_use(live: &Live, caller: &Caller, model: &str) -> bool {
     caller.holder().is_none_or(|holder| denied(live, holder, model).is_none())
 }
 
+/// A model by the name that its provider has for it, asked past the names of the configuration: allowed by
+/// `provider/model`, or by a name that leads to this very model.
+///
+/// # Errors
+/// 403 where the caller may not use the model.
+pub fn upstream(live: &Live, caller: &Caller, provider: &str, model: &str) -> Result<()> {
+    let Some(holder) = caller.holder() else { return Ok(()) };
+    let full = format!("{provider}/{model}");
+    let Some(denied) = denied(live, holder, &full) else { return Ok(()) };
+    let leads_there = |d: &&std::sync::Arc<crate::route::Deployment>| {
+        d.provider.name == provider && d.model == model && !d.name.contains('*')
+    };
+    match live.routes.deployments.iter().filter(leads_there).any(|d| may_call(live, caller, &d.name)) {
+        true => Ok(()),
+        false => Err(denied.error(&full)),
+    }
+}
+
 fn renamed<'a>(holder: &'a Holder, asked: &str) -> Option<&'a str> {
     let of_team = holder.team.as_ref().map(|team| &team.model_aliases);
     [Some(&holder.key.aliases), of_team].into_iter().flatten().find_map(|aliases| aliases.get(asked)?.as_str())

@@ -110,6 +110,24 @@ fn every_provider(context: &Context<'_>, model: &file::Model, index: usize) -> R
     resolved
 }
 
+/// All models of the providers whose key is in the environment, whether the file speaks of them or not.
+pub fn of_environment(context: &Context<'_>, index: usize) -> Vec<Arc<Deployment>> {
+    let mut found: Vec<Arc<Deployment>> = Vec::new();
+    for provider in compatible::PROVIDERS.iter().filter(|p| !p.name.starts_with("text-completion-")) {
+        let has_place =
+            provider.base_url.is_some() || provider.base_env.iter().any(|n| context.secrets.get(n).is_some());
+        if !has_place || !provider.key_env.iter().any(|name| context.secrets.get(name).is_some()) {
+            continue;
+        }
+        let all = format!("{}/*", provider.name);
+        let model = file::Model { name: all.clone(), model: all, ..file::Model::default() };
+        if let Ok(deployment) = one(context, &model, index + found.len(), &mut Vec::new()) {
+            found.push(Arc::new(deployment));
+        }
+    }
+    found
+}
+
 fn one(
     context: &Context<'_>,
     model: &file::Model,

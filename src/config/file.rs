@@ -136,12 +136,30 @@ pub struct Server {
     /// Where callers find this gateway, such as `https://llm.home.example`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_url: Option<String>,
+    /// Whether `/openai/...`, `/anthropic/...` and so on lead to the providers of these names: `models`, `all` or `off`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provider_pass_through: Option<Doors>,
     /// Proxies whose `X-Forwarded-For` counts: `unix`, addresses, networks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trusted_proxies: Option<Vec<String>>,
     /// Members nested deeper than this are refused. Default 128.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_nesting: Option<usize>,
+}
+
+/// What keys may ask of a provider by its own paths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Doors {
+    /// Nothing: there are no such paths.
+    #[serde(rename = "off")]
+    Shut,
+    /// What names a model that the key may use; the rest is for administrators.
+    #[default]
+    #[serde(rename = "models")]
+    Models,
+    /// Everything that the operator's account may do.
+    #[serde(rename = "all")]
+    Open,
 }
 
 /// `[log]`

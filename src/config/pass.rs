@@ -34,16 +34,21 @@ impl Passage {
 
     /// The URL of a request behind the path; none where it would lead anywhere else than below the target.
     pub fn url(&self, rest: &str, query: Option<&str>) -> Option<Uri> {
-        let lower = rest.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
-        if lower.split(['/', '\\']).any(|part| matches!(part, "." | "..")) {
-            return None;
-        }
-        let url: Uri = match query {
-            Some(query) => format!("{}{rest}?{query}", self.target).parse().ok()?,
-            None => format!("{}{rest}", self.target).parse().ok()?,
-        };
-        (url.authority()?.as_str() == self.authority).then_some(url)
+        below(&self.target, &self.authority, rest, query)
     }
+}
+
+/// The URL of what lies below a target; none where it would lead anywhere else.
+pub fn below(target: &str, authority: &str, rest: &str, query: Option<&str>) -> Option<Uri> {
+    let lower = rest.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "\\");
+    if lower.split(['/', '\\']).any(|part| matches!(part, "." | "..")) {
+        return None;
+    }
+    let url: Uri = match query {
+        Some(query) => format!("{target}{rest}?{query}").parse().ok()?,
+        None => format!("{target}{rest}").parse().ok()?,
+    };
+    (url.authority()?.as_str() == authority).then_some(url)
 }
 
 /// The passage of a path, and what stands behind it. The longest path wins.

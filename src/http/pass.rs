@@ -1,31 +1,32 @@
-//! `[[pass_through]]`: requests that go on to another API as they came, and its answers as they come.
+//! Requests that go on to another API as they came, and whose answers come as they are: `[[pass_through]]`, and the
+//! providers by their names.
 //!
 //! Where a request goes is the operator's to say: of the request itself only what lies below the path is taken, and only
 //! where the operator wants that. No key of the gateway's leaves it, and nothing of the connection goes on.
 
+mod booking;
+mod door;
+mod watch;
+
 use super::body::Chunks;
-use super::{entry, reply};
+use super::reply;
 use crate::auth::{self, Caller};
 use crate::clock::{Alarm, Ring};
 use crate::config::pass::{Passage, find, is_of_connection};
 use crate::dispatch::stopping;
-use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::Face;
 use crate::gateway::{Live, Worker};
-use crate::ledger::Pen;
-use crate::limits::{Asked, Demand, Permit, Worth};
 use crate::meter;
-use crate::route::Tariff;
-use crate::store::{LedgerRow, Settled};
+use crate::provider::Language;
+use crate::route::{Tariff, Transport};
 use crate::upstream::content_length;
-use crate::usage::Usage;
-use actix_web::body::{BodySize, MessageBody, SizedStream};
-use actix_web::body::{BodyStream, BoxBody};
+use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use awc::ClientResponse;
+pub use booking::{Booking, Terms};
 use bytes::Bytes;
 use futures_util::Stream;
 use std::cell::RefCell;
@@ -33,34 +34,46 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tracing::{info, warn};
 use uuid::Uuid;
+use watch::Watch;
 
 /// The longest silence of such an answer.
 const SILENCE: Duration = Duration::from_secs(600);
 /// LiteLLM's word for it.
-const CALL_TYPE: &str = "pass_through_endpoint";
+pub const CALL_TYPE: &str = "pass_through_endpoint";
 
 /// Whatever no route is for.
 pub async fn elsewhere(request: HttpRequest, payload: Payload) -> HttpResponse {
     let id = meter::new_id();
     match begin(&request, payload, id).await {
         None => reply::wrong_path(request).await,
-        Some(answer) => reply::fit(&request, answer.unwrap_or_else(|error| reply::error(&error, &id))),
+        Some((language, answer)) => {
+            let answer = answer.unwrap_or_else(|error| match language {
+                // Its clients know their own provider's errors.
+                Some(Language::Anthropic) => reply::anthropic_error(&error, &id),
+                Some(Language::Gemini) => reply::gemini_error(&error, &id),
+                _ => reply::error(&error, &id),
+            });
+            reply::fit(&request, answer)
+        }
     }
 }
 
-/// None where no passage is for the path.
-async fn begin(request: &HttpRequest, payload: Payload, id: Uuid) -> Option<Result<HttpResponse>> {
+/// None where nothing is for the path.
+async fn begin(request: &HttpRequest, payload: Payload, id: Uuid) -> Option<(Option<Language>, Result<HttpResponse>)> {
     let worker = match reply::worker(request) {
         Ok(worker) => worker.clone(),
-        Err(error) => return Some(Err(error)),
+        Err(error) => return Some((None, Err(error))),
     };
     let live = worker.gateway.live();
     let path = request.uri().path();
     let path = path.strip_prefix(&*live.config.server.root_path)?;
-    let (passage, rest) = find(&live.config.pass_through, path)?;
-    Some(pass(request, payload, &worker, &live, (passage, rest), id).await)
+    if let Some((passage, rest)) = find(&live.config.pass_through, path) {
+        return Some((None, pass(request, payload, &worker, &live, (passage, rest), id).await));
+    }
+    let door = door::find(&live, path)?;
+    let language = door.language();
+    Some((Some(language), Box::pin(door.pass(request, payload, &worker, &live, id)).await))
 }
 
 async fn pass(
@@ -76,18 +89,79 @@ async fn pass(
         false => Caller::Anonymous,
     };
     let url = passage.url(rest, request.uri().query());
-    let url = url.ok_or_else(|| Error::invalid("This path leads out of where it may lead."))?;
+    let url = url.ok_or_else(leads_out)?;
     let chunks = Chunks::new(request, payload, live.config.server.body_limit, &worker.clock)?;
-    let mut booking = Booking::open(request, worker, live, &caller, passage, id).await?;
-    let fault: Rc<RefCell<Option<Error>>> = Rc::default();
-    let body = body(request.headers(), chunks, fault.clone());
-    let headers = headers(request.headers(), passage, key_header(live));
-    let sending = worker.upstream.raw(&passage.transport, request.method().clone(), url, headers, body);
+    let terms = Terms {
+        endpoint: &passage.path,
+        call_type: CALL_TYPE,
+        provider: "pass_through",
+        api_base: &passage.target,
+        model: &passage.path,
+        upstream_model: None,
+        deployment: None,
+        cost_nanos: passage.cost_nanos,
+        tariff: Tariff::default(),
+        body: None,
+        streams: false,
+        is_owed: false,
+    };
+    let booking = Booking::open(request, worker, live, &caller, terms, id).await?;
+    let mut headers = headers(request.headers(), live);
+    for (name, value) in &passage.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    let (body, fault) = streamed(request.headers(), chunks);
+    let onward = Onward {
+        transport: &passage.transport,
+        authority: &passage.authority,
+        method: request.method().clone(),
+        url,
+        headers,
+        body,
+        fault,
+    };
+    send(worker, onward, booking, None).await
+}
+
+pub fn leads_out() -> Error {
+    Error::invalid("This path leads out of where it may lead.")
+}
+
+/// A request as it goes on.
+pub struct Onward<'a> {
+    pub transport: &'a Transport,
+    pub authority: &'a str,
+    pub method: Method,
+    pub url: Uri,
+    pub headers: HeaderMap,
+    pub body: BoxBody,
+    /// What went wrong with the caller's body, where it is sent as it comes.
+    pub fault: Fault,
+}
+
+pub type Fault = Rc<RefCell<Option<Error>>>;
+
+/// Sends a request on, and answers with what comes back. A `watch` is told the headers of the answer, and finds out what
+/// it used.
+///
+/// # Errors
+/// Whatever went wrong before an answer began; it is booked.
+pub async fn send(
+    worker: &Rc<Worker>,
+    mut onward: Onward<'_>,
+    mut booking: Booking,
+    watch: Option<fn(&HeaderMap) -> Watch>,
+) -> Result<HttpResponse> {
+    if let Ok(host) = HeaderValue::from_str(onward.authority) {
+        onward.headers.insert(header::HOST, host);
+    }
+    let is_head = onward.method == Method::HEAD;
+    let sending = worker.upstream.raw(onward.transport, onward.method, onward.url, onward.headers, onward.body);
     let sent = tokio::select! {
         biased;
         sent = sending => sent,
         ring = worker.clock.after(SILENCE) => Err(match ring {
-            Ring::Late => Error::new(Kind::Timeout, format!("{} did not answer within {SILENCE:?}.", passage.authority)),
+            Ring::Late => Error::new(Kind::Timeout, format!("{} did not answer within {SILENCE:?}.", onward.authority)),
             Ring::Ending => stopping(),
         }),
     };
@@ -95,7 +169,7 @@ async fn pass(
         Ok(response) => response,
         Err(error) => {
             // What went wrong with the caller's body says more than that it could not be sent.
-            let error = fault.take().unwrap_or(error);
+            let error = onward.fault.take().unwrap_or(error);
             booking.settle("failure", error.status().as_u16(), Some(&error.to_string()));
             return Err(error);
         }
@@ -107,22 +181,23 @@ async fn pass(
     // What it answers is not the gateway's: no browser may take it for a page of this address.
     builder.insert_header((header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")));
     builder.insert_header((header::CONTENT_SECURITY_POLICY, HeaderValue::from_static("sandbox")));
-    reply::call_id(&mut builder, &id);
-    if passage.cost_nanos > 0 {
-        reply::cost(&mut builder, Some(passage.cost_nanos));
-    }
-    let left = content_length(response.headers()).filter(|_| request.method() != actix_web::http::Method::HEAD);
+    reply::call_id(&mut builder, &booking.id);
+    reply::cost(&mut builder, booking.cost());
+    let left = content_length(response.headers()).filter(|_| !is_head);
+    let watch = watch.filter(|_| response.status().is_success()).map(|of| of(response.headers()));
     let alarm = worker.clock.after(SILENCE);
-    Ok(builder.body(Answer { response, booking, left, alarm, heard: Instant::now() }))
+    Ok(builder.body(Answer { response, booking, watch, left, alarm, heard: Instant::now() }))
 }
 
-/// The caller's body on its way.
-fn body(headers: &HeaderMap, chunks: Chunks, fault: Rc<RefCell<Option<Error>>>) -> BoxBody {
+/// The caller's body on its way, and where it is told what goes wrong with it.
+pub fn streamed(headers: &HeaderMap, chunks: Chunks) -> (BoxBody, Fault) {
+    let fault = Fault::default();
     let has_body = headers.contains_key(header::CONTENT_LENGTH) || headers.contains_key(header::TRANSFER_ENCODING);
     if !has_body {
-        return BoxBody::new(());
+        return (BoxBody::new(()), fault);
     }
-    let stream = futures_util::stream::unfold((chunks, fault), async |(mut chunks, fault)| match chunks.next().await {
+    let state = (chunks, fault.clone());
+    let stream = futures_util::stream::unfold(state, async |(mut chunks, fault)| match chunks.next().await {
         Ok(None) => None,
         Ok(Some(chunk)) => Some((Ok(chunk), (chunks, fault))),
         Err(error) => {
@@ -130,19 +205,16 @@ fn body(headers: &HeaderMap, chunks: Chunks, fault: Rc<RefCell<Option<Error>>>) 
             Some((Err(std::io::Error::other("the caller's body broke off")), (chunks, fault)))
         }
     });
-    match content_length(headers) {
+    let body = match content_length(headers) {
         Some(length) => BoxBody::new(SizedStream::new(length as u64, Box::pin(stream))),
         None => BoxBody::new(BodyStream::new(Box::pin(stream))),
-    }
+    };
+    (body, fault)
 }
 
-/// The header that the operator has chosen for keys.
-fn key_header(live: &Live) -> Option<&str> {
-    live.config.server.key_header.as_deref()
-}
-
-/// What goes on of the caller's headers, and what the operator adds.
-fn headers(of_caller: &HeaderMap, passage: &Passage, key_header: Option<&str>) -> HeaderMap {
+/// What goes on of the caller's headers: no key, nothing of the connection, nothing that speaks to the gateway.
+pub fn headers(of_caller: &HeaderMap, live: &Live) -> HeaderMap {
+    let key_header = live.config.server.key_header.as_deref();
     let mut headers = HeaderMap::new();
     for (name, value) in of_caller {
         let holds_key = ["authorization", "api-key", "x-api-key", "x-goog-api-key", "x-litellm-api-key", "cookie"]
@@ -155,12 +227,6 @@ fn headers(of_caller: &HeaderMap, passage: &Passage, key_header: Option<&str>) -
             headers.append(name.clone(), value.clone());
         }
     }
-    for (name, value) in &passage.headers {
-        headers.insert(name.clone(), value.clone());
-    }
-    if let Ok(host) = HeaderValue::from_str(&passage.authority) {
-        headers.insert(header::HOST, host);
-    }
     headers
 }
 
@@ -172,114 +238,11 @@ fn goes_back(name: &HeaderName) -> bool {
         && !name.as_str().starts_with("x-litellm-")
 }
 
-/// The row of such a call: opened before it goes on, settled when its answer is over.
-struct Booking {
-    id: Uuid,
-    started: Instant,
-    pen: Option<Rc<Pen>>,
-    permit: Permit,
-    call: Box<Settled>,
-    key: String,
-    settled: bool,
-}
-
-impl Booking {
-    /// # Errors
-    /// A limit of the caller does not admit it; a 503 where the ledger cannot be written.
-    async fn open(
-        request: &HttpRequest,
-        worker: &Worker,
-        live: &Live,
-        caller: &Caller,
-        passage: &Passage,
-        id: Uuid,
-    ) -> Result<Booking> {
-        // What a request says of itself for the ledger stands in its headers.
-        let said = entry::of(request, &Envelope::parse(Bytes::from_static(b"{}"), 2)?, Face::Chat);
-        let cost = i64::try_from(passage.cost_nanos).unwrap_or(i64::MAX);
-        let mut row = LedgerRow {
-            call_type: CALL_TYPE.to_owned(),
-            endpoint: passage.path.clone(),
-            provider: Some("pass_through".to_owned()),
-            api_base: Some(passage.target.clone()),
-            cost_nanos: cost,
-            other_nanos: cost,
-            status: "interrupted".to_owned(),
-            ..said
-        };
-        meter::begin(&mut row, &id, caller, &passage.path);
-        let asked = Asked {
-            id,
-            caller,
-            model: &passage.path,
-            end_user: row.end_user.as_deref(),
-            tags: &row.tags,
-            worth: Worth::Known(cost),
-            demand: Demand::default(),
-            tariff: &Tariff::default(),
-            is_strained: false,
-        };
-        let limits = &worker.gateway.limits;
-        let permit = limits.admit(&worker.gateway.database, &live.config.limits, &asked).await?;
-        row.reserved_nanos = permit.reserved_nanos();
-        row.node = Some(limits.node.clone());
-        let call = Settled {
-            windows: permit.sums().cloned().collect(),
-            reserved: permit.is_stored(),
-            row,
-            ..Settled::default()
-        };
-        let key = caller.name().to_owned();
-        let mut booking =
-            Booking { id, started: Instant::now(), pen: None, permit, call: Box::new(call), key, settled: false };
-        if live.config.ledger.enabled {
-            let opened = worker.pen.open(&booking.call, live.config.ledger.serve_unaccounted);
-            if opened.inspect_err(|_| booking.settled = true)? {
-                booking.pen = Some(worker.pen.clone());
-            }
-        }
-        Ok(booking)
-    }
-
-    fn settle(&mut self, outcome: &str, status: u16, error: Option<&str>) {
-        if std::mem::replace(&mut self.settled, true) {
-            return;
-        }
-        let took = self.started.elapsed();
-        let row = &mut self.call.row;
-        row.ended_at = row.started_at.saturating_add(i64::try_from(took.as_micros()).unwrap_or(i64::MAX));
-        outcome.clone_into(&mut row.status);
-        row.http_status = Some(i64::from(status));
-        if outcome == "failure" {
-            (row.cost_nanos, row.other_nanos) = (0, 0);
-            row.error_class = Some("pass_through".to_owned());
-            row.error = error.map(|error| error.chars().take(1000).collect());
-        }
-        self.call.reserved = self.permit.settle(&Usage::default(), row.cost_nanos, self.pen.is_some(), false);
-        if let Some(pen) = &self.pen {
-            pen.settle(&self.call, true);
-        }
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        let (path, error) = (self.call.row.endpoint.as_str(), error.unwrap_or_default());
-        macro_rules! line {
-            ($level:ident, $message:expr) => {
-                $level!(target: "gateway::request", request_id = %self.id, key = self.key, path, status, duration_ms, outcome, error, "{}", $message)
-            };
-        }
-        if outcome == "failure" { line!(warn, "passing on failed") } else { line!(info, "passed on") }
-    }
-}
-
-impl Drop for Booking {
-    fn drop(&mut self) {
-        self.settle("cancelled", 499, None);
-    }
-}
-
 /// The answer on its way back.
 struct Answer {
     response: ClientResponse,
     booking: Booking,
+    watch: Option<Watch>,
     /// Bytes that are still to come, where that is said.
     left: Option<usize>,
     alarm: Alarm,
@@ -304,11 +267,22 @@ impl MessageBody for Answer {
             Poll::Ready(Some(Ok(chunk))) => {
                 this.heard = Instant::now();
                 this.left = this.left.map(|left| left.saturating_sub(chunk.len()));
+                if let Some(watch) = &mut this.watch {
+                    watch.see(&chunk);
+                    this.booking.used(watch.spent.usage);
+                    this.booking.saw(watch.tokens());
+                }
                 Poll::Ready(Some(Ok(chunk)))
             }
             Poll::Ready(Some(Err(_))) => broken(this, "The answer broke off."),
             Poll::Ready(None) if this.left.is_some_and(|left| left > 0) => broken(this, "The answer broke off."),
             Poll::Ready(None) => {
+                if let Some(watch) = &mut this.watch {
+                    watch.finish();
+                    this.booking.used(watch.spent.usage);
+                    this.booking.saw(watch.tokens());
+                    this.booking.answered_as(watch.spent.id.take());
+                }
                 let outcome = if status < 400 { "success" } else { "failure" };
                 this.booking.settle(outcome, status, None);
                 Poll::Ready(None)

@@ -92,7 +92,7 @@ impl Entry {
         if self.is_open {
             return Ok(());
         }
-        self.count(usage, charge);
+        count(&mut self.call.row, usage, charge);
         self.call.row.estimated = true;
         "interrupted".clone_into(&mut self.call.row.status);
         self.is_open = self.pen.open(&self.call, serve_unaccounted)?;
@@ -164,7 +164,7 @@ impl Entry {
 
     /// Writes the record that ends it.
     pub fn settle(&mut self, end: &End<'_>, first: Option<Duration>, took: Duration) {
-        self.count(end.usage, end.charge);
+        count(&mut self.call.row, end.usage, end.charge);
         let row = &mut self.call.row;
         let after = |time: Duration| row.started_at.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX));
         (row.first_at, row.ended_at) = (first.map(after), after(took));
@@ -180,25 +180,25 @@ impl Entry {
         self.call.prompt = self.kept.take().map(|kept| kept.prompt());
         self.pen.settle(&self.call, self.is_open);
     }
+}
 
-    fn count(&mut self, usage: &Usage, charge: &Charge) {
-        let row = &mut self.call.row;
-        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        row.prompt_tokens = number(usage.prompt_tokens);
-        row.completion_tokens = number(usage.completion_tokens);
-        row.cached_tokens = number(usage.cached_tokens);
-        row.cache_write_tokens = number(usage.cache_write_tokens);
-        row.cache_write_1h_tokens = number(usage.cache_write_1h_tokens);
-        row.reasoning_tokens = number(usage.reasoning_tokens);
-        row.audio_in_tokens = number(usage.audio_in_tokens);
-        row.audio_out_tokens = number(usage.audio_out_tokens);
-        row.image_in_tokens = number(usage.image_in_tokens);
-        row.image_out_tokens = number(usage.image_out_tokens);
-        row.searches = number(usage.searches);
-        row.cost_nanos = number(charge.nanos);
-        row.input_nanos = number(charge.input_nanos);
-        row.output_nanos = number(charge.output_nanos);
-        row.other_nanos = number(charge.other_nanos);
-        row.unpriced = charge.unpriced;
-    }
+/// Fills in what was used, and what it costs.
+pub fn count(row: &mut LedgerRow, usage: &Usage, charge: &Charge) {
+    let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    row.prompt_tokens = number(usage.prompt_tokens);
+    row.completion_tokens = number(usage.completion_tokens);
+    row.cached_tokens = number(usage.cached_tokens);
+    row.cache_write_tokens = number(usage.cache_write_tokens);
+    row.cache_write_1h_tokens = number(usage.cache_write_1h_tokens);
+    row.reasoning_tokens = number(usage.reasoning_tokens);
+    row.audio_in_tokens = number(usage.audio_in_tokens);
+    row.audio_out_tokens = number(usage.audio_out_tokens);
+    row.image_in_tokens = number(usage.image_in_tokens);
+    row.image_out_tokens = number(usage.image_out_tokens);
+    row.searches = number(usage.searches);
+    row.cost_nanos = number(charge.nanos);
+    row.input_nanos = number(charge.input_nanos);
+    row.output_nanos = number(charge.output_nanos);
+    row.other_nanos = number(charge.other_nanos);
+    row.unpriced = charge.unpriced;
 }

@@ -10,7 +10,7 @@ mod model;
 mod parts;
 mod request;
 
-pub use answer::Reader;
+pub use answer::{Reader, usage};
 pub use errors::error;
 pub use model::{Named, named};
 pub use request::request;

@@ -6,7 +6,7 @@
 mod answer;
 mod request;
 
-pub use answer::{Reader, error};
+pub use answer::{Reader, error, usage};
 pub use request::request;
 
 use super::hub::NameRule;

@@ -185,7 +185,9 @@ impl Grant {
                 let mut asking = form(url, &fields);
                 let host = url.split("://").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or_default();
                 let kind = "application/x-www-form-urlencoded";
-                asking.headers.extend(aws_headers(keys, region, "sts", host, "/", kind, asking.body.as_bytes(), now));
+                let body = asking.body.as_bytes();
+                let signing = Signing { method: "POST", host, path: "/", query: "", content_type: kind, body };
+                asking.headers.extend(aws_headers(keys, region, "sts", &signing, now));
                 asking
             }
         })
@@ -232,23 +234,35 @@ impl Grant {
     }
 }
 
+/// A request that is to be signed, or shown to whoever signs.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Signing<'a> {
+    pub method: &'a str,
+    pub host: &'a str,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub content_type: &'a str,
+    pub body: &'a [u8],
+}
+
 /// The headers that sign a request with Amazon's keys: all that it needs beside `host` and `content-type`.
-#[expect(clippy::too_many_arguments, reason = "a signature is over all of these")]
 pub fn aws_headers(
     keys: &Keys,
     region: &str,
     service: &str,
-    host: &str,
-    path: &str,
-    content_type: &str,
-    body: &[u8],
+    request: &Signing<'_>,
     now: u64,
 ) -> Vec<(&'static str, SecretString)> {
+    let Signing { method, host, path, query, content_type, body } = *request;
     let (time, sum) = (sigv4::time(now), sigv4::sha256(body));
     let session = keys.session.as_ref().map(ExposeSecret::expose_secret);
     let mut headers = vec![("content-type", content_type), ("host", host), ("x-amz-date", &*time)];
     headers.extend(session.map(|token| ("x-amz-security-token", token)));
-    let signed = Signed { method: "POST", path, query: "", headers: &headers, body: &sum };
+    // In the order of their names.
+    let mut pairs: Vec<&str> = query.split('&').filter(|pair| !pair.is_empty()).collect();
+    pairs.sort_unstable();
+    let query = pairs.join("&");
+    let signed = Signed { method, path, query: &query, headers: &headers, body: &sum };
     let authorization = sigv4::authorization(keys, region, service, &time, &signed);
     let mut told = vec![("authorization", authorization.into()), ("x-amz-date", time.clone().into())];
     told.extend(session.map(|token| ("x-amz-security-token", token.into())));

@@ -9,7 +9,7 @@ mod model;
 mod request;
 mod thinking;
 
-pub use answer::Reader;
+pub use answer::{Reader, usage};
 pub use errors::error;
 pub use request::request;
 

@@ -92,7 +92,7 @@ pub fn answer(body: &[u8], asked: &Asked, origin: &Origin) -> Result<(Option<Vec
 }
 
 /// Tokens, and queries for those who charge by them.
-fn usage(told: &Map<String, Value>) -> Usage {
+pub fn usage(told: &Map<String, Value>) -> Usage {
     let whole = Value::Object(told.clone());
     let count = |path: &str| whole.pointer(path).and_then(Value::as_f64).map(|n| n.max(0.0) as u64);
     let tokens = [

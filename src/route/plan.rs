@@ -251,7 +251,7 @@ impl Plan {
         own.slots.filter(|slots| pulse.in_flight() >= *slots).map(|_| Out::Full)
     }
 
-    pub(super) fn to(&self, deployment: &Arc<Deployment>) -> Target {
+    pub fn to(&self, deployment: &Arc<Deployment>) -> Target {
         let captured = self.name.as_deref().and_then(|name| pattern::capture(&self.group.name, name));
         let named = captured.filter(|_| deployment.model.contains('*')).map(|captured| {
             // `*` -> `openai/*` is asked for `openai/gpt-x` as well as for `gpt-x`.

@@ -2,7 +2,7 @@
 //! tools.
 
 use super::records;
-use super::sql::{Bulk, Cell, Record, Value, record};
+use super::sql::{Bulk, Cell, Record, Value, record, select};
 use super::{Result, Store};
 
 record! {
@@ -21,6 +21,8 @@ record! {
 
 const AGAIN: &str = "ON CONFLICT (kind, id) DO UPDATE SET owner = excluded.owner, made_at = excluded.made_at, \
     expires_at = excluded.expires_at, body = excluded.body";
+const AGAIN_OWN: &str = "ON CONFLICT (kind, id) DO UPDATE SET made_at = excluded.made_at, \
+    expires_at = excluded.expires_at, body = excluded.body WHERE kept.owner = excluded.owner";
 
 impl Store {
     /// Keeps it, in the place of what was kept under that name.
@@ -49,6 +51,57 @@ impl Store {
     pub async fn kept_by_any(&self, kind: &str, id: &str, now: i64) -> Result<Option<Kept>> {
         let found: Option<Kept> = records::find(&self.db, name(kind, id)).await?;
         Ok(found.filter(|kept| kept.expires_at > now))
+    }
+
+    /// Keeps it, unless somebody else has something under that name: false then.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn keep_own(&self, kept: &Kept) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let changed = tx.bulk(&Bulk::of::<Kept>(AGAIN_OWN), vec![kept.values()]).await?.changed;
+        tx.commit().await?;
+        Ok(changed > 0)
+    }
+
+    /// Puts another body in the place of this one; false where it is not there any more.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn change_kept(&self, kept: &Kept, body: &str) -> Result<bool> {
+        let mut params = vec![body.to_owned().to_value()];
+        params.extend(name(&kept.kind, &kept.id));
+        params.push(kept.body.clone().to_value());
+        let sql = "UPDATE kept SET body = $1 WHERE kind = $2 AND id = $3 AND body = $4";
+        Ok(self.db.write(sql, params).await?.changed > 0)
+    }
+
+    /// What an owner keeps of a kind, newest first; `after` is the last one that is known already.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn kept_of(
+        &self,
+        kind: &str,
+        owner: &str,
+        now: i64,
+        after: Option<&Kept>,
+        limit: i64,
+    ) -> Result<Vec<Kept>> {
+        let mut params = name(kind, owner);
+        params.push(now.to_value());
+        let mut beyond = "";
+        if let Some(after) = after {
+            params.extend([after.made_at.to_value(), after.id.clone().to_value()]);
+            beyond = " AND (made_at, id) < ($4, $5)";
+        }
+        params.push(limit.to_value());
+        let sql = format!(
+            "{} WHERE kind = $1 AND owner = $2 AND expires_at > $3{beyond} ORDER BY made_at DESC, id DESC LIMIT ${}",
+            select::<Kept>(),
+            params.len()
+        );
+        self.db.search(&sql, params).await?.rows.into_iter().map(Kept::read).collect()
     }
 
     /// Forgets it; says whether that owner had anything there.

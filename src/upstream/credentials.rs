@@ -7,7 +7,7 @@ use super::Upstream;
 use crate::envelope::Pieces;
 use crate::error::{Error, Kind, Result};
 use crate::provider::Endpoint;
-use crate::provider::credential::{self, Asking, Fresh, Grant};
+use crate::provider::credential::{self, Asking, Fresh, Grant, Signing};
 use crate::provider::sigv4::Keys;
 use crate::route::{Target, Transport};
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -57,6 +57,35 @@ impl Credential {
     ) -> Result<()> {
         let deployment = &*target.deployment;
         let provider = deployment.provider.name;
+        if let Credential::Bearer(_) = self {
+            return self.sign(upstream, provider, &Signing::default(), headers).await;
+        }
+        let url = deployment.place.url(target.dialect(), endpoint, target.model());
+        let url: Uri = url.parse().map_err(|_| {
+            Error::new(Kind::Internal, format!("The credentials for '{provider}' have an address that is none."))
+        })?;
+        let signing = Signing {
+            method: "POST",
+            host: url.authority().map_or("", |authority| authority.as_str()),
+            path: url.path(),
+            query: "",
+            content_type: "application/json",
+            body: &body.join(),
+        };
+        self.sign(upstream, provider, &signing, headers).await
+    }
+
+    /// Adds the headers that show it with any request.
+    ///
+    /// # Errors
+    /// It cannot be got, or cannot stand in a header.
+    pub async fn sign(
+        &self,
+        upstream: &Upstream,
+        provider: &'static str,
+        signing: &Signing<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<()> {
         let wrong = |what: &str| Error::new(Kind::Internal, format!("The credentials for '{provider}' {what}."));
         let mut insert = |name: &'static str, value: &str| {
             let mut value =
@@ -78,11 +107,7 @@ impl Credential {
                         Fresh::Bearer(_) => return Err(wrong("are of the wrong kind")),
                     },
                 };
-                let url = deployment.place.url(target.dialect(), endpoint, target.model());
-                let url: Uri = url.parse().map_err(|_| wrong("have an address that is none"))?;
-                let host = url.authority().map_or("", |authority| authority.as_str());
-                let kind = "application/json";
-                let told = credential::aws_headers(&keys, region, service, host, url.path(), kind, &body.join(), now());
+                let told = credential::aws_headers(&keys, region, service, signing, now());
                 told.iter().try_for_each(|(name, value)| insert(name, value.expose_secret()))
             }
         }

@@ -2,14 +2,72 @@
 
 use super::Upstream;
 use crate::error::{Error, Kind, Result};
-use crate::route::Transport;
+use crate::provider::Auth;
+use crate::provider::credential::Signing;
+use crate::route::{Deployment, Transport};
 use actix_web::body::MessageBody;
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, Uri};
 use awc::ClientResponse;
 use awc::error::{ConnectError, SendRequestError};
+use secrecy::ExposeSecret;
+use std::sync::atomic::Ordering;
 
 impl Upstream {
+    /// Adds the headers that show a deployment's credential with this request, each of its keys in turn.
+    ///
+    /// # Errors
+    /// It cannot be got, or cannot stand in a header.
+    pub async fn show(
+        &self,
+        deployment: &Deployment,
+        auth: Auth,
+        signing: &Signing<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<()> {
+        let turn = match deployment.keys.len() {
+            0 | 1 => 0,
+            many => deployment.next_key.fetch_add(1, Ordering::Relaxed) % many,
+        };
+        self.show_key(deployment, turn, auth, signing, headers).await
+    }
+
+    /// The same with the first key: what lies in an account is found with the key that put it there.
+    ///
+    /// # Errors
+    /// As [`Upstream::show`].
+    pub async fn show_first(
+        &self,
+        deployment: &Deployment,
+        auth: Auth,
+        signing: &Signing<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<()> {
+        self.show_key(deployment, 0, auth, signing, headers).await
+    }
+
+    async fn show_key(
+        &self,
+        deployment: &Deployment,
+        turn: usize,
+        auth: Auth,
+        signing: &Signing<'_>,
+        headers: &mut HeaderMap,
+    ) -> Result<()> {
+        let provider = deployment.provider.name;
+        if let Some(credential) = &deployment.credential {
+            return Box::pin(credential.sign(self, provider, signing, headers)).await;
+        }
+        if let Some(key) = deployment.keys.get(turn) {
+            let (name, value) = auth.header(key.expose_secret()).ok_or_else(|| {
+                let message = format!("The key for '{provider}' holds characters that cannot stand in a header.");
+                Error::new(Kind::Internal, message)
+            })?;
+            headers.insert(name, value);
+        }
+        Ok(())
+    }
+
     /// Sends a request and waits for the head of its answer, whatever it is.
     ///
     /// # Errors

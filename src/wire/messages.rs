@@ -31,7 +31,7 @@ pub use problem::{error_body, error_event};
 pub use request::to_chat;
 pub use stream::{PING, Stream};
 pub use tokens::estimate_tokens;
-pub use usage::{native_id, native_usage};
+pub use usage::{Counts, native_id, native_usage};
 pub use watch::Watch;
 
 /// The member of a tool call's `input` that holds the arguments as the model wrote them, where these are no JSON object:

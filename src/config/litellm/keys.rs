@@ -49,8 +49,6 @@ const ADDRESSES: &str =
     "lists of addresses and routes are not served yet: whoever holds the key may call from anywhere";
 const FORCED: &str = "a model forced on a route is not served yet: the model of the request counts";
 const FORWARD: &str = "headers of the caller are not sent upstream yet";
-const PASS: &str =
-    "no provider is passed through by its name: name its address in general_settings.pass_through_endpoints";
 const VAULT: &str =
     "secret managers are not served yet: use `os.environ/NAME` with an env file or a systemd credential";
 const PYTHON: &str = "it names Python code, which this gateway does not run";
@@ -77,7 +75,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (TOP, "search_tools", NotYet("search tools are not served yet")),
     (TOP, "vector_store_registry", NotYet("vector stores are not served yet")),
     (TOP, "callback_settings", NotYet(CALLBACKS)),
-    (TOP, "files_settings", NotYet("the files endpoint is not served yet")),
+    (TOP, "files_settings", NotYet("files and batches go to the accounts of the configured models")),
     (TOP, "finetune_settings", NotYet("the fine-tuning endpoint is not served yet")),
     (ENTRY, "model_name", Carried),
     (ENTRY, "litellm_params", Carried),
@@ -148,7 +146,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (PARAMS, "mock_response", NotYet("made-up answers are not served yet: the upstream is called")),
     (PARAMS, "merge_reasoning_content_in_choices", NotYet("reasoning stays where the upstream puts it")),
     (PARAMS, "use_chat_completions_api", NotYet("a choice between Responses and chat upstream is not served yet")),
-    (PARAMS, "use_in_pass_through", NotYet(PASS)),
+    (PARAMS, "use_in_pass_through", NoNeed("the accounts of all models serve the providers' own paths")),
     (
         PARAMS,
         "configurable_clientside_auth_params",

@@ -32,15 +32,6 @@ pub struct Kept {
     pub kept_by: Option<String>,
 }
 
-/// Whose responses these are; the master key and callers without one have theirs.
-fn owner(caller: &Caller) -> String {
-    match caller {
-        Caller::Master => "master".to_owned(),
-        Caller::Anonymous => "anonymous".to_owned(),
-        Caller::Key(holder) => format!("key:{}", holder.key.id),
-    }
-}
-
 fn unreachable(fault: store::Fault) -> Error {
     tracing::debug!("a response cannot be read: {fault}");
     let why = "The database of this gateway cannot be reached, so that the response cannot be found; try again later.";
@@ -50,7 +41,7 @@ fn unreachable(fault: store::Fault) -> Error {
 async fn read(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Option<Kept>> {
     // Whoever asks at the start waits for the tables.
     gateway.database.settled().await;
-    let found = gateway.store.kept(KIND, id, &owner(caller), database::now()).await.map_err(unreachable)?;
+    let found = gateway.store.kept(KIND, id, &caller.owner(), database::now()).await.map_err(unreachable)?;
     Ok(found.and_then(|kept| serde_json::from_str(&kept.body).ok()))
 }
 
@@ -89,7 +80,7 @@ pub async fn forget(request: &HttpRequest) -> Result<String> {
     let (gateway, caller) = asker(request).await?;
     let id = reply::path_part(request, "id").unwrap_or_default().into_owned();
     gateway.database.settled().await;
-    match gateway.store.forget_kept(KIND, &id, &owner(&caller)).await.map_err(unreachable)? {
+    match gateway.store.forget_kept(KIND, &id, &caller.owner()).await.map_err(unreachable)? {
         true => Ok(id),
         false => Err(not_found(&id)),
     }
@@ -123,7 +114,7 @@ impl Keeper {
         let refuses = call.envelope.get("store").is_some_and(|member| call.envelope.text(&member.value) == b"false");
         (call.face == crate::exchange::Face::Responses && !refuses).then(|| Keeper {
             gateway: call.worker.gateway.clone(),
-            owner: owner(&call.caller),
+            owner: call.caller.owner(),
             age,
             body: call.envelope.bytes().clone(),
             history: call.history.as_ref().map(|history| history.items.clone()).unwrap_or_default(),

@@ -220,7 +220,7 @@ fn tier<S: Sink>(told: &Value, out: &mut Out<S>) {
 }
 
 /// Bedrock's counts stand apart from each other; OpenAI's prompt holds what was read from a cache or written into it.
-fn usage(told: &Value) -> Option<Usage> {
+pub fn usage(told: &Value) -> Option<Usage> {
     let of = |name: &str| told[name].as_f64().map(|count| count.max(0.0) as u64);
     let (input, output) = (of("inputTokens")?, of("outputTokens")?);
     let read = of("cacheReadInputTokens").unwrap_or(0);

@@ -209,7 +209,7 @@ fn end(reason: Option<&str>, said: Option<&str>, out: &mut Out<impl Sink>) -> Re
     }
 }
 
-fn usage(told: &Value) -> Option<Usage> {
+pub fn usage(told: &Value) -> Option<Usage> {
     let of = |part: &str, name: &str| told[part][name].as_f64().map(|count| count.max(0.0) as u64);
     let billed = of("billed_units", "input_tokens").zip(of("billed_units", "output_tokens"));
     let counted = of("tokens", "input_tokens").zip(of("tokens", "output_tokens"));

@@ -219,7 +219,7 @@ fn count(value: &Value) -> u64 {
 }
 
 /// Counts are cumulative: later ones replace earlier ones.
-fn usage(told: &Value, before: Option<Usage>) -> Usage {
+pub fn usage(told: &Value, before: Option<Usage>) -> Usage {
     let of = |name: &str| count(&told[name]);
     let prompt = of("promptTokenCount") + of("toolUsePromptTokenCount");
     let (candidates, thoughts, total) = (of("candidatesTokenCount"), of("thoughtsTokenCount"), of("totalTokenCount"));
