@@ -12,7 +12,7 @@ use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
 use crate::provider::{
-    Endpoint, Facts, Language, Prepared, endpoints, foreign, hub, leave_out, prepare, prepare_native, prepare_plain,
+    Endpoint, Facts, Language, Prepared, anthropic, endpoints, foreign, hub, leave_out, prepare, prepare_native, prepare_plain,
     ranking, tool_names, vectors,
 };
 use crate::route::Target;
@@ -199,6 +199,7 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
                 false => messages::strip_billing_header(&body.join()),
             }
             .map_or(body, |stripped| Bytes::from(stripped).into());
+            let body = signed_only(body, ask.envelope, target);
             Ok(Outbound { endpoint, body, betas: Vec::new(), back: Back::Messages })
         }
         Face::Messages => {
@@ -376,6 +377,17 @@ fn created(id: &Uuid) -> u64 {
     id.as_bytes()[..6].iter().fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte)) / 1000
 }
 
+/// Without thinking that is signed by nobody, which every server of Anthropic's format refuses.
+fn signed_only(body: Pieces, envelope: &Envelope, target: &Target) -> Pieces {
+    match anthropic::holds_unsigned(envelope.bytes()) {
+        true => match anthropic::signed_only(&body.join(), target.model()) {
+            Some(signed) => Bytes::from(signed).into(),
+            None => body,
+        },
+        false => body,
+    }
+}
+
 fn is_anthropics_own(target: &Target) -> bool {
     target.deployment.calls.host() == Some("api.anthropic.com")
 }
@@ -391,7 +403,7 @@ pub fn counting(envelope: &Envelope, target: &Target) -> Pieces {
     let body = edits.apply(envelope);
     // It was checked when it arrived.
     match Envelope::parse(body.clone(), usize::MAX) {
-        Ok(envelope) => prepare_native(&envelope, &target.deployment.shape, target.model()),
+        Ok(plain) => signed_only(prepare_native(&plain, &target.deployment.shape, target.model()), envelope, target),
         Err(_) => body.into(),
     }
 }

@@ -130,6 +130,7 @@ fn requests_at_fault_are_refused_in_anthropics_envelope() {
     }
     let versions = [("x-api-key", MASTER_KEY), ("anthropic-version", "yesterday")];
     error(&gateway.call("POST", PATH, &versions, ask("small", &json!({})).as_bytes()), 400);
+    assert_eq!(error(&gateway.call("GET", PATH, &headers(), b""), 405).0, "invalid_request_error");
     assert!(other.requests().is_empty());
 }
 

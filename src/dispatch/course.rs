@@ -9,6 +9,7 @@ use crate::call::Call;
 use crate::clock::Ring;
 use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result};
+use crate::exchange::Face;
 use crate::limits::Denied;
 use crate::meter::Meter;
 use crate::route::{Cause, Deployment, Fallback, Nobody, Out, Plan, Policy, Question, Queue, Settings, Target, Ticket};
@@ -263,8 +264,8 @@ async fn in_group<T>(
         }
         let vendor = signatures::vendor(&deployment);
         let has_moved = *home.get_or_insert(vendor) != vendor;
-        let bare =
-            has_moved.then(|| signatures::without(asked.envelope, call.live.config.server.max_nesting)).flatten();
+        let (in_blocks, nesting) = (call.face == Face::Messages, call.live.config.server.max_nesting);
+        let bare = has_moved.then(|| signatures::without(asked.envelope, in_blocks, nesting)).flatten();
         let envelope = bare.as_ref().unwrap_or(asked.envelope);
         let prepared = entered.and_then(|()| {
             let limited = meter.limited(call, envelope)?;

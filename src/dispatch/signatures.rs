@@ -19,8 +19,9 @@ pub fn vendor(deployment: &Deployment) -> &'static str {
         .unwrap_or(deployment.provider.name)
 }
 
-/// The request without them; `None` where it has none.
-pub fn without(envelope: &Envelope, max_nesting: usize) -> Option<Envelope> {
+/// The request without them; `None` where it has none. A text that was thought stays, unsigned, in Anthropic's format
+/// (`keeps_texts`): what becomes of that is for the upstream's translation to say.
+pub fn without(envelope: &Envelope, keeps_texts: bool, max_nesting: usize) -> Option<Envelope> {
     if WORDS.iter().all(|word| memmem::find(envelope.bytes(), word).is_none()) {
         return None;
     }
@@ -29,7 +30,7 @@ pub fn without(envelope: &Envelope, max_nesting: usize) -> Option<Envelope> {
         let Some(member) = envelope.get(name) else { continue };
         // It was checked, and its depth bounded, when it arrived.
         let Ok(Value::Array(list)) = serde_json::from_slice(envelope.text(&member.value)) else { continue };
-        let said = list.into_iter().filter(|item| !is_signed(item)).map(stripped);
+        let said = list.into_iter().filter(|item| !is_signed(item)).map(|message| stripped(message, keeps_texts));
         changed.insert(name.to_owned(), said.collect());
     }
     Envelope::parse(envelope.with(&changed), max_nesting).ok()
@@ -44,12 +45,15 @@ fn is_signed(item: &Value) -> bool {
 }
 
 /// A message without what is signed in it.
-fn stripped(mut message: Value) -> Value {
+fn stripped(mut message: Value, keeps_texts: bool) -> Value {
     let Value::Object(members) = &mut message else { return message };
     members.remove("thinking_blocks");
     members.remove("reasoning_details");
     if let Some(Value::Array(parts)) = members.get_mut("content") {
-        parts.retain(|part| !is_signed(part));
+        for part in parts.iter_mut().filter(|part| keeps_texts && part["type"] == "thinking") {
+            part["signature"] = "".into();
+        }
+        parts.retain(|part| !is_signed(part) || part["signature"] == "");
     }
     for call in members.get_mut("tool_calls").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(Value::Object(fields)) = call.get_mut("provider_specific_fields") {
@@ -67,7 +71,7 @@ mod tests {
 
     fn after(request: &Value) -> Option<Value> {
         let envelope = Envelope::parse(Bytes::from(request.to_string()), 64).unwrap();
-        without(&envelope, 64).map(|envelope| serde_json::from_slice(envelope.bytes()).unwrap())
+        without(&envelope, false, 64).map(|envelope| serde_json::from_slice(envelope.bytes()).unwrap())
     }
 
     #[test]
@@ -86,5 +90,17 @@ mod tests {
             "input": [{"type": "message", "role": "user"}]});
         assert_eq!(after(&request), Some(expected));
         assert_eq!(after(&json!({"messages": [{"role": "user", "content": "hi"}]})), None);
+    }
+
+    #[test]
+    fn in_anthropics_format_the_texts_stay_unsigned() {
+        let request = json!({"messages": [{"role": "assistant", "content": [
+            {"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "redacted_thinking", "data": "x"},
+            {"type": "text", "text": "yes"}]}]});
+        let envelope = Envelope::parse(Bytes::from(request.to_string()), 64).unwrap();
+        let bare = without(&envelope, true, 64).unwrap();
+        let told: Value = serde_json::from_slice(bare.bytes()).unwrap();
+        let unsigned = json!({"type": "thinking", "thinking": "hm", "signature": ""});
+        assert_eq!(told["messages"][0]["content"], json!([unsigned, {"type": "text", "text": "yes"}]));
     }
 }

@@ -272,7 +272,10 @@ pub async fn wrong_method(request: HttpRequest) -> HttpResponse {
     let is_call = super::all().any(|(method, route)| method == "POST" && path.replace(":.+}", "}").ends_with(route));
     let allowed = if is_call { "POST" } else { "GET, HEAD" };
     let message = format!("{} is not served here; this route takes {allowed}.", request.method());
-    let mut response = plain(&request, Instant::now(), Err(Error::new(Kind::MethodNotAllowed, message)));
+    let (started, id, error) = (Instant::now(), crate::meter::new_id(), Error::new(Kind::MethodNotAllowed, message));
+    let is_anthropics = path.contains("/messages");
+    let told = if is_anthropics { anthropic_error(&error, &id) } else { self::error(&error, &id) };
+    let mut response = plain_as(&request, started, id, told);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(if is_call { "POST" } else { "GET, HEAD" }));
     response
 }

@@ -1,6 +1,6 @@
 //! The upstream speaks the caller's format: bytes go through.
 
-use super::{COUNT, PATH, ask, error, open, over_anthropic, post, stream};
+use super::{COUNT, PATH, ask, error, open, over_anthropic, post, serve, stream};
 use crate::support::anthropic::{order, reply};
 use crate::support::{Gate, Gateway, MASTER_KEY, Reply, Step, UPSTREAM_KEY, Upstream, config, deployment};
 use serde_json::{Value, json};
@@ -42,6 +42,33 @@ fn streams_go_through_byte_for_byte_and_are_priced() {
             (&json!("0.00426"), &json!(2220), &json!(1500))
         );
     }
+}
+
+#[test]
+fn thinking_of_another_vendor_is_not_shown_to_anthropic() {
+    let loop_of = |signature: &str| {
+        json!({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 2000,
+            "tools": [{"name": "f", "input_schema": {"type": "object"}}],
+            "messages": [{"role": "user", "content": "hi"},
+                {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": signature},
+                    {"type": "tool_use", "id": "call_a", "name": "f", "input": {}}]},
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_a", "content": "1"}]}]})
+    };
+    // Told by the gateway of what another model thought, and sent back with the history.
+    let up = Upstream::new(reply::hello()).anthropic();
+    let gateway = over_anthropic(&up);
+    post(&gateway, PATH, &ask("claude", &loop_of(""))).ok();
+    let sent = up.only_request().json();
+    assert_eq!((sent.get("thinking"), sent["messages"][1]["content"].as_array().unwrap().len()), (None, 1), "{sent}");
+    // Signed by a vendor that has failed since.
+    let other = Upstream::new(Reply::json(500, "{\"error\": {\"message\": \"no\"}}"));
+    let gateway = serve(&up, &other, "");
+    let mut body = loop_of("signed elsewhere");
+    body["fallbacks"] = json!(["claude"]);
+    body["num_retries"] = json!(0);
+    post(&gateway, PATH, &ask("small", &body)).ok();
+    let sent = up.requests().last().unwrap().json();
+    assert_eq!((sent.get("thinking"), sent["messages"][1]["content"].as_array().unwrap().len()), (None, 1), "{sent}");
 }
 
 #[test]

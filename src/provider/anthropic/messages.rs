@@ -72,6 +72,38 @@ impl Turn {
     }
 }
 
+/// What a turn is to [`lost_thinking`].
+pub(super) struct Seen {
+    /// It is the model's.
+    pub is_models: bool,
+    pub thinks: bool,
+    /// It holds results of calls.
+    pub answers: bool,
+    pub only_answers: bool,
+}
+
+/// Whether the last turns are a loop of calls and results that began without signed thinking, or a text to be continued.
+/// To think on from there is refused.
+pub(super) fn lost_thinking(turns: &[Seen]) -> bool {
+    let Some(last) = turns.iter().rposition(|turn| turn.is_models) else { return false };
+    if last + 1 == turns.len() {
+        return !turns[last].thinks;
+    }
+    if !turns[last + 1].answers {
+        return false;
+    }
+    let mut at = last;
+    loop {
+        if turns[at].thinks {
+            return false;
+        }
+        match at.checked_sub(2) {
+            Some(before) if turns[at - 1].only_answers && turns[before].is_models => at = before,
+            _ => return true,
+        }
+    }
+}
+
 /// The whole conversation.
 #[derive(Debug, Default)]
 pub(super) struct Prompt {
@@ -146,32 +178,15 @@ impl Prompt {
         Ok(prompt)
     }
 
-    /// Whether the last turns are a loop of calls and results that began without signed thinking, or a text to be
-    /// continued. To think on from there is refused.
+    /// [`lost_thinking`], of this conversation.
     pub(super) fn lost_its_thinking(&self) -> bool {
-        let Some(last) = self.turns.iter().rposition(|turn| turn.role == "assistant") else { return false };
-        if last + 1 == self.turns.len() {
-            return !self.turns[last].content.iter().any(Block::is_thinking);
-        }
-        let answers = |at: usize| {
-            self.turns.get(at).is_some_and(|turn| turn.content.iter().any(|block| block.kind() == "tool_result"))
-        };
-        if !answers(last + 1) {
-            return false;
-        }
-        let mut at = last;
-        loop {
-            if self.turns[at].content.iter().any(Block::is_thinking) {
-                return false;
-            }
-            let only_answers = |turn: &Turn| turn.content.iter().all(|block| block.kind() == "tool_result");
-            match at.checked_sub(2) {
-                Some(before) if only_answers(&self.turns[at - 1]) && self.turns[before].role == "assistant" => {
-                    at = before;
-                }
-                _ => return true,
-            }
-        }
+        let seen = self.turns.iter().map(|turn| Seen {
+            is_models: turn.role == "assistant",
+            thinks: turn.content.iter().any(Block::is_thinking),
+            answers: turn.content.iter().any(|block| block.kind() == "tool_result"),
+            only_answers: turn.content.iter().all(|block| block.kind() == "tool_result"),
+        });
+        lost_thinking(&seen.collect::<Vec<_>>())
     }
 
     /// Whether there are calls or results, with which `tools` must be sent.
