@@ -12,8 +12,8 @@ use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
 use crate::provider::{
-    Endpoint, Facts, Language, Prepared, anthropic, endpoints, foreign, hub, leave_out, prepare, prepare_native, prepare_plain,
-    ranking, tool_names, vectors,
+    Endpoint, Facts, Language, Prepared, anthropic, endpoints, foreign, hub, leave_out, prepare, prepare_native,
+    prepare_plain, ranking, tool_names, vectors,
 };
 use crate::route::Target;
 use crate::usage::Usage;
@@ -31,6 +31,8 @@ use uuid::Uuid;
 pub enum Face {
     /// OpenAI's chat completions.
     Chat,
+    /// The same, made by the gateway of what a caller has said in another format.
+    Hub,
     /// Anthropic's Messages.
     Messages,
     /// OpenAI's Responses.
@@ -283,6 +285,13 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
         },
         Face::Plain(plain) if language == Language::OpenAi => Ok(as_it_is(plain, ask, target)),
         Face::Plain(plain) => Err(unserved(plain, deployment.provider.name)),
+        Face::Hub => {
+            let facts = &target.known().facts;
+            let left = leave_out(ask.envelope, deployment.provider, target.model(), facts, ask.max_nesting)?;
+            let chat = left.as_ref().unwrap_or(ask.envelope);
+            let Spoken { body, betas, from, .. } = spoken(chat, ask, target, language)?;
+            Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage: true } })
+        }
         Face::Chat => {
             let Spoken { body, betas, from, shows_usage } = spoken(ask.envelope, ask, target, language)?;
             Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage } })

@@ -9,6 +9,7 @@ use crate::config::stored::Stored;
 use crate::config::{Config, Mode, Sources, load};
 use crate::database::{self, Told, Watch};
 use crate::dispatch::recent::Recent;
+use crate::http::Underway;
 use crate::ledger::{Ledger, Pen};
 use crate::limits::Limits;
 use crate::mcp::Mcp;
@@ -70,6 +71,8 @@ pub struct Gateway {
     pub keys: Remembered,
     /// Customers that are blocked.
     pub blocked: Blocked,
+    /// Responses that are being made in the background.
+    pub underway: Underway,
     pub ending: Ending,
     pub visitors: Arc<Visitors>,
     pub started: Instant,
@@ -104,6 +107,7 @@ impl Gateway {
             checks: History::default(),
             recent: Recent::default(),
             blocked: Blocked::default(),
+            underway: Underway::default(),
             ledger: Ledger::new(&config.state_dir, config.ledger.spool_limit, database::now()),
             live: ArcSwap::from_pointee(Live::new(0, config)),
             sources: ArcSwap::from_pointee(sources),

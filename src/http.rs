@@ -348,3 +348,4 @@ fn get() -> Route {
 
 pub use entry::REDACTED;
 pub use pass::elsewhere;
+pub use responses::background::Underway;

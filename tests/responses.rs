@@ -1,7 +1,7 @@
 //! `/v1/responses` and `/v1/completions`: over chat completions, and where the upstream serves them itself.
 
 use crate::support::reply::{DONE, delta, event, usage_chunk};
-use crate::support::{Answer, Gateway, Reply, Upstream, config, deployment, model};
+use crate::support::{Answer, Gate, Gateway, Reply, Upstream, config, deployment, model};
 use serde_json::{Value, json};
 
 const PATH: &str = "/v1/responses";
@@ -15,7 +15,7 @@ fn post(gateway: &Gateway, path: &str, body: &Value) -> Answer {
 }
 
 /// The data of all events of a stream, whose names must be their types and whose numbers must count.
-fn events(answer: &Answer) -> Vec<Value> {
+pub fn events(answer: &Answer) -> Vec<Value> {
     let text = answer.text();
     let read = |(n, event): (usize, &str)| {
         let (name, data) = event.split_once('\n').unwrap();
@@ -168,7 +168,6 @@ fn what_cannot_be_served_is_named() {
     for (more, param) in [
         (json!({"input": null}), "input"),
         (json!({"input": 7}), "input"),
-        (json!({"background": true}), "background"),
         (json!({"stream": "yes"}), "stream"),
         (json!({"conversation": "conv_1"}), "conversation"),
         (json!({"tools": [{"type": "file_search"}]}), "tools[0].type"),
@@ -235,4 +234,89 @@ fn a_server_that_completes_texts_is_asked_for_them() {
     let told = post(&gateway, "/v1/completions", &json!({"model": "small", "prompt": "x", "stream": true})).ok().text();
     assert!(told.contains("\"text\":\"b\"") && told.ends_with(DONE) && !told.contains("usage"), "{told}");
     assert_eq!(gateway.only_call()["completion_tokens"], 5);
+}
+
+/// A response of the background, once it is there.
+pub fn finished(gateway: &Gateway, path: &str) -> Value {
+    // The question itself takes its time.
+    for _ in 0..20_000 {
+        let told = gateway.get(path).ok().json();
+        if told["status"] != "in_progress" {
+            return told;
+        }
+    }
+    panic!("{path} is not finished");
+}
+
+#[test]
+fn a_response_is_made_in_the_background_and_found_by_its_id() {
+    let gate = Gate::new();
+    let up = Upstream::new(Reply::after(&gate, Reply::whole()));
+    let gateway = over(&up);
+    let asked = json!({"model": "small", "input": "Hello", "background": true, "metadata": {"a": "b"}});
+    let begun = post(&gateway, PATH, &asked).ok().json();
+    assert_eq!((&begun["status"], &begun["background"]), (&json!("queued"), &json!(true)));
+    let path = format!("{PATH}/{}", begun["id"].as_str().unwrap());
+    assert_eq!(gateway.get(&path).ok().json()["status"], "in_progress");
+    // Nobody goes on from what is not there yet.
+    let next = json!({"model": "small", "input": "And?", "previous_response_id": begun["id"]});
+    assert!(post(&gateway, PATH, &next).error(400).message.contains("not finished"));
+    gate.open();
+    let told = finished(&gateway, &path);
+    assert_eq!((&told["status"], &told["id"], &told["background"]), (&json!("completed"), &begun["id"], &json!(true)));
+    assert_eq!(
+        (&told["output"][0]["content"][0]["type"], &told["metadata"]),
+        (&json!("output_text"), &json!({"a": "b"}))
+    );
+    assert!(up.only_request().json().get("background").is_none());
+    let calls = gateway.wait_calls(2);
+    let call = calls.iter().find(|call| call["outcome"] == "success").unwrap();
+    assert_eq!(call["prompt_tokens"], 12);
+    post(&gateway, PATH, &next).ok();
+    // What is there stays as it is.
+    let cancelled = post(&gateway, &format!("{path}/cancel"), &json!({})).ok().json();
+    assert_eq!(cancelled["status"], "completed");
+}
+
+#[test]
+fn a_response_of_the_background_is_cancelled_and_its_upstream_left() {
+    let up = Upstream::new(Reply::silence());
+    let gateway = over(&up);
+    let asked = json!({"model": "small", "input": "Hello", "background": true});
+    let begun = post(&gateway, PATH, &asked).ok().json();
+    let path = format!("{PATH}/{}", begun["id"].as_str().unwrap());
+    up.wait_requests(1);
+    let told = post(&gateway, &format!("{path}/cancel"), &json!({})).ok().json();
+    assert_eq!((&told["status"], &told["id"]), (&json!("cancelled"), &begun["id"]));
+    up.wait_departures(1);
+    assert_eq!(gateway.only_call()["outcome"], "cancelled");
+    assert_eq!(gateway.get(&path).ok().json()["status"], "cancelled");
+    assert_eq!(post(&gateway, &format!("{path}/cancel"), &json!({})).ok().json()["status"], "cancelled");
+    // One that is forgotten ends as well.
+    let begun = post(&gateway, PATH, &asked).ok().json();
+    let path = format!("{PATH}/{}", begun["id"].as_str().unwrap());
+    up.wait_requests(2);
+    let (name, value) = crate::support::authorization();
+    gateway.call("DELETE", &path, &[(name, &value)], b"").ok();
+    up.wait_departures(2);
+    gateway.get(&path).error(404);
+}
+
+#[test]
+fn what_fails_in_the_background_says_why() {
+    let up = Upstream::new(Reply::json(429, "{\"error\": {\"message\": \"Slow down\"}}"));
+    let gateway = over(&up);
+    let asked = json!({"model": "small", "input": "Hello", "background": true, "num_retries": 0});
+    let begun = post(&gateway, PATH, &asked).ok().json();
+    let told = finished(&gateway, &format!("{PATH}/{}", begun["id"].as_str().unwrap()));
+    assert_eq!((&told["status"], &told["error"]["code"]), (&json!("failed"), &json!("rate_limit_exceeded")));
+    assert!(told["error"]["message"].as_str().unwrap().contains("Slow down"));
+    for (name, value) in [("stream", json!(true)), ("store", json!(false))] {
+        let mut body = asked.clone();
+        body[name] = value;
+        post(&gateway, PATH, &body).error(400);
+    }
+    let mut unknown = asked;
+    unknown["model"] = json!("nothing");
+    post(&gateway, PATH, &unknown).error(400);
 }

@@ -1,4 +1,7 @@
-//! Chats in which the gateway runs tools itself.
+//! Calls in which the gateway runs tools itself: chats here, the other formats below.
+
+mod messages;
+mod responses;
 
 use crate::keys::{generate, post, text};
 use crate::support::mcp::{Kind, Outcome, ToolServer, tool};

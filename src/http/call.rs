@@ -1,7 +1,7 @@
 //! What all routes of calls have in common: how a call begins and is answered, and what no request may say.
 
 use super::explain::{self, EXPLAIN};
-use super::responses::Keeper;
+use super::responses::{Keeper, background};
 use super::{body, entry, form, gemini, passage, reply, stream, tools, wishes};
 use crate::auth::{self, access};
 use crate::call::{Call, Patience};
@@ -11,7 +11,6 @@ use crate::error::{Error, Result};
 use crate::exchange::Face;
 use crate::kept::Kept;
 use crate::meter::{self, Meter};
-use crate::wire::json;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -54,9 +53,8 @@ pub async fn serve(
     let face = door.face;
     let answer = match begin(&request, payload, &mut meter, door, more).await {
         // What most calls do not come to is not a part of what is made, and moved, for each of them.
-        Ok(call) if face == Face::Chat && tools::are_in(&call.envelope) => {
-            Box::pin(tools::answer(&request, call, meter)).await
-        }
+        Ok(call) if background::is_wanted(&call) => Box::pin(background::start(&request, call, meter)).await,
+        Ok(call) if tools::are_in(&call) => Box::pin(tools::answer(&request, call, meter)).await,
         Ok(call) => answer(call, meter).await,
         Err(error) => {
             meter.fail(&error);
@@ -260,32 +258,6 @@ pub fn check_owner(name: &[u8]) -> Result<()> {
             "'{name}' cannot be set by a request; it belongs to the gateway's configuration."
         ))
         .at_param(*name)),
-        None => Ok(()),
-    }
-}
-
-/// Tools that the gateway would have to run itself must not reach an upstream.
-///
-/// # Errors
-/// A 400 that names the tool.
-pub fn check_tools(tools: &[u8]) -> Result<()> {
-    if memchr::memmem::find(tools, b"\"mcp\"").is_none() {
-        return Ok(());
-    }
-    let (mut place, mut found) = (0, None);
-    // The text was checked as a part of the body.
-    let _ = json::array(tools, usize::MAX, |tool| {
-        let text = &tools[tool.span];
-        let _ = json::object(text, usize::MAX, |m| {
-            if &text[m.key] == b"type" && &text[m.value.span] == b"\"mcp\"" {
-                found.get_or_insert(place);
-            }
-        });
-        place += 1;
-    });
-    match found {
-        Some(place) => Err(Error::invalid("Tools of the type 'mcp' are not served yet; take this one out.")
-            .at_param(format!("tools[{place}].type"))),
         None => Ok(()),
     }
 }

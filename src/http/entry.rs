@@ -20,7 +20,7 @@ const MOST_METADATA: usize = 8 << 10;
 /// The row of a call, with what its request says.
 pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
     let (call_type, endpoint) = match face {
-        Face::Chat => ("acompletion", "/v1/chat/completions"),
+        Face::Chat | Face::Hub => ("acompletion", "/v1/chat/completions"),
         Face::Messages => ("anthropic_messages", "/v1/messages"),
         Face::Responses => ("aresponses", "/v1/responses"),
         Face::Gemini => ("agenerate_content", "/v1beta/models:generateContent"),

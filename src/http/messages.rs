@@ -1,7 +1,7 @@
 //! `POST /v1/messages` and `/v1/messages/count_tokens`: Anthropic's API, over any upstream.
 
 use super::call::{self, Door, check_owner, missing, wrong_type};
-use super::{body, reply};
+use super::{body, reply, tools};
 use crate::auth::{self, access};
 use crate::dispatch;
 use crate::envelope::Envelope;
@@ -64,7 +64,8 @@ async fn count(request: &HttpRequest, payload: Payload, id: &Uuid) -> Result<Htt
     builder.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
     reply::call_id(&mut builder, id);
     reply::anthropic_id(&mut builder, Face::Messages, id);
-    if target.dialect().language != Language::Anthropic {
+    // What only the gateway knows of, nobody else can count.
+    if target.dialect().language != Language::Anthropic || tools::are_in_messages(&envelope, &live) {
         let estimate = messages::estimate_tokens(envelope.bytes())?;
         return Ok(builder.json(json!({"input_tokens": estimate})));
     }

@@ -1,5 +1,6 @@
 //! OpenAI's Responses: `POST /v1/responses`, and what is kept of them for later requests.
 
+pub mod background;
 mod keep;
 
 use super::call::{self, Door, check_owner, missing, wrong_type};
@@ -56,13 +57,6 @@ fn check(envelope: &Envelope) -> Result<()> {
         None | Some(json::Kind::Null) => return Err(missing("input")),
         Some(_) => return Err(wrong_type("input", "a string or an array")),
     }
-    if envelope.flag("background") {
-        let why = "Responses in the background are not served: ask for a stream, or wait for the answer.";
-        return Err(Error::invalid(why).at_param("background"));
-    }
-    if let Some(tools) = envelope.get("tools") {
-        call::check_tools(envelope.text(&tools.value))?;
-    }
     Ok(())
 }
 
@@ -103,11 +97,7 @@ pub async fn input_items(request: HttpRequest) -> HttpResponse {
 /// `POST /v1/responses/{id}/cancel`
 pub async fn cancel(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
-    let answer = async {
-        let kept = keep::find(&request).await?;
-        let id = kept.response["id"].as_str().unwrap_or_default().to_owned();
-        Err(Error::invalid(format!("The response {id} is finished; only one made in the background can be cancelled.")))
-    };
+    let answer = async { Ok(HttpResponse::Ok().json(background::cancel(&request).await?)) };
     reply::plain(&request, started, answer.await)
 }
 

@@ -30,7 +30,7 @@ use uuid::Uuid;
 /// What keeps a silent stream open.
 fn keep_alive_of(face: Face) -> Bytes {
     match face {
-        Face::Chat | Face::Responses | Face::Completions | Face::Gemini | Face::Plain(_) => {
+        Face::Chat | Face::Hub | Face::Responses | Face::Completions | Face::Gemini | Face::Plain(_) => {
             Bytes::from_static(b": keep-alive\n\n")
         }
         Face::Messages => Bytes::from_static(messages::PING),
@@ -136,7 +136,7 @@ impl CallStream {
         meter.fail(error);
         self.state = State::Ended;
         Poll::Ready(Some(Ok(match self.face {
-            Face::Chat | Face::Completions | Face::Plain(_) => error.event(),
+            Face::Chat | Face::Hub | Face::Completions | Face::Plain(_) => error.event(),
             Face::Gemini => format!("data: {}\n\n", gemini::error_body(error)).into(),
             Face::Responses => responses::error_event(error, 0),
             Face::Messages => messages::error_event(error, &reply::request_id(&self.id)),

@@ -68,7 +68,7 @@ impl Bound {
                 return Ok(bound);
             }
             Face::Plain(_) => true,
-            Face::Chat | Face::Messages | Face::Responses | Face::Completions | Face::Gemini => false,
+            Face::Chat | Face::Hub | Face::Messages | Face::Responses | Face::Completions | Face::Gemini => false,
         };
         let body: Value = serde_json::from_slice(envelope.bytes()).map_err(|_| unbounded("this body", "body"))?;
         let mut found = Found::default();
@@ -169,7 +169,7 @@ pub fn limited(envelope: &Envelope, face: Face, output: u64, max_nesting: usize)
     if !is_there {
         let name = match face {
             // Renamed for the providers that want another name.
-            Face::Chat | Face::Messages | Face::Completions | Face::Gemini => "max_tokens",
+            Face::Chat | Face::Hub | Face::Messages | Face::Completions | Face::Gemini => "max_tokens",
             Face::Responses => "max_output_tokens",
             // Nothing that is answered has a length that could be limited.
             Face::Plain(_) => return Envelope::parse(envelope.bytes().clone(), max_nesting),

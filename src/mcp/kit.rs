@@ -24,6 +24,32 @@ pub struct Chosen {
     pub offered: Offered,
     /// Somebody has to say that it may be called.
     pub needs_approval: bool,
+    /// What the request calls its server.
+    pub label: String,
+    /// Its name beside that label.
+    pub shown: String,
+}
+
+/// A wish for tools, as a request has it.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Where it stands, for errors.
+    pub at: String,
+    /// What its address is called there.
+    pub address: &'static str,
+    pub entry: Value,
+    /// Tools that it does not want.
+    pub denied: Vec<String>,
+}
+
+/// What one label stands for.
+#[derive(Debug, Default)]
+pub struct Labelled {
+    pub label: String,
+    /// Places among the tools.
+    pub tools: Vec<usize>,
+    /// Why some of them are missing.
+    pub missing: Option<String>,
 }
 
 /// All of them, and the names of the caller's own functions.
@@ -36,6 +62,8 @@ pub struct Kit {
     pub missing: Vec<(Arc<Server>, Fault)>,
     /// The servers that were selected.
     pub servers: Vec<Arc<Server>>,
+    /// The labels of the request, in its order.
+    pub labels: Vec<Labelled>,
 }
 
 /// What one entry of `tools` asks for.
@@ -44,7 +72,9 @@ struct Entry {
     /// Names of servers, groups and sets; none means everything.
     names: Option<String>,
     allowed: Option<Vec<String>>,
+    denied: Vec<String>,
     approval: Approval,
+    label: Option<String>,
 }
 
 /// `require_approval`
@@ -63,8 +93,27 @@ pub fn is_entry(tool: &Value) -> bool {
     tool["type"] == "mcp"
 }
 
+/// Whether an address means servers of this gateway.
+pub fn is_ours(url: &str, live: &Live) -> bool {
+    selected(url, live.config.server.public_url.as_deref()).is_some()
+}
+
+impl Wish {
+    /// The entries among these `tools`.
+    pub fn among(tools: &[Value]) -> Vec<Wish> {
+        let entries = tools.iter().enumerate().filter(|(_, tool)| is_entry(tool));
+        let wish = |(place, entry): (usize, &Value)| Wish {
+            at: format!("tools[{place}]"),
+            address: "server_url",
+            entry: entry.clone(),
+            denied: Vec::new(),
+        };
+        entries.map(wish).collect()
+    }
+}
+
 impl Kit {
-    /// Selects tools for these entries (with their places in `tools`), beside functions of these names.
+    /// Selects tools for these wishes, beside functions of these names.
     ///
     /// # Errors
     /// A 400 for an entry that cannot be served, a 403 for a server that the caller may not use, a 503 where no server
@@ -73,18 +122,18 @@ impl Kit {
         mcp: &Mcp,
         live: &Live,
         caller: &Caller,
-        entries: &[(usize, &Value)],
+        wishes: &[Wish],
         own: Vec<String>,
         headers: &HeaderMap,
     ) -> Result<Kit> {
-        if entries.len() > MOST_ENTRIES {
+        if wishes.len() > MOST_ENTRIES {
             return Err(Error::invalid(format!("More than {MOST_ENTRIES} tools of the type 'mcp'.")).at_param("tools"));
         }
         let all = grants::of(live, caller);
         let mut union: Vec<Grant> = Vec::new();
         let mut wants: Vec<(Entry, Vec<Grant>)> = Vec::new();
-        for (place, entry) in entries {
-            let entry = Entry::read(*place, entry, live)?;
+        for wish in wishes {
+            let entry = Entry::read(wish, live)?;
             let selected = match &entry.names {
                 None => all.clone(),
                 Some(names) => grants::named(live, &all, names).map_err(|name| {
@@ -92,7 +141,7 @@ impl Kit {
                         "There is no MCP server or access group '{}', or your key may not use it.",
                         shorten(&name)
                     );
-                    Error::new(Kind::Forbidden, message).at_param(format!("tools[{place}].server_url"))
+                    Error::new(Kind::Forbidden, message).at_param(format!("{}.{}", wish.at, wish.address))
                 })?,
             };
             for grant in &selected {
@@ -107,20 +156,52 @@ impl Kit {
         tool::name_beside(&mut found.tools, Naming::Model(separator), &own);
         let mut kit = Kit { own, missing: found.missing, ..Kit::default() };
         kit.servers = union.iter().map(|grant| grant.server.clone()).collect();
+        let labels: Vec<String> = wants.iter().map(|(entry, grants)| entry.label(grants)).collect();
         for offered in found.tools {
-            let takes = wants.iter().filter(|(entry, grants)| entry.takes(&offered, grants));
-            let approvals: Vec<bool> = takes.map(|(entry, _)| entry.approval.is_needed(&offered)).collect();
+            let takers = || wants.iter().zip(&labels).filter(|((entry, grants), _)| entry.takes(&offered, grants));
+            let approvals = takers().map(|((entry, _), _)| entry.approval.is_needed(&offered));
             // An entry frees its own tools, so one that is free in any of its entries is free.
-            if let Some(needs_approval) = approvals.into_iter().reduce(|a, b| a && b) {
+            let needs_approval = approvals.reduce(|a, b| a && b);
+            if let (Some(needs_approval), Some((_, label))) = (needs_approval, takers().next()) {
                 kit.by_name.insert(offered.name.clone(), kit.tools.len());
-                kit.tools.push(Chosen { offered, needs_approval });
+                let (label, shown) = (label.clone(), offered.tool.name.clone());
+                kit.tools.push(Chosen { offered, needs_approval, label, shown });
             }
         }
+        kit.label(&wants, labels);
         if let (true, Some((server, fault))) = (kit.tools.is_empty(), kit.missing.first()) {
             let message = format!("The server of tools '{}' is missing: {fault}.", server.name);
             return Err(Error::new(Kind::Unreachable, message));
         }
         Ok(kit)
+    }
+
+    /// Sorts the tools by their labels. Two of one name and label are told apart by their public names.
+    fn label(&mut self, wants: &[(Entry, Vec<Grant>)], labels: Vec<String>) {
+        let clashes = |tool: &Chosen, other: &Chosen| tool.label == other.label && tool.shown == other.shown;
+        let clashing: Vec<usize> = (0..self.tools.len())
+            .filter(|at| {
+                let mut others = self.tools.iter().enumerate().filter(|(other, _)| other != at);
+                others.any(|(_, other)| clashes(&self.tools[*at], other))
+            })
+            .collect();
+        for at in clashing {
+            self.tools[at].shown = self.tools[at].offered.name.clone();
+        }
+        for ((_, grants), label) in wants.iter().zip(labels) {
+            if self.labels.iter().any(|known| known.label == label) {
+                continue;
+            }
+            let missing = self.missing.iter().find(|(server, _)| grants.iter().any(|g| g.server.name == server.name));
+            let missing = missing.map(|(server, fault)| format!("The server '{}' is missing: {fault}.", server.name));
+            let tools = (0..self.tools.len()).filter(|at| self.tools[*at].label == label).collect();
+            self.labels.push(Labelled { label, tools, missing });
+        }
+    }
+
+    /// The tool that a label and a name beside it mean.
+    pub fn find_shown(&self, label: &str, shown: &str) -> Option<&Chosen> {
+        self.tools.iter().find(|tool| tool.label == label && tool.shown == shown)
     }
 
     pub fn find(&self, name: &str) -> Option<&Chosen> {
@@ -155,7 +236,8 @@ impl Kit {
             let server = mcp.servers[0].clone();
             let offered = Offered { name: (*name).to_owned(), server, tool: Arc::new(tool), params: None };
             kit.by_name.insert((*name).to_owned(), kit.tools.len());
-            kit.tools.push(Chosen { offered, needs_approval: *needs_approval });
+            let (label, shown) = ("s".to_owned(), (*name).to_owned());
+            kit.tools.push(Chosen { offered, needs_approval: *needs_approval, label, shown });
         }
         kit
     }
@@ -182,17 +264,21 @@ fn function(offered: &Offered) -> Value {
 }
 
 impl Entry {
-    fn read(place: usize, entry: &Value, live: &Live) -> Result<Entry> {
-        let at = |member: &str| format!("tools[{place}].{member}");
-        let url = entry["server_url"].as_str();
+    fn read(wish: &Wish, live: &Live) -> Result<Entry> {
+        let (entry, address) = (&wish.entry, wish.address);
+        let at = |member: &str| format!("{}.{member}", wish.at);
+        let url = entry[address].as_str();
         let names = match url {
             Some(url) => selected(url, live.config.server.public_url.as_deref()).ok_or_else(|| {
-                Error::invalid(
-                    "'server_url' selects servers of this gateway: \"litellm_proxy\", \"litellm_proxy/mcp\", \"litellm_proxy/mcp/SERVER\", or an address under server.public_url. No other address is called.",
-                )
-                .at_param(at("server_url"))
+                Error::invalid(format!(
+                    "'{address}' selects servers of this gateway: \"litellm_proxy\", \"litellm_proxy/mcp\", \"litellm_proxy/mcp/SERVER\", or an address under server.public_url. No other address is called.",
+                ))
+                .at_param(at(address))
             })?,
-            None => return Err(Error::invalid("A tool of the type 'mcp' needs 'server_url', such as \"litellm_proxy/mcp/SERVER\".").at_param(at("server_url"))),
+            None => {
+                let message = format!("An MCP server needs '{address}', such as \"litellm_proxy/mcp/SERVER\".");
+                return Err(Error::invalid(message).at_param(at(address)));
+            }
         };
         let of_header = entry["headers"].as_object().and_then(|headers| {
             headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("x-mcp-servers")).and_then(|(_, v)| v.as_str())
@@ -237,13 +323,22 @@ impl Entry {
                 return Err(Error::invalid(message).at_param(at("require_approval")));
             }
         };
-        Ok(Entry { names, allowed, approval })
+        let label = entry["server_label"].as_str().or(entry["name"].as_str()).filter(|label| !label.is_empty());
+        Ok(Entry { names, allowed, denied: wish.denied.clone(), approval, label: label.map(str::to_owned) })
     }
 
     fn takes(&self, offered: &Offered, grants: &[Grant]) -> bool {
         let of_server = grants.iter().find(|grant| grant.server.name == offered.server.name);
         let is_allowed = |list: &Vec<String>| list.iter().any(|name| is_called(offered, name));
-        of_server.is_some_and(|grant| grant.allows(&offered.tool.name)) && self.allowed.as_ref().is_none_or(is_allowed)
+        of_server.is_some_and(|grant| grant.allows(&offered.tool.name))
+            && self.allowed.as_ref().is_none_or(is_allowed)
+            && !is_allowed(&self.denied)
+    }
+
+    /// What the request calls the servers of this entry.
+    fn label(&self, grants: &[Grant]) -> String {
+        let first = || grants.first().map_or("mcp", |grant| grant.server.name.as_str());
+        self.label.clone().or_else(|| self.names.clone()).unwrap_or_else(|| first().to_owned())
     }
 }
 

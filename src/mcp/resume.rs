@@ -52,15 +52,26 @@ pub fn new_name() -> String {
     format!("{number:024x}")
 }
 
-/// The id of a call of that turn.
-pub fn id(name: &str, place: usize) -> String {
-    format!("{PREFIX}{name}_{place}")
+/// What a call of that turn is called, whatever stands in front of it.
+pub fn key(name: &str, place: usize) -> String {
+    format!("{name}_{place}")
+}
+
+/// The id of a call that is handed to the caller.
+pub fn id(key: &str) -> String {
+    format!("{PREFIX}{key}")
 }
 
 /// The turn that an id belongs to; none for ids that were not made here.
 pub fn name_of(id: &str) -> Option<&str> {
-    let (name, _) = id.strip_prefix(PREFIX)?.split_once('_')?;
-    (name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit())).then_some(name)
+    name_in(id.strip_prefix(PREFIX)?)
+}
+
+/// The turn that a key belongs to; none for what is no key.
+pub fn name_in(key: &str) -> Option<&str> {
+    let (name, place) = key.split_once('_')?;
+    let is_name = name.len() == 24 && name.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_name && place.len() <= 4 && place.bytes().all(|b| b.is_ascii_digit())).then_some(name)
 }
 
 fn owner(caller: &Caller) -> &str {
@@ -132,7 +143,7 @@ mod tests {
     #[test]
     fn ids_lead_to_their_turn() {
         let name = new_name();
-        let made = id(&name, 12);
+        let made = id(&key(&name, 12));
         assert!(made.len() <= 40, "{made}");
         assert_eq!(name_of(&made), Some(name.as_str()));
         for other in ["call_1", "call_gw_", "call_gw_zz_1", "call_gw_0123456789abcdef01234567"] {

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 pub struct Wanted {
     /// The model's id of it.
     pub id: String,
+    /// What it is called here: the name of its turn, and its place in it.
+    pub key: String,
     pub name: String,
     /// JSON, as the model wrote it.
     pub arguments: String,
@@ -36,7 +38,7 @@ pub trait Model {
     async fn turn(&mut self, tools: bool) -> Result<Vec<Wanted>>;
 
     /// Writes the results of the last turn down for the next one.
-    fn take(&mut self, results: Vec<Done>);
+    async fn take(&mut self, results: Vec<Done>, kit: &Kit);
 
     /// What all turns have cost so far, as far as it is known.
     fn cost_nanos(&self) -> u64;
@@ -48,6 +50,8 @@ pub struct Caps {
     pub rounds: usize,
     pub time: Duration,
     pub cost_nanos: Option<u64>,
+    /// Calls of all rounds together.
+    pub calls: Option<usize>,
 }
 
 /// How a loop ends.
@@ -81,11 +85,12 @@ pub async fn run<M: Model>(
     call: impl AsyncFn(&Chosen, &Wanted, Duration) -> Outcome,
 ) -> Result<End> {
     let started = Instant::now();
-    let mut rounds = 0;
+    let (mut rounds, mut calls) = (0, 0);
     loop {
         let left = caps.time.saturating_sub(started.elapsed());
         let is_dear = caps.cost_nanos.is_some_and(|most| model.cost_nanos() >= most);
-        let may_call = rounds < caps.rounds && !left.is_zero() && !is_dear;
+        let may_call =
+            rounds < caps.rounds && !left.is_zero() && !is_dear && caps.calls.is_none_or(|most| calls < most);
         let wanted = model.turn(may_call).await?;
         let left = caps.time.saturating_sub(started.elapsed());
         let mut handed = Handed::default();
@@ -95,7 +100,14 @@ pub async fn run<M: Model>(
                 // Nothing was offered any more.
                 Some(_) if !may_call => {}
                 Some(tool) if tool.needs_approval => handed.waiting.push(wanted),
-                Some(tool) => free.push((tool, wanted)),
+                Some(_) if caps.calls.is_some_and(|most| calls >= most) => {
+                    let outcome = Outcome::failed("No more calls of tools are allowed. Nothing was done.");
+                    failed.push(Done { wanted, outcome });
+                }
+                Some(tool) => {
+                    calls += 1;
+                    free.push((tool, wanted));
+                }
                 None if kit.is_own(&wanted.name) => handed.own.push(wanted),
                 None if may_call => {
                     let outcome =
@@ -116,7 +128,7 @@ pub async fn run<M: Model>(
         if done.is_empty() {
             return Ok(End::Answered);
         }
-        model.take(done);
+        model.take(done, kit).await;
         rounds += 1;
     }
 }
@@ -144,12 +156,17 @@ mod tests {
             }
             let call = |(at, part): (usize, &str)| {
                 let (name, arguments) = part.split_once(':')?;
-                Some(Wanted { id: at.to_string(), name: name.to_owned(), arguments: arguments.to_owned() })
+                Some(Wanted {
+                    id: at.to_string(),
+                    key: at.to_string(),
+                    name: name.to_owned(),
+                    arguments: arguments.to_owned(),
+                })
             };
             Ok(line.split(' ').enumerate().filter_map(call).collect())
         }
 
-        fn take(&mut self, results: Vec<Done>) {
+        async fn take(&mut self, results: Vec<Done>, _: &Kit) {
             self.log.push(results.iter().map(|done| format!("={}", done.outcome.text)).collect());
         }
 
@@ -171,7 +188,7 @@ mod tests {
         (end, model.log, ran.into_inner())
     }
 
-    const CAPS: Caps = Caps { rounds: 3, time: Duration::from_secs(60), cost_nanos: None };
+    const CAPS: Caps = Caps { rounds: 3, time: Duration::from_secs(60), cost_nanos: None, calls: None };
 
     #[test]
     fn rounds_go_on_until_the_model_answers() {
@@ -189,6 +206,8 @@ mod tests {
         // A turn costs 10: the third one is over the bound.
         let (_, _, ran) = go(&[], Caps { cost_nanos: Some(20), ..CAPS });
         assert_eq!(ran.len(), 2);
+        let (_, log, ran) = go(&["add:1", "add:2 add:3", "done"], Caps { calls: Some(2), ..CAPS });
+        assert_eq!((ran.len(), log[3].as_str()), (2, "=2!=No more calls of tools are allowed. Nothing was done."));
         let (_, log, ran) = go(&[], Caps { time: Duration::ZERO, ..CAPS });
         assert_eq!((ran.len(), log.len()), (0, 1));
     }

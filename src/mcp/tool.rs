@@ -30,6 +30,11 @@ impl Tool {
         self.told["description"].as_str()
     }
 
+    /// What the server says of it beside that, null where it says nothing.
+    pub fn annotations(&self) -> &Value {
+        &self.told["annotations"]
+    }
+
     /// The schema of its arguments; one that takes nothing where there is none.
     pub fn schema(&self) -> Value {
         match &self.told["inputSchema"] {

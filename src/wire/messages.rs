@@ -4,6 +4,7 @@
 //!
 //! - [`to_chat`] a request on its way to the upstream; [`strip_billing_header`] for those that need no translation
 //! - [`from_chat`] a whole answer on its way back, [`Stream`] a streamed one
+//! - [`Rounds`] an answer of several turns, between which the gateway has called tools
 //! - [`Watch`] and [`native_usage`] look at answers of upstreams that speak Anthropic's format themselves
 //! - [`error_body`] and [`error_event`] say what went wrong as Anthropic says it
 //! - [`estimate_tokens`] and [`models_page`] the small endpoints around it
@@ -15,6 +16,7 @@ mod billing;
 mod models;
 mod problem;
 mod request;
+mod rounds;
 mod stream;
 mod tokens;
 mod usage;
@@ -29,6 +31,7 @@ pub use billing::strip_billing_header;
 pub use models::models_page;
 pub use problem::{error_body, error_event};
 pub use request::to_chat;
+pub use rounds::Rounds;
 pub use stream::{PING, Stream};
 pub use tokens::estimate_tokens;
 pub use usage::{Counts, native_id, native_usage};

@@ -2,7 +2,8 @@
 
 use super::{MODEL, Play, Sdk, listed, pieces};
 use crate::support::forms::parts;
-use crate::support::reply::event;
+use crate::support::mcp::{Kind, Outcome, ToolServer, tool};
+use crate::support::reply::{delta, event};
 use crate::support::{Reply, Step, Upstream, model};
 use serde_json::json;
 
@@ -34,6 +35,8 @@ scenarios! {
     embeddings: vec![vectors(&[[1.0, -0.5], [0.0, 0.25]]), vectors(&[[1.0, -0.5]])];
     response: vec![Reply::whole()];
     response_streamed: vec![pieces()];
+    response_with_tools: vec![uses_a_tool(), pieces(), Reply::whole()];
+    response_in_the_background: vec![Reply::whole()];
     refused: vec![Reply::error(400, "invalid_request_error", None, "That is no sound.")];
 }
 
@@ -50,7 +53,11 @@ fn every_scenario_is_played() {
 fn holds(sdk: Sdk, scenario: &str, replies: Vec<Reply>) {
     let calls = replies.len();
     let upstream = Upstream::queue(replies).rules(|rules| rules.is_free = true);
-    let entry = model(MODEL, &upstream);
+    // Its tools are there for whoever asks for them.
+    let house = ToolServer::new(Kind::Legacy { sessions: false }, vec![tool("look", &[])], |_, _| {
+        Outcome::Text("milk and bread".to_owned())
+    });
+    let entry = model(MODEL, &upstream) + &format!("[mcp_servers.house]\nurl = \"{}\"\n", house.url());
     let Some(play) = Play::over(sdk, "more", scenario, upstream, entry, calls) else { return };
     let (upstream, gateway) = play.ends();
     gateway.wait_calls(calls);
@@ -64,6 +71,15 @@ fn holds(sdk: Sdk, scenario: &str, replies: Vec<Reply>) {
             if scenario == "picture_edited" { &["one.png", "two.png", "mask.png"] } else { &["speech.wav"] };
         assert_eq!(files, expected);
     }
+}
+
+/// A turn that calls the tool of the house and waits for its result.
+fn uses_a_tool() -> Reply {
+    let call =
+        json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": "house-look", "arguments": "{}"}});
+    let pieces =
+        [delta(json!({"role": "assistant", "tool_calls": [call]}), None), delta(json!({}), Some("tool_calls"))];
+    pieces.iter().fold(Reply::stream(), |reply, piece| reply.send(piece)).send("data: [DONE]\n\n").end_body()
 }
 
 fn transcript() -> Reply {

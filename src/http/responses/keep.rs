@@ -30,6 +30,21 @@ pub struct Kept {
     pub input: Vec<Value>,
     /// The deployment that keeps it too.
     pub kept_by: Option<String>,
+    /// Until when it is being made, in microseconds since 1970; after that its gateway has ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<i64>,
+}
+
+impl Kept {
+    /// A response that is being made for too long is not being made any more.
+    fn settled(mut self, now: i64) -> Self {
+        if self.response["status"] == "in_progress" && self.until.is_some_and(|until| until <= now) {
+            self.response["status"] = "failed".into();
+            let message = "The gateway that made this response has ended.";
+            self.response["error"] = serde_json::json!({"code": "server_error", "message": message});
+        }
+        self
+    }
 }
 
 fn unreachable(fault: store::Fault) -> Error {
@@ -42,7 +57,8 @@ async fn read(gateway: &Gateway, caller: &Caller, id: &str) -> Result<Option<Kep
     // Whoever asks at the start waits for the tables.
     gateway.database.settled().await;
     let found = gateway.store.kept(KIND, id, &caller.owner(), database::now()).await.map_err(unreachable)?;
-    Ok(found.and_then(|kept| serde_json::from_str(&kept.body).ok()))
+    let found: Option<Kept> = found.and_then(|kept| serde_json::from_str(&kept.body).ok());
+    Ok(found.map(|kept| kept.settled(database::now())))
 }
 
 /// What a request that names an earlier response goes on from.
@@ -55,6 +71,10 @@ pub async fn history(gateway: &Gateway, caller: &Caller, id: &str) -> Result<His
         let message = format!("Previous response with id '{shown}' not found.");
         return Err(Error::invalid(message).at_param("previous_response_id").with_code("previous_response_not_found"));
     };
+    if kept.response["status"] == "in_progress" {
+        let message = format!("The response '{}' is not finished yet.", crate::envelope::shorten(id));
+        return Err(Error::invalid(message).at_param("previous_response_id"));
+    }
     let mut items = kept.input;
     if let Some(Value::Array(output)) = kept.response.get("output") {
         items.extend(output.iter().cloned());
@@ -67,9 +87,35 @@ pub async fn history(gateway: &Gateway, caller: &Caller, id: &str) -> Result<His
 /// # Errors
 /// 404 where the caller has none of that name.
 pub async fn find(request: &HttpRequest) -> Result<Kept> {
+    Ok(find_with_gateway(request).await?.1)
+}
+
+/// As [`find`].
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_with_gateway(request: &HttpRequest) -> Result<(Arc<Gateway>, Kept)> {
     let (gateway, caller) = asker(request).await?;
     let id = reply::path_part(request, "id").unwrap_or_default();
-    read(&gateway, &caller, &id).await?.ok_or_else(|| not_found(&id))
+    let kept = read(&gateway, &caller, &id).await?.ok_or_else(|| not_found(&id))?;
+    Ok((gateway, kept))
+}
+
+/// Keeps a response again that has changed.
+///
+/// # Errors
+/// The store does not take it.
+pub async fn again(request: &HttpRequest, id: &str, kept: &Kept) -> Result<()> {
+    let (gateway, caller) = asker(request).await?;
+    let age = gateway.live().config.server.keep_responses.unwrap_or_default();
+    let body = serde_json::to_string(kept).map_err(|e| Error::new(Kind::Internal, e.to_string()))?;
+    gateway.store.keep(&row(id.to_owned(), caller.owner(), age, body)).await.map_err(unreachable)
+}
+
+fn row(id: String, owner: String, age: Duration, body: String) -> store::Kept {
+    let now = database::now();
+    let expires_at = now.saturating_add(i64::try_from(age.as_micros()).unwrap_or(i64::MAX));
+    store::Kept { kind: KIND.to_owned(), id, owner, made_at: now, expires_at, body }
 }
 
 /// Forgets the response that the path names.
@@ -81,7 +127,10 @@ pub async fn forget(request: &HttpRequest) -> Result<String> {
     let id = reply::path_part(request, "id").unwrap_or_default().into_owned();
     gateway.database.settled().await;
     match gateway.store.forget_kept(KIND, &id, &caller.owner()).await.map_err(unreachable)? {
-        true => Ok(id),
+        true => {
+            super::background::forget(&gateway, &id);
+            Ok(id)
+        }
         false => Err(not_found(&id)),
     }
 }
@@ -99,6 +148,7 @@ async fn asker(request: &HttpRequest) -> Result<(Arc<Gateway>, Caller)> {
 }
 
 /// Keeps the response of a call, once it is there.
+#[derive(Clone)]
 pub struct Keeper {
     gateway: Arc<Gateway>,
     owner: String,
@@ -126,20 +176,13 @@ impl Keeper {
     pub async fn keep(self, response: Bytes, kept_by: Option<String>) {
         let Ok(response) = serde_json::from_slice::<Value>(&response) else { return };
         let Some(id) = response.get("id").and_then(Value::as_str).map(str::to_owned) else { return };
-        let mut input = self.history;
-        let asked: Option<Value> = serde_json::from_slice(&self.body).ok();
-        match crate::wire::responses::items(asked.as_ref().and_then(|asked| asked.get("input"))) {
-            Ok(mut items) => input.append(&mut items),
-            Err(_) => return,
-        }
-        let Ok(body) = serde_json::to_string(&Kept { response, input, kept_by }) else { return };
+        let was_cancelled = response["background"] == true && self.is_cancelled(&id).await;
+        let Some(body) = self.body_of(response, kept_by, None).filter(|_| !was_cancelled) else { return };
         if body.len() > MOST {
             tracing::warn!("a response is not kept, because its conversation is larger than 16 MiB");
             return;
         }
-        let now = database::now();
-        let expires_at = now.saturating_add(i64::try_from(self.age.as_micros()).unwrap_or(i64::MAX));
-        let kept = store::Kept { kind: KIND.to_owned(), id, owner: self.owner, made_at: now, expires_at, body };
+        let kept = row(id, self.owner, self.age, body);
         let keeping = async {
             self.gateway.database.settled().await;
             self.gateway.store.keep(&kept).await
@@ -149,5 +192,35 @@ impl Keeper {
             Ok(Err(fault)) => tracing::warn!("a response is not kept: {fault}"),
             Err(_) => tracing::warn!("a response is not kept: the database did not answer within {PATIENCE:?}"),
         }
+    }
+
+    /// Keeps a response that is being made, for so long at most.
+    ///
+    /// # Errors
+    /// It cannot be kept: nobody could ask for it.
+    pub async fn keep_pending(self, response: &Value, longest: Duration) -> Result<()> {
+        let id = response["id"].as_str().unwrap_or_default().to_owned();
+        let until = database::now().saturating_add(i64::try_from(longest.as_micros()).unwrap_or(i64::MAX));
+        let body = self.body_of(response.clone(), None, Some(until)).filter(|body| body.len() <= MOST);
+        let Some(body) = body else {
+            return Err(Error::invalid("The conversation is too large to be kept.").at_param("background"));
+        };
+        self.gateway.database.settled().await;
+        self.gateway.store.keep(&row(id, self.owner, self.age, body)).await.map_err(unreachable)
+    }
+
+    /// Whether another gateway was told to cancel what this one makes.
+    async fn is_cancelled(&self, id: &str) -> bool {
+        let found = self.gateway.store.kept(KIND, id, &self.owner, database::now()).await.ok().flatten();
+        let found = found.and_then(|kept| serde_json::from_str::<Kept>(&kept.body).ok());
+        found.is_some_and(|kept| kept.response["status"] == "cancelled")
+    }
+
+    fn body_of(&self, response: Value, kept_by: Option<String>, until: Option<i64>) -> Option<String> {
+        let mut input = self.history.clone();
+        let asked: Option<Value> = serde_json::from_slice(&self.body).ok();
+        let items = crate::wire::responses::items(asked.as_ref().and_then(|asked| asked.get("input")));
+        input.append(&mut items.ok()?);
+        serde_json::to_string(&Kept { response, input, kept_by, until }).ok()
     }
 }

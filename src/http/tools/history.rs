@@ -5,6 +5,7 @@ use crate::config::file::Prompt;
 use crate::envelope::shorten;
 use crate::error::{Error, Result};
 use crate::mcp::kit::{Chosen, Kit};
+use crate::mcp::outcome::Outcome;
 use crate::mcp::resume::{self, Pending, Turn};
 use crate::mcp::rounds::Wanted;
 use futures_util::future::join_all;
@@ -14,6 +15,12 @@ use std::time::Duration;
 
 /// More of a prompt is not told.
 const MOST_PROMPT: usize = 64 << 10;
+
+/// A call that was allowed, and what came of it.
+pub struct Allowed {
+    pub call: Pending,
+    pub outcome: Outcome,
+}
 
 /// Puts kept turns in the place of messages that quote them, and carries out what was approved since.
 ///
@@ -25,7 +32,7 @@ pub async fn expand(
     kit: &Kit,
     hands: &Hands,
     age: Duration,
-) -> Result<Vec<Value>> {
+) -> Result<(Vec<Value>, Vec<Allowed>)> {
     let ids = |message: &Value| -> Vec<String> {
         let calls = message["tool_calls"].as_array().into_iter().flatten();
         calls
@@ -42,6 +49,7 @@ pub async fn expand(
         .collect();
     let mut known: HashSet<String> = HashSet::new();
     let mut out = Vec::with_capacity(messages.len());
+    let mut allowed = Vec::new();
     for message in messages {
         let quoted = ids(&message);
         if message["role"] == "assistant"
@@ -54,7 +62,9 @@ pub async fn expand(
             }
             let turn = resume::find(&hands.worker.gateway.store, &hands.caller, &name, first).await?;
             known.extend(turn.calls.iter().map(|call| call.id.clone()));
-            out.extend(go_on(name, turn, approved, &answers, kit, hands, age).await?);
+            let (messages, mut done) = go_on(name, turn, approved, &answers, kit, hands, age).await?;
+            out.extend(messages);
+            allowed.append(&mut done);
         } else if message["role"] == "tool"
             && let Some(id) = message["tool_call_id"].as_str().filter(|id| resume::name_of(id).is_some())
         {
@@ -71,7 +81,7 @@ pub async fn expand(
         let what = format!("'{}' is not a tool call of a turn in these messages.", shorten(other));
         return Err(Error::invalid(what).at_param("approved_tool_calls"));
     }
-    Ok(out)
+    Ok((out, allowed))
 }
 
 /// The messages of a kept turn with all its results.
@@ -83,11 +93,15 @@ async fn go_on(
     kit: &Kit,
     hands: &Hands,
     age: Duration,
-) -> Result<Vec<Value>> {
+) -> Result<(Vec<Value>, Vec<Allowed>)> {
     let mut open: Vec<(usize, &Chosen)> = Vec::new();
     let mut given: HashMap<String, String> = HashMap::new();
+    let mut allowed = Vec::new();
     for (place, call) in turn.calls.iter().enumerate() {
-        if turn.results.contains_key(&call.own_id) {
+        if let Some(text) = turn.results.get(&call.own_id) {
+            if call.begun {
+                allowed.push(Allowed { call: call.clone(), outcome: Outcome::text(text) });
+            }
             continue;
         }
         let answer = answers.get(&call.id);
@@ -121,14 +135,17 @@ async fn go_on(
             .iter()
             .map(|(place, _)| {
                 let call = &turn.calls[*place];
-                Wanted { id: call.own_id.clone(), name: call.name.clone(), arguments: call.arguments.clone() }
+                let key = call.id.strip_prefix(resume::PREFIX).unwrap_or(&call.id).to_owned();
+                Wanted { id: call.own_id.clone(), key, name: call.name.clone(), arguments: call.arguments.clone() }
             })
             .collect();
         let left = hands.live.config.mcp.tools.max_time;
         let done =
             join_all(open.iter().zip(&calls).map(|((_, chosen), wanted)| hands.call(chosen, wanted, left))).await;
-        for (wanted, outcome) in calls.into_iter().zip(done) {
-            turn.results.insert(wanted.id, outcome.text);
+        let places: Vec<usize> = open.into_iter().map(|(place, _)| place).collect();
+        for ((wanted, outcome), place) in calls.into_iter().zip(done).zip(places) {
+            turn.results.insert(wanted.id, outcome.text.clone());
+            allowed.push(Allowed { call: turn.calls[place].clone(), outcome });
         }
     }
     // What is quoted is in use.
@@ -145,7 +162,7 @@ async fn go_on(
         let text = turn.results.get(&id).or_else(|| given.get(&id)).cloned().unwrap_or_default();
         messages.push(json!({"role": "tool", "tool_call_id": id, "content": text}));
     }
-    Ok(messages)
+    Ok((messages, allowed))
 }
 
 /// The tool of a call, if the caller may still use it.

@@ -1,15 +1,15 @@
 //! One clean answer of several turns: in one piece, or as a stream.
 
 use super::Run;
-use crate::error::{Error, Result};
+use super::turns::Teller;
+use crate::error::Result;
 use crate::http::reply;
 use crate::meter::Meter;
+use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
 use futures_util::{FutureExt, stream};
-use serde_json::{Map, Value};
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -18,19 +18,27 @@ use tokio::time::sleep_until;
 /// Chunks that the caller has not read: then the model is not read either.
 const QUEUE: usize = 32;
 
+/// Runs a call that is not streamed.
+///
+/// # Errors
+/// Why it could not be answered.
+pub async fn whole(run: &mut Run, meter: Meter) -> Result<Bytes> {
+    run.turns.start(meter, None);
+    run.go().await?;
+    Ok(run.turns.end().1)
+}
+
 /// Runs the call and tells the caller.
 ///
 /// # Errors
 /// Why it could not be answered, before anything was sent.
-pub async fn send(_request: &HttpRequest, mut run: Run, meter: Meter) -> Result<HttpResponse> {
-    let (id, started) = (meter.id, meter.started);
-    let missing: Map<String, Value> =
-        run.kit.missing.iter().map(|(server, fault)| (server.name.clone(), fault.to_string().into())).collect();
-    let (label, about) = (run.chat.label(), run.chat.about.clone());
-    if !run.chat.streams() {
-        run.chat.start(meter, None);
-        run.go().await?;
-        let cost = crate::mcp::rounds::Model::cost_nanos(&run.chat);
+pub async fn send(mut run: Run, meter: Meter) -> Result<HttpResponse> {
+    let (id, started, face) = (meter.id, meter.started, run.face);
+    let (label, about) = (run.turns.label(), run.turns.about.clone());
+    if !run.turns.streams() {
+        let whole = whole(&mut run, meter).await?;
+        let cost = run.turns.cost();
+        keep(&mut run, &whole).await;
         let mut builder = HttpResponse::Ok();
         builder.insert_header((CONTENT_TYPE, HeaderValue::from_static("application/json")));
         {
@@ -40,16 +48,20 @@ pub async fn send(_request: &HttpRequest, mut run: Run, meter: Meter) -> Result<
                 reply::deployment_headers(&mut builder, deployment);
             }
         }
-        reply::cost(&mut builder, Some(cost));
-        return Ok(builder.body(run.chat.answer(&missing).to_string()));
+        reply::anthropic_id(&mut builder, face, &id);
+        reply::cost(&mut builder, cost);
+        return Ok(builder.body(whole));
     }
-    let settings = &run.chat.live().config.server;
+    let settings = &run.turns.live().config.server;
     let (commit, pulse) = (settings.early_commit, settings.keep_alive);
     let (out, mut chunks) = mpsc::channel(QUEUE);
-    run.chat.start(meter, Some(out));
+    run.turns.start(meter, Some(out));
+    let teller = run.turns.teller();
     let mut work: Work = async move {
         run.go().await?;
-        Ok(run.chat.ending(&missing))
+        let (last, whole) = run.turns.end();
+        keep(&mut run, &whole).await;
+        Ok(last)
     }
     .boxed_local();
     let patience = async {
@@ -80,8 +92,16 @@ pub async fn send(_request: &HttpRequest, mut run: Run, meter: Meter) -> Result<
             reply::deployment_headers(&mut builder, deployment);
         }
     }
-    let state = Some(Open { work, chunks, first, pulse });
+    reply::anthropic_id(&mut builder, face, &id);
+    let state = Some(Open { work, chunks, first, pulse, teller });
     Ok(builder.streaming(stream::unfold(state, next)))
+}
+
+/// Keeps a response before its last event: whoever is told its id can go on from it at once.
+async fn keep(run: &mut Run, whole: &Bytes) {
+    if let Some(keeper) = run.keeper.take() {
+        keeper.keep(whole.clone(), None).await;
+    }
 }
 
 type Work = LocalBoxFuture<'static, Result<Bytes>>;
@@ -91,6 +111,7 @@ struct Open {
     chunks: mpsc::Receiver<Bytes>,
     first: Option<Bytes>,
     pulse: Duration,
+    teller: Teller,
 }
 
 async fn next(state: Option<Open>) -> Option<(std::result::Result<Bytes, Infallible>, Option<Open>)> {
@@ -108,9 +129,13 @@ async fn next(state: Option<Open>) -> Option<(std::result::Result<Bytes, Infalli
             while let Ok(chunk) = open.chunks.try_recv() {
                 last.extend_from_slice(&chunk);
             }
-            last.extend_from_slice(&ended.unwrap_or_else(|error: Error| error.event()));
+            let end = ended.unwrap_or_else(|error| open.teller.voice.borrow_mut().fail(&error));
+            last.extend_from_slice(&end);
             Some((Ok(Bytes::from(last)), None))
         }
-        () = pause => Some((Ok(Bytes::from_static(b": keep-alive\n\n")), Some(open))),
+        () = pause => {
+            let pulse = open.teller.voice.borrow().pulse();
+            Some((Ok(pulse), Some(open)))
+        }
     }
 }

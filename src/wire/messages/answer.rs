@@ -10,13 +10,14 @@ use crate::wire::write::{Object, comma, quoted};
 use crate::wire::{MAX_DEPTH, place};
 
 /// The `content` being written.
-struct Content {
-    json: Vec<u8>,
-    empty: bool,
+#[derive(Debug)]
+pub(super) struct Content {
+    pub json: Vec<u8>,
+    pub empty: bool,
 }
 
 impl Content {
-    fn block(&mut self, kind: &str) -> Object<'_> {
+    pub fn block(&mut self, kind: &str) -> Object<'_> {
         comma(&mut self.json, &mut self.empty);
         let mut block = Object::open(&mut self.json);
         block.text("type", kind);
@@ -51,7 +52,50 @@ pub fn from_chat(body: &[u8], model: &str, id: &str) -> Result<Vec<u8>, Error> {
     let message = choice.message.unwrap_or_default();
 
     let mut content = Content { json: Vec::with_capacity(body.len()), empty: true };
-    thinking(&message, &mut content);
+    let refused = said(&message, &mut content);
+    let legacy = message.function_call.map(|function| Call { index: None, id: None, function: Some(function) });
+    let mut calls = 0;
+    for call in message.tool_calls.into_iter().flatten().chain(legacy) {
+        let function = call.function.unwrap_or(Function { name: None, arguments: None });
+        let Some(name) = hub::string(function.name) else {
+            return Err(garbled("it calls a tool without naming it"));
+        };
+        let id = words::tool_id(hub::string(call.id).unwrap_or_default(), id, calls);
+        let mut block = content.block("tool_use");
+        block.json("id", format!("\"{id}\""));
+        block.json("name", format!("\"{name}\""));
+        words::input(function.arguments, MAX_DEPTH, block.slot("input"));
+        block.close();
+        calls += 1;
+    }
+
+    let finish = choice.finish_reason.map(|reason| place::inner(reason.get()));
+    let used = answer.usage.and_then(|usage| Usage::read(usage.get().as_bytes())).unwrap_or_default();
+    Ok(message_of(id, model, &content, words::stop_reason(finish, calls > 0, refused), &used))
+}
+
+/// The whole message.
+pub(super) fn message_of(id: &str, model: &str, content: &Content, stop_reason: &str, used: &Usage) -> Vec<u8> {
+    let mut out = Vec::with_capacity(content.json.len() + 400);
+    let mut written = Object::open(&mut out);
+    written.json("id", quoted(id));
+    written.text("type", "message");
+    written.text("role", "assistant");
+    written.json("model", quoted(model));
+    let slot = written.slot("content");
+    slot.push(b'[');
+    slot.extend_from_slice(&content.json);
+    slot.push(b']');
+    written.text("stop_reason", stop_reason);
+    written.json("stop_sequence", "null");
+    usage::write(used, written.slot("usage"));
+    written.close();
+    out
+}
+
+/// What a message says, calls apart: thinking first, then texts. Says whether it refuses.
+pub(super) fn said(message: &Message<'_>, content: &mut Content) -> bool {
+    thinking(message, content);
     // All thinking goes in front; only Mistral's parts can hold it in between.
     hub::pieces(message.content, &mut |piece| {
         if let Piece::Thinking(text) = piece {
@@ -67,39 +111,7 @@ pub fn from_chat(body: &[u8], model: &str, id: &str) -> Result<Vec<u8>, Error> {
     if let Some(refusal) = refusal {
         content.text(refusal);
     }
-    let legacy = message.function_call.map(|function| Call { index: None, id: None, function: Some(function) });
-    let mut calls = 0;
-    for call in message.tool_calls.into_iter().flatten().chain(legacy) {
-        let function = call.function.unwrap_or(Function { name: None, arguments: None });
-        let Some(name) = hub::string(function.name) else {
-            return Err(garbled("it calls a tool without naming it"));
-        };
-        let mut block = content.block("tool_use");
-        let id = words::tool_id(hub::string(call.id).unwrap_or_default(), id, calls);
-        block.json("id", format!("\"{id}\""));
-        block.json("name", format!("\"{name}\""));
-        words::input(function.arguments, MAX_DEPTH, block.slot("input"));
-        block.close();
-        calls += 1;
-    }
-
-    let finish = choice.finish_reason.map(|reason| place::inner(reason.get()));
-    let used = answer.usage.and_then(|usage| Usage::read(usage.get().as_bytes())).unwrap_or_default();
-    let mut out = Vec::with_capacity(content.json.len() + 400);
-    let mut written = Object::open(&mut out);
-    written.json("id", quoted(id));
-    written.text("type", "message");
-    written.text("role", "assistant");
-    written.json("model", quoted(model));
-    let slot = written.slot("content");
-    slot.push(b'[');
-    slot.extend_from_slice(&content.json);
-    slot.push(b']');
-    written.text("stop_reason", words::stop_reason(finish, calls > 0, refusal.is_some()));
-    written.json("stop_sequence", "null");
-    usage::write(&used, written.slot("usage"));
-    written.close();
-    Ok(out)
+    refusal.is_some()
 }
 
 /// Blocks as they were where the upstream tells them; else its reasoning as one block.

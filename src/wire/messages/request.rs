@@ -22,7 +22,10 @@ const SCHEMA_NAME: &str = "answer";
 /// Members that say how an answer is to be made in a way that other upstreams cannot; a request that depends on them is
 /// refused.
 const REFUSED: [(&str, &str); 3] = [
-    ("mcp_servers", "the upstream of this model cannot connect to MCP servers; give their tools in 'tools'"),
+    (
+        "mcp_servers",
+        "the upstream of this model cannot connect to MCP servers; name one of the gateway's own, as \"litellm_proxy/mcp/SERVER\", or give the tools in 'tools'",
+    ),
     ("container", "the upstream of this model has no containers"),
     ("inference_geo", "the upstream of this model does not let the caller choose where it computes"),
 ];

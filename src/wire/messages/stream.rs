@@ -14,7 +14,7 @@ use crate::wire::hub::calls::Calls;
 use crate::wire::hub::{self, Chunk, Delta, Piece};
 use crate::wire::write::{Object, quote};
 use actix_web::http::StatusCode;
-use blocks::Blocks;
+pub(super) use blocks::Blocks;
 use bytes::BytesMut;
 
 /// The event that keeps a quiet connection open. It may stand anywhere in a stream.
@@ -134,49 +134,8 @@ impl Stream {
 
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), &'static str> {
         let before = out.len();
-        let (blocks, calls) = (&mut self.blocks, &mut self.calls);
-        let mut reasoning = hub::string(delta.reasoning_content).or(hub::string(delta.reasoning));
-        for block in hub::thinking_blocks(delta.thinking_blocks) {
-            // The same text stands in `reasoning_content` where there is one.
-            let data = hub::string(block.data);
-            let text = if data.is_none() { reasoning.take().or(hub::string(block.thinking)) } else { None };
-            let signature = hub::string(block.signature);
-            if data.or(text).or(signature).is_some() {
-                calls.leave(blocks, out);
-            }
-            if let Some(data) = data {
-                blocks.redacted(data, out);
-                continue;
-            }
-            if let Some(text) = text {
-                blocks.thinking(text, out);
-            }
-            if let Some(signature) = signature {
-                blocks.signature(signature, out);
-            }
-        }
-        if let Some(text) = reasoning {
-            calls.leave(blocks, out);
-            blocks.thinking(text, out);
-        }
-        hub::pieces(delta.content, &mut |piece| {
-            calls.leave(blocks, out);
-            match piece {
-                Piece::Thinking(text) => blocks.thinking(text, out),
-                Piece::Text(text) => blocks.text(text, out),
-            }
-        });
-        if let Some(text) = hub::string(delta.refusal) {
-            self.refused = true;
-            calls.leave(blocks, out);
-            blocks.text(text, out);
-        }
-        for call in delta.tool_calls.iter().flatten() {
-            calls.piece(call, blocks, out)?;
-        }
-        if let Some(function) = &delta.function_call {
-            calls.legacy(function, blocks, out)?;
-        }
+        self.refused |= hub::string(delta.refusal).is_some();
+        said(delta, &mut self.blocks, &mut self.calls, out)?;
         if out.len() > before {
             self.deltas += 1;
         }
@@ -189,15 +148,7 @@ impl Stream {
             return;
         }
         self.stage = Stage::Started;
-        out.extend_from_slice(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":");
-        quote(out, &self.id);
-        out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
-        quote(out, &self.model);
-        out.extend_from_slice(b",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":");
-        let mut json = Vec::new();
-        usage::write(&Usage { prompt_tokens: self.estimated_input, ..Usage::default() }, &mut json);
-        out.extend_from_slice(&json);
-        out.extend_from_slice(b"}}\n\n");
+        start(&self.id, &self.model, self.estimated_input, out);
     }
 
     fn finish(&mut self, out: &mut BytesMut) {
@@ -210,18 +161,8 @@ impl Stream {
             completion_tokens: self.deltas.max(meter::estimate(self.delta_bytes)),
             ..Usage::default()
         });
-        let mut json = Vec::new();
-        let mut event = Object::open(&mut json);
-        event.text("type", "message_delta");
-        let mut delta = Object::open(event.slot("delta"));
-        delta.text("stop_reason", words::stop_reason(self.finish.as_deref(), self.calls.any(), self.refused));
-        delta.json("stop_sequence", "null");
-        delta.close();
-        usage::write(&used, event.slot("usage"));
-        event.close();
-        out.extend_from_slice(b"event: message_delta\ndata: ");
-        out.extend_from_slice(&json);
-        out.extend_from_slice(b"\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
+        let reason = words::stop_reason(self.finish.as_deref(), self.calls.any(), self.refused);
+        end(reason, &used, out);
         self.stage = Stage::Done;
     }
 
@@ -233,4 +174,84 @@ impl Stream {
         self.stage = Stage::Done;
         self.error = Some(error);
     }
+}
+
+/// Tells what a delta says.
+pub(super) fn said(
+    delta: &Delta<'_>,
+    blocks: &mut Blocks,
+    calls: &mut Calls,
+    out: &mut BytesMut,
+) -> Result<(), &'static str> {
+    let mut reasoning = hub::string(delta.reasoning_content).or(hub::string(delta.reasoning));
+    for block in hub::thinking_blocks(delta.thinking_blocks) {
+        // The same text stands in `reasoning_content` where there is one.
+        let data = hub::string(block.data);
+        let text = if data.is_none() { reasoning.take().or(hub::string(block.thinking)) } else { None };
+        let signature = hub::string(block.signature);
+        if data.or(text).or(signature).is_some() {
+            calls.leave(blocks, out);
+        }
+        if let Some(data) = data {
+            blocks.redacted(data, out);
+            continue;
+        }
+        if let Some(text) = text {
+            blocks.thinking(text, out);
+        }
+        if let Some(signature) = signature {
+            blocks.signature(signature, out);
+        }
+    }
+    if let Some(text) = reasoning {
+        calls.leave(blocks, out);
+        blocks.thinking(text, out);
+    }
+    hub::pieces(delta.content, &mut |piece| {
+        calls.leave(blocks, out);
+        match piece {
+            Piece::Thinking(text) => blocks.thinking(text, out),
+            Piece::Text(text) => blocks.text(text, out),
+        }
+    });
+    if let Some(text) = hub::string(delta.refusal) {
+        calls.leave(blocks, out);
+        blocks.text(text, out);
+    }
+    for call in delta.tool_calls.iter().flatten() {
+        calls.piece(call, blocks, out)?;
+    }
+    if let Some(function) = &delta.function_call {
+        calls.legacy(function, blocks, out)?;
+    }
+    Ok(())
+}
+
+/// The event that a message begins with.
+pub(super) fn start(id: &str, model: &str, estimated_input: u64, out: &mut BytesMut) {
+    out.extend_from_slice(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":");
+    quote(out, id);
+    out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
+    quote(out, model);
+    out.extend_from_slice(b",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":");
+    let mut json = Vec::new();
+    usage::write(&Usage { prompt_tokens: estimated_input, ..Usage::default() }, &mut json);
+    out.extend_from_slice(&json);
+    out.extend_from_slice(b"}}\n\n");
+}
+
+/// The two events that a message ends with.
+pub(super) fn end(stop_reason: &str, used: &Usage, out: &mut BytesMut) {
+    let mut json = Vec::new();
+    let mut event = Object::open(&mut json);
+    event.text("type", "message_delta");
+    let mut delta = Object::open(event.slot("delta"));
+    delta.text("stop_reason", stop_reason);
+    delta.json("stop_sequence", "null");
+    delta.close();
+    usage::write(used, event.slot("usage"));
+    event.close();
+    out.extend_from_slice(b"event: message_delta\ndata: ");
+    out.extend_from_slice(&json);
+    out.extend_from_slice(b"\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
 }

@@ -24,6 +24,9 @@ const REPEATED: [(&str, &str); 16] = [
     ("user", "null"),
 ];
 
+/// Members of a server of tools that may hold a secret, and are not told again.
+const SECRETS: [&str; 2] = ["authorization", "headers"];
+
 /// What an answer repeats of its request.
 #[derive(Debug, Clone, Default)]
 pub struct Echo {
@@ -53,9 +56,40 @@ impl Echo {
         let of = |name: &str| asked.and_then(|reasoning| reasoning.get(name)).cloned().unwrap_or_default();
         add("reasoning", json!({"effort": of("effort"), "summary": of("summary")}).to_string().as_bytes());
         add("store", if stores { b"true" } else { b"false" });
-        add("tools", request.get("tools").map_or("[]".to_owned(), Value::to_string).as_bytes());
+        let mut tools = request.get("tools").cloned().unwrap_or_else(|| json!([]));
+        for tool in tools.as_array_mut().into_iter().flatten().filter(|tool| tool["type"] == "mcp") {
+            for name in SECRETS {
+                tool.as_object_mut().and_then(|tool| tool.shift_remove(name));
+            }
+        }
+        add("tools", tools.to_string().as_bytes());
         Echo { members, stores, custom }
     }
+}
+
+/// What an answer to this request repeats of it.
+pub fn echo(request: &Map<String, Value>, custom: Vec<String>) -> Echo {
+    let said = request.iter().filter(|(_, value)| !value.is_null());
+    Echo::of(&said.map(|(name, value)| (name.clone(), value.clone())).collect(), custom)
+}
+
+/// A response that is being made in the background, named after the call's id (UUIDv7).
+pub fn pending(request: &Map<String, Value>, id: &uuid::Uuid, model: &str) -> Value {
+    let (name, created) = (format!("resp_{}", id.simple()), (id.as_u128() >> 80) / 1000);
+    let told = Told {
+        id: &name,
+        created: u64::try_from(created).unwrap_or_default(),
+        model,
+        status: Status::InProgress,
+        output: b"",
+        usage: None,
+        error: None,
+    };
+    let mut out = Vec::new();
+    echo(request, Vec::new()).write(&told, &mut out);
+    let mut response: Value = serde_json::from_slice(&out).unwrap_or_default();
+    response["background"] = true.into();
+    response
 }
 
 /// How a response stands.

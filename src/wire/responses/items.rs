@@ -2,6 +2,8 @@
 //!
 //! Texts are given, and kept, as they stand between the quotes of JSON.
 
+mod served;
+
 use super::SEALED;
 use super::tools::INPUT;
 use crate::wire::hub::calls::Sink;
@@ -12,6 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::BytesMut;
 use serde_json::Value;
 use serde_json::value::RawValue;
+pub use served::Served;
 use std::fmt::Write;
 
 /// The response that repeats all items is not larger.
@@ -378,16 +381,8 @@ impl Sink for Items {
                 self.about("response.custom_tool_call_input.done", out, |event| event.text("input", &input));
             }
         }
-        let (item, index) = (self.item(true), self.count);
-        if !self.done.is_empty() {
-            self.done.push(b',');
-        }
-        self.done.extend_from_slice(&item);
-        self.event("response.output_item.done", out, |event| {
-            event.json("output_index", index.to_string());
-            event.json("item", item);
-        });
-        self.count += 1;
+        let item = self.item(true);
+        self.put(item, out);
         self.open = Open::Nothing;
         (self.annotated, self.signed_to) = (0, 0);
         for text in [&mut self.text, &mut self.annotations, &mut self.logprobs, &mut self.blocks] {
@@ -397,6 +392,20 @@ impl Sink for Items {
 }
 
 impl Items {
+    /// An item is whole.
+    fn put(&mut self, item: Vec<u8>, out: &mut BytesMut) {
+        if !self.done.is_empty() {
+            self.done.push(b',');
+        }
+        self.done.extend_from_slice(&item);
+        let index = self.count;
+        self.event("response.output_item.done", out, |event| {
+            event.json("output_index", index.to_string());
+            event.json("item", item);
+        });
+        self.count += 1;
+    }
+
     fn part_done(&mut self, part: String, out: &mut BytesMut) {
         self.about("response.content_part.done", out, |event| {
             event.json("content_index", "0");

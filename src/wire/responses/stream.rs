@@ -148,44 +148,7 @@ impl Stream {
 
     fn delta(&mut self, delta: &Delta<'_>, out: &mut BytesMut) -> Result<(), &'static str> {
         let before = out.len();
-        let (items, calls) = (&mut self.items, &mut self.calls);
-        let mut reasoning = hub::string(delta.reasoning_content).or(hub::string(delta.reasoning));
-        for block in hub::thinking_blocks(delta.thinking_blocks) {
-            calls.leave(items, out);
-            if let Some(data) = hub::string(block.data) {
-                items.redacted(data, out);
-                continue;
-            }
-            // The same text stands in `reasoning_content` where there is one.
-            if let Some(text) = reasoning.take().or(hub::string(block.thinking)) {
-                items.thinking(text, out);
-            }
-            if let Some(signature) = hub::string(block.signature) {
-                items.signature(signature, out);
-            }
-        }
-        if let Some(text) = reasoning {
-            calls.leave(items, out);
-            items.thinking(text, out);
-        }
-        hub::pieces(delta.content, &mut |piece| {
-            calls.leave(items, out);
-            match piece {
-                Piece::Thinking(text) => items.thinking(text, out),
-                Piece::Text(text) => items.text(text, out),
-            }
-        });
-        if let Some(text) = hub::string(delta.refusal) {
-            calls.leave(items, out);
-            items.refusal(text, out);
-        }
-        items.annotate(delta.annotations, out);
-        for call in delta.tool_calls.iter().flatten() {
-            calls.piece(call, items, out)?;
-        }
-        if let Some(function) = &delta.function_call {
-            calls.legacy(function, items, out)?;
-        }
+        said(delta, &mut self.items, &mut self.calls, out)?;
         if out.len() > before {
             self.deltas += 1;
         }
@@ -246,6 +209,53 @@ impl Stream {
     }
 }
 
+/// Tells what a delta says.
+pub(super) fn said(
+    delta: &Delta<'_>,
+    items: &mut Items,
+    calls: &mut Calls,
+    out: &mut BytesMut,
+) -> Result<(), &'static str> {
+    let mut reasoning = hub::string(delta.reasoning_content).or(hub::string(delta.reasoning));
+    for block in hub::thinking_blocks(delta.thinking_blocks) {
+        calls.leave(items, out);
+        if let Some(data) = hub::string(block.data) {
+            items.redacted(data, out);
+            continue;
+        }
+        // The same text stands in `reasoning_content` where there is one.
+        if let Some(text) = reasoning.take().or(hub::string(block.thinking)) {
+            items.thinking(text, out);
+        }
+        if let Some(signature) = hub::string(block.signature) {
+            items.signature(signature, out);
+        }
+    }
+    if let Some(text) = reasoning {
+        calls.leave(items, out);
+        items.thinking(text, out);
+    }
+    hub::pieces(delta.content, &mut |piece| {
+        calls.leave(items, out);
+        match piece {
+            Piece::Thinking(text) => items.thinking(text, out),
+            Piece::Text(text) => items.text(text, out),
+        }
+    });
+    if let Some(text) = hub::string(delta.refusal) {
+        calls.leave(items, out);
+        items.refusal(text, out);
+    }
+    items.annotate(delta.annotations, out);
+    for call in delta.tool_calls.iter().flatten() {
+        calls.piece(call, items, out)?;
+    }
+    if let Some(function) = &delta.function_call {
+        calls.legacy(function, items, out)?;
+    }
+    Ok(())
+}
+
 /// The one event of a stream that failed before its response was begun, or that another wrote.
 pub fn error_event(error: &Error, number: u64) -> Bytes {
     let event = json!({"type": "error", "sequence_number": number, "code": code_of(error), "message": error.to_string(),
@@ -254,7 +264,7 @@ pub fn error_event(error: &Error, number: u64) -> Bytes {
 }
 
 /// OpenAI's code for an error inside a response.
-fn code_of(error: &Error) -> &'static str {
+pub fn code_of(error: &Error) -> &'static str {
     match error.status().as_u16() {
         429 => "rate_limit_exceeded",
         400..=499 => "invalid_prompt",

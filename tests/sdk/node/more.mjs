@@ -91,6 +91,33 @@ const scenarios = {
     assert.equal((await stream.finalResponse()).output_text, "Hello über there");
   },
 
+  async response_with_tools() {
+    const tools = [
+      { type: "mcp", server_label: "house", server_url: "litellm_proxy/mcp/house", require_approval: "never" },
+    ];
+    const stream = client().responses.stream({ model, input: "What is there?", tools });
+    const events = await all(stream);
+    const told = await stream.finalResponse();
+    assert.deepEqual(told.output.map((item) => item.type), ["mcp_list_tools", "mcp_call", "message"]);
+    const call = told.output[1];
+    assert.deepEqual([call.name, call.server_label, call.output, call.error], ["look", "house", "milk and bread", null]);
+    assert.ok(events.some((event) => event.type === "response.mcp_call.completed"));
+    assert.equal(told.output_text, "Hello über there");
+    const next = { model, input: "And?", tools, previous_response_id: told.id };
+    assert.deepEqual((await client().responses.create(next)).output.map((item) => item.type), ["message"]);
+  },
+
+  async response_in_the_background() {
+    let told = await client().responses.create({ model, input: "Say hello.", background: true });
+    assert.equal(told.status, "queued");
+    for (let i = 0; i < 1000; i++) {
+      told = await client().responses.retrieve(told.id);
+      if (told.status !== "in_progress") break;
+    }
+    assert.deepEqual([told.status, told.output_text], ["completed", "Hello über there"]);
+    assert.equal((await client().responses.cancel(told.id)).status, "completed");
+  },
+
   async refused() {
     const call = client().audio.transcriptions.create({ model, file: await sound() });
     await assert.rejects(call, (error) => error instanceof OpenAI.BadRequestError && error.type === "invalid_request_error");

@@ -121,6 +121,39 @@ def response_streamed():
     same("text", told.output_text, "Hello über there")
 
 
+# Upstream: a turn that calls the tool `look` of the server `house`, which says "milk and bread"; then a stream "Hello über
+# there"; then the same whole.
+@scenario
+def response_with_tools():
+    tools = [{"type": "mcp", "server_label": "house", "server_url": "litellm_proxy/mcp/house", "require_approval": "never"}]
+    with client().responses.stream(model=MODEL, input="What is there?", tools=tools) as stream:
+        kinds = [event.type for event in stream]
+        told = stream.get_final_response()
+    same("items", [item.type for item in told.output], ["mcp_list_tools", "mcp_call", "message"])
+    call = told.output[1]
+    same("call", (call.name, call.server_label, call.output, call.error), ("look", "house", "milk and bread", None))
+    same("tools", [tool.name for tool in told.output[0].tools], ["look"])
+    called = [kind for kind in kinds if kind.startswith("response.mcp_call")]
+    same("events", called, ["response.mcp_call.in_progress", "response.mcp_call_arguments.delta",
+                            "response.mcp_call_arguments.done", "response.mcp_call.completed"])
+    same("text", told.output_text, "Hello über there")
+    told = client().responses.create(model=MODEL, input="And?", tools=tools, previous_response_id=told.id)
+    same("next", [item.type for item in told.output], ["message"])
+
+
+# Upstream: the answer of chat completions "Hello über there".
+@scenario
+def response_in_the_background():
+    told = client().responses.create(model=MODEL, input="Say hello.", background=True)
+    same("status", told.status, "queued")
+    for _ in range(1000):
+        told = client().responses.retrieve(told.id)
+        if told.status != "in_progress":
+            break
+    same("text", (told.status, told.output_text), ("completed", "Hello über there"))
+    same("cancelled", client().responses.cancel(told.id).status, "completed")
+
+
 # Upstream: 400, an error of type invalid_request_error.
 @scenario
 def refused():

@@ -58,7 +58,7 @@ pub fn check(events: &[String]) -> Read {
             "content_block_stop" => {
                 assert_eq!(data["index"], read.blocks.len());
                 let (mut block, json) = open.take().expect("a block that is open");
-                if block["type"] == "tool_use" && !json.is_empty() {
+                if matches!(block["type"].as_str(), Some("tool_use" | "mcp_tool_use")) && !json.is_empty() {
                     block["input"] = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
                 }
                 read.blocks.push(block);
@@ -112,6 +112,8 @@ fn check_open(block: &Value) {
                 && block["name"].is_string()
         }
         Some("redacted_thinking") => block["data"].is_string(),
+        Some("mcp_tool_use") => block["input"] == serde_json::json!({}) && block["server_name"].is_string(),
+        Some("mcp_tool_result") => block["tool_use_id"].is_string() && block["content"].is_array(),
         _ => false,
     };
     assert!(fits, "a block does not begin so: {block}");
@@ -124,7 +126,7 @@ fn add(block: &mut Value, json: &mut String, delta: &Value) {
         Some("thinking_delta") => ("thinking", "thinking"),
         Some("signature_delta") => ("thinking", "signature"),
         Some("input_json_delta") => {
-            assert_eq!(block["type"], "tool_use");
+            assert!(matches!(block["type"].as_str(), Some("tool_use" | "mcp_tool_use")), "{block}");
             json.push_str(piece("partial_json"));
             return;
         }

@@ -71,6 +71,15 @@ impl Blocks {
         self.close(out);
     }
 
+    /// A block that comes whole; `delta` is what its one delta holds, as JSON, where it has one.
+    pub fn whole(&mut self, block: &str, delta: Option<&str>, out: &mut BytesMut) {
+        self.begin(Open::Tool, &[block], out);
+        if let Some(delta) = delta {
+            self.delta("{\"type\":\"input_json_delta\",\"partial_json\":\"", delta, out);
+        }
+        self.close(out);
+    }
+
     /// Closes the last block. A message must have one: some clients take a stream without for a broken one.
     pub fn finish(&mut self, out: &mut BytesMut) {
         if self.next == 0 {
