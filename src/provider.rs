@@ -33,7 +33,7 @@ use crate::wire::feed::Framing;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 pub use fit::fit;
 pub use inside::Inside;
-pub use leave_out::leave_out;
+pub use leave_out::{leave_out, wants_reasoning};
 pub use path::{Endpoint, Path};
 pub use prepare::{Prepared, Shape, Wishes, prepare, prepare_native, prepare_plain};
 pub use spent::Spent;

@@ -320,3 +320,21 @@ fn what_fails_in_the_background_says_why() {
     unknown["model"] = json!("nothing");
     post(&gateway, PATH, &unknown).error(400);
 }
+
+#[test]
+fn a_stop_waits_for_responses_of_the_background_as_long_as_for_others() {
+    for (drain, outcome) in [("30s", "success"), ("50ms", "failure")] {
+        let gate = Gate::new();
+        let up = Upstream::new(Reply::after(&gate, Reply::whole()));
+        let mut gateway = Gateway::start(&config(&format!("drain = \"{drain}\""), &[model("small", &up)]));
+        post(&gateway, PATH, &json!({"model": "small", "input": "Hello", "background": true})).ok();
+        up.wait_requests(1);
+        gateway.signal("TERM");
+        gateway.wait_notice("STOPPING=1", 1);
+        if outcome == "success" {
+            gate.open();
+        }
+        assert!(gateway.wait_exit().success());
+        assert_eq!(gateway.only_call()["outcome"], outcome, "{drain}");
+    }
+}

@@ -475,3 +475,32 @@ fn entries_that_cannot_be_served_are_refused() {
     let fields = &answer["choices"][0]["message"]["provider_specific_fields"];
     assert!(text(&fields["mcp_missing_servers"]["dead"]).contains("refused"), "{fields}");
 }
+
+#[test]
+fn reasoning_goes_back_to_those_who_want_it_with_the_calls_that_came_of_it() {
+    for (provider, wants) in [("deepseek/up", true), ("openai/up", false)] {
+        let house = house();
+        let up = Upstream::script(|seen| match results(seen) {
+            0 => {
+                let call = json!({"id": "call_a", "type": "function",
+                    "function": {"name": "ha-GetLiveContext", "arguments": "{}"}});
+                let message =
+                    json!({"role": "assistant", "content": null, "reasoning_content": "hm", "tool_calls": [call]});
+                Reply::json(
+                    200,
+                    &json!({"id": "c", "object": "chat.completion", "created": 1, "model": "up",
+                    "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
+                    .to_string(),
+                )
+            }
+            _ => turn(seen, "Milk.", &[]),
+        })
+        .rules(|rules| rules.is_free = true);
+        let servers = format!("[mcp_servers.ha]\nurl = \"{}\"\n", house.url());
+        let entries = [crate::support::deployment("small", provider, up.base())];
+        let gateway = Gateway::start(&(config("", &entries) + &servers));
+        chat(&gateway, &ask(json!([entry(json!("never"))]), false)).ok();
+        let sent = up.requests()[1].json()["messages"][1].clone();
+        assert_eq!(sent["reasoning_content"] == "hm", wants, "{sent}");
+    }
+}

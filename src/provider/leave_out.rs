@@ -45,6 +45,11 @@ const EFFORTS: &[&str] = &["openrouter", "litellm_proxy", "openai_like"];
 /// OpenAI's models that know `xhigh`.
 const XHIGH: &[&str] = &["gpt-5.1-codex-max*", "gpt-5.2*", "gpt-5.3*", "gpt-5.4*", "gpt-5.5*", "gpt-5.6*", "gpt-6*"];
 
+/// Whether an upstream wants its `reasoning_content` back with the calls that came of it.
+pub fn wants_reasoning(provider: &Provider) -> bool {
+    REMEMBERS.contains(&provider.name)
+}
+
 /// The body without what the provider does not take; `None` where nothing has to go.
 ///
 /// # Errors

@@ -8,7 +8,7 @@
 use super::threads;
 use crate::gateway::Gateway;
 use actix_web::dev::ServerHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Time for the first call of a connection to come; and for what was accepted to reach its worker, where the threads
 /// cannot be seen. It takes microseconds, and a hundred milliseconds of a busy machine.
@@ -53,6 +53,14 @@ pub async fn leave(gateway: &Gateway, server: &ServerHandle) {
     settle(server).await;
     // Who was accepted last has yet to ask: a connection without a call is closed by the stop.
     tokio::time::sleep(SETTLE).await;
+    // Nobody is connected to a response of the background, and its worker would not wait for it.
+    let mut cut = None;
+    while gateway.underway.is_busy() {
+        if gateway.ending.is_cut() && cut.get_or_insert_with(Instant::now).elapsed() > PATIENCE {
+            break;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     // It looks once a second whether its connections have ended, while callers already wait for the next process.
     actix_web::rt::spawn(server.stop(true));
     while gateway.visitors.quiet().is_none() {

@@ -1,7 +1,7 @@
 //! Responses that nobody waits for: made while the caller is told that they are, and kept when they are there.
 //!
-//! The call runs on the worker that took it. Whoever takes a response out of the list of those that are being made says
-//! what becomes of it: the call itself, or who cancels it.
+//! The call runs on the worker that took it. What becomes of the response is said by whoever changes it first in the store:
+//! the call itself, or who cancels or forgets it, by whichever gateway.
 
 use super::keep::{self, Keeper};
 use crate::call::Call;
@@ -38,6 +38,11 @@ impl Underway {
         let end = Arc::new(Notify::new());
         all.insert(id.to_owned(), end.clone());
         Some(end)
+    }
+
+    /// Whether any is being made.
+    pub fn is_busy(&self) -> bool {
+        !self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     /// Takes it out of the list; none where somebody else has done so.
@@ -83,41 +88,57 @@ pub async fn start(request: &HttpRequest, mut call: Call, mut meter: Meter) -> R
         return Err(error);
     }
     // Whoever is told its id can ask for it at once.
-    if let Err(error) = keeper.clone().keep_pending(&pending, LONGEST).await {
-        meter.fail(&error);
-        return Err(error);
-    }
+    let kept = match keeper.keep_pending(&pending).await {
+        Ok(kept) => kept,
+        Err(error) => {
+            meter.fail(&error);
+            return Err(error);
+        }
+    };
     let mut builder = HttpResponse::Ok();
     reply::call_id(&mut builder, &meter.id);
     let mut told = pending.clone();
     told["status"] = "queued".into();
-    let prepared = tools::are_in(&call).then(|| tools::Said::of(request, &call, &meter));
-    actix_web::rt::spawn(async move {
-        // A connection that nobody sees: the process does not end for want of others.
-        let _visit = gateway.visitors.enter();
-        let place = place;
-        let made = async {
-            match prepared {
-                Some(said) => Box::pin(tools::whole(said, call, meter)).await,
-                None => Box::pin(whole(call, meter)).await,
-            }
-        };
-        let made = tokio::select! {
+    let said = tools::are_in(&call).then(|| tools::Said::of(request, &call, &meter));
+    let made = async move {
+        match said {
+            Some(said) => Box::pin(tools::whole(said, call, meter)).await,
+            None => Box::pin(whole(call, meter)).await,
+        }
+    };
+    actix_web::rt::spawn(make(made, kept, pending, place, end));
+    Ok(builder.json(told))
+}
+
+/// Waits for a response, and keeps it unless somebody else has said what becomes of it.
+async fn make(
+    made: impl Future<Output = Result<Bytes>>,
+    mut kept: keep::Pending,
+    pending: Value,
+    place: Place,
+    end: Arc<Notify>,
+) {
+    // A connection that nobody sees: the process does not end for want of others.
+    let _visit = place.gateway.visitors.enter();
+    let made = tokio::time::timeout(LONGEST, made);
+    tokio::pin!(made);
+    let made = loop {
+        tokio::select! {
             biased;
             () = end.notified() => return,
-            made = tokio::time::timeout(LONGEST, made) => made.unwrap_or_else(|_| {
+            made = &mut made => break made.unwrap_or_else(|_| {
                 Err(Error::new(Kind::Timeout, format!("The response was not there within {LONGEST:?}.")))
             }),
-        };
-        let response = match made {
-            Ok(body) => finished(&body, &pending),
-            Err(error) => failed(&error, pending),
-        };
-        if gateway.underway.take(&place.id).is_some() {
-            keeper.keep(response, None).await;
+            () = tokio::time::sleep(keep::SIGN) => if !kept.goes_on().await {
+                return;
+            },
         }
-    });
-    Ok(builder.json(told))
+    };
+    let response = match made {
+        Ok(body) => finished(&body, pending),
+        Err(error) => failed(&error, pending),
+    };
+    kept.end(response).await;
 }
 
 /// Takes what is about the background out of the request, since the upstream is waited for.
@@ -169,19 +190,19 @@ async fn whole(call: Call, mut meter: Meter) -> Result<Bytes> {
 }
 
 /// The response under the id that the caller knows, whatever the upstream calls it.
-fn finished(body: &[u8], pending: &Value) -> Bytes {
+fn finished(body: &[u8], pending: Value) -> Value {
     let Ok(mut response) = serde_json::from_slice::<Value>(body) else {
-        return failed(&Error::new(Kind::Garbled, "The answer of the upstream makes no sense."), pending.clone());
+        return failed(&Error::new(Kind::Garbled, "The answer of the upstream makes no sense."), pending);
     };
     response["id"] = pending["id"].clone();
     response["background"] = true.into();
-    response.to_string().into()
+    response
 }
 
-fn failed(error: &Error, mut pending: Value) -> Bytes {
+fn failed(error: &Error, mut pending: Value) -> Value {
     pending["status"] = "failed".into();
     pending["error"] = json!({"code": responses::code_of(error), "message": error.to_string()});
-    pending.to_string().into()
+    pending
 }
 
 /// Cancels the response that the path names, and gives it as it is then.
@@ -198,13 +219,10 @@ pub async fn cancel(request: &HttpRequest) -> Result<Value> {
     if kept.response["status"] != "in_progress" {
         return Ok(kept.response);
     }
-    match gateway.underway.take(&id) {
-        Some(end) => end.notify_one(),
-        // Another gateway makes it: it will find that it is cancelled, and keep nothing.
-        None => tracing::debug!("a response that is made elsewhere is cancelled"),
-    }
     kept.response["status"] = "cancelled".into();
     keep::again(request, &id, &kept).await?;
+    // One that another gateway makes ends there with its next sign of life.
+    forget(&gateway, &id);
     Ok(kept.response)
 }
 

@@ -19,6 +19,10 @@ use std::time::Duration;
 const KIND: &str = "response";
 /// Conversations that take more are not kept.
 const MOST: usize = 16 << 20;
+/// Without a sign of life for so long the gateway that makes a response has ended.
+const STALE: Duration = Duration::from_secs(90);
+/// How often a gateway gives one.
+pub const SIGN: Duration = Duration::from_secs(30);
 /// A database that takes longer keeps the end of an answer back no more.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -176,8 +180,7 @@ impl Keeper {
     pub async fn keep(self, response: Bytes, kept_by: Option<String>) {
         let Ok(response) = serde_json::from_slice::<Value>(&response) else { return };
         let Some(id) = response.get("id").and_then(Value::as_str).map(str::to_owned) else { return };
-        let was_cancelled = response["background"] == true && self.is_cancelled(&id).await;
-        let Some(body) = self.body_of(response, kept_by, None).filter(|_| !was_cancelled) else { return };
+        let Some(body) = self.body_of(response, kept_by, None) else { return };
         if body.len() > MOST {
             tracing::warn!("a response is not kept, because its conversation is larger than 16 MiB");
             return;
@@ -194,26 +197,20 @@ impl Keeper {
         }
     }
 
-    /// Keeps a response that is being made, for so long at most.
+    /// Keeps a response that is being made.
     ///
     /// # Errors
     /// It cannot be kept: nobody could ask for it.
-    pub async fn keep_pending(self, response: &Value, longest: Duration) -> Result<()> {
+    pub async fn keep_pending(self, response: &Value) -> Result<Pending> {
         let id = response["id"].as_str().unwrap_or_default().to_owned();
-        let until = database::now().saturating_add(i64::try_from(longest.as_micros()).unwrap_or(i64::MAX));
-        let body = self.body_of(response.clone(), None, Some(until)).filter(|body| body.len() <= MOST);
+        let body = self.body_of(response.clone(), None, Some(soon())).filter(|body| body.len() <= MOST);
         let Some(body) = body else {
             return Err(Error::invalid("The conversation is too large to be kept.").at_param("background"));
         };
+        let row = row(id, self.owner.clone(), self.age, body);
         self.gateway.database.settled().await;
-        self.gateway.store.keep(&row(id, self.owner, self.age, body)).await.map_err(unreachable)
-    }
-
-    /// Whether another gateway was told to cancel what this one makes.
-    async fn is_cancelled(&self, id: &str) -> bool {
-        let found = self.gateway.store.kept(KIND, id, &self.owner, database::now()).await.ok().flatten();
-        let found = found.and_then(|kept| serde_json::from_str::<Kept>(&kept.body).ok());
-        found.is_some_and(|kept| kept.response["status"] == "cancelled")
+        self.gateway.store.keep(&row).await.map_err(unreachable)?;
+        Ok(Pending { keeper: self, row, response: response.clone() })
     }
 
     fn body_of(&self, response: Value, kept_by: Option<String>, until: Option<i64>) -> Option<String> {
@@ -223,4 +220,45 @@ impl Keeper {
         input.append(&mut items.ok()?);
         serde_json::to_string(&Kept { response, input, kept_by, until }).ok()
     }
+}
+
+/// A response that is being made, as the store has it. Whoever changes it there, by cancelling or forgetting it, has the
+/// last word.
+pub struct Pending {
+    keeper: Keeper,
+    row: store::Kept,
+    response: Value,
+}
+
+impl Pending {
+    /// Says that it is still being made. False where somebody else has said what becomes of it.
+    pub async fn goes_on(&mut self) -> bool {
+        let Some(body) = self.keeper.body_of(self.response.clone(), None, Some(soon())) else { return true };
+        match self.keeper.gateway.store.change_kept(&self.row, &body).await {
+            Ok(true) => self.row.body = body,
+            Ok(false) => return false,
+            // Later, maybe: until then it counts as being made.
+            Err(fault) => tracing::debug!("a response that is being made is not kept on: {fault}"),
+        }
+        true
+    }
+
+    /// Puts the response that was made in its place.
+    pub async fn end(self, response: Value) {
+        let Some(body) = self.keeper.body_of(response, None, None) else { return };
+        if body.len() > MOST {
+            tracing::warn!("a response is not kept, because its conversation is larger than 16 MiB");
+            return;
+        }
+        match tokio::time::timeout(PATIENCE, self.keeper.gateway.store.change_kept(&self.row, &body)).await {
+            Ok(Ok(_)) => (),
+            Ok(Err(fault)) => tracing::warn!("a response is not kept: {fault}"),
+            Err(_) => tracing::warn!("a response is not kept: the database did not answer within {PATIENCE:?}"),
+        }
+    }
+}
+
+/// Until when a response that is being made is, unless that is said again.
+fn soon() -> i64 {
+    database::now().saturating_add(i64::try_from(STALE.as_micros()).unwrap_or(i64::MAX))
 }

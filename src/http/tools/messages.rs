@@ -18,9 +18,20 @@ use crate::wire::messages::{self, Rounds};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
-/// Whether this goes on from calls of the gateway's.
+/// Whether this goes on from calls of the gateway's. Messages that only speak of such ids are as any other.
 pub fn goes_on(envelope: &Envelope) -> bool {
-    holds(envelope, "messages", USE.as_bytes()) || holds(envelope, "messages", resume::PREFIX.as_bytes())
+    let is_ours = |block: &Value| match block["type"].as_str() {
+        Some("mcp_tool_use") => block["id"].as_str().is_some_and(|id| id.starts_with(USE)),
+        Some("tool_use") => block["id"].as_str().is_some_and(|id| id.starts_with(resume::PREFIX)),
+        _ => false,
+    };
+    let quotes =
+        || holds(envelope, "messages", USE.as_bytes()) || holds(envelope, "messages", resume::PREFIX.as_bytes());
+    holds(envelope, "messages", b"_gw_")
+        && quotes()
+        && list(envelope, "messages")
+            .iter()
+            .any(|message| message["content"].as_array().is_some_and(|blocks| blocks.iter().any(is_ours)))
 }
 
 /// Whether one of the servers that it names is the gateway's. All others are for Anthropic to connect to.

@@ -14,7 +14,7 @@ use crate::mcp::kit::Kit;
 use crate::mcp::resume::{self, Pending};
 use crate::mcp::rounds::{Done, Model, Wanted};
 use crate::meter::{self, Meter};
-use crate::provider::Language;
+use crate::provider::{Language, wants_reasoning};
 use crate::route::{Deployment, Plan};
 use crate::store::LedgerRow;
 use crate::tap::Step;
@@ -336,9 +336,16 @@ impl Turns {
                 call.entry("id").or_insert_with(|| format!("call_{}", crate::mcp::streams::new_id()).into());
             }
         }
-        let is_anthropic =
-            self.about.borrow().deployment.as_ref().is_some_and(|d| d.provider.quirks.language == Language::Anthropic);
-        let keeps = |name: &str| name == "content" || (name == "thinking_blocks" && is_anthropic);
+        let (signs, remembers) = self.about.borrow().deployment.as_ref().map_or((false, false), |deployment| {
+            let provider = deployment.provider;
+            (provider.quirks.language == Language::Anthropic, wants_reasoning(provider))
+        });
+        let keeps = |name: &str| match name {
+            "content" => true,
+            "thinking_blocks" => signs,
+            "reasoning_content" => remembers,
+            _ => false,
+        };
         message.retain(|name, _| keeps(name));
         let mut written = json!({"role": "assistant", "content": null});
         for (name, value) in message {
