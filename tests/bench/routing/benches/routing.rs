@@ -61,7 +61,7 @@ fn choices(bench: &mut Criterion) {
         }
         group.bench_function(strategy, |bencher| bencher.iter(|| choose(&routes, None)));
     }
-    let checked = routes("enable_pre_call_checks = true", "max_parallel_requests = 10\nlimits = { tpm = 100000000 }\n");
+    let checked = routes("pre_call_checks = true", "max_parallel_requests = 10\nlimits = { tpm = 100000000 }\n");
     group.bench_function("checks, slots and limits", |bencher| bencher.iter(|| choose(&checked, None)));
     let sticky = routes("session_affinity = true", "");
     group.bench_function("session affinity", |bencher| bencher.iter(|| choose(&sticky, Some(black_box(7)))));
