@@ -7,18 +7,19 @@ use crate::exchange::{self, Ask, Face};
 use crate::gateway::{Gateway, Live};
 use crate::meter;
 use crate::route::{Deployment, Target};
+use crate::store::Check;
 use crate::upstream::{self, Request, Upstream};
 use crate::{serve, systemd};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde_json::{Value, json};
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Checks that are remembered for each deployment.
-const MOST: usize = 100;
+/// More characters of an error say nothing new.
+const LONGEST: usize = 1000;
 /// A server of the house that accepts no connection in this time is taken for down.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How often the state is looked at for the service manager.
@@ -34,36 +35,22 @@ pub struct Found {
     pub error: Option<Error>,
 }
 
-/// The latest checks of this process.
-#[derive(Debug, Default)]
-pub struct History(Mutex<HashMap<String, VecDeque<Found>>>);
-
-impl History {
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, VecDeque<Found>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Those of a deployment, the newest first.
-    pub fn of(&self, id: &str) -> Vec<Found> {
-        self.lock().get(id).map_or_else(Vec::new, |all| all.iter().rev().cloned().collect())
-    }
-
-    fn keep(&self, live: &Live, id: &str, found: Found) {
-        let mut all = self.lock();
-        all.retain(|known, _| live.routes.deployments.iter().any(|d| d.id == *known));
-        let of_one = all.entry(id.to_owned()).or_default();
-        if of_one.len() >= MOST {
-            of_one.pop_front();
-        }
-        of_one.push_back(found);
-    }
-}
-
 /// Calls a deployment for real, and remembers what came of it.
 pub async fn check(gateway: &Gateway, upstream: &Upstream, live: &Live, deployment: &Arc<Deployment>) -> Found {
     let found = try_once(upstream, live, deployment).await;
     deployment.pulse.checked(Instant::now(), found.error.is_none());
-    gateway.checks.keep(live, &deployment.id, found.clone());
+    let check = Check {
+        id: meter::new_id().to_string(),
+        at: found.at,
+        model_id: deployment.id.clone(),
+        model_name: deployment.name.clone(),
+        took_ms: i64::try_from(found.took.as_millis()).unwrap_or(i64::MAX),
+        error: found.error.as_ref().map(|error| error.to_string().chars().take(LONGEST).collect()),
+    };
+    // What is known of the deployment now does not depend on the store.
+    if let Err(fault) = gateway.store.note_check(&check).await {
+        tracing::debug!("a check of '{}' is not in its history: {fault}", deployment.name);
+    }
     found
 }
 
@@ -174,6 +161,9 @@ enum Place<'a> {
 
 /// Where a deployment listens, if that is in the house: a socket, or an address or name that no public server has.
 fn place(deployment: &Deployment) -> Option<Place<'_>> {
+    if deployment.mock.is_some() {
+        return None;
+    }
     if let Some(socket) = &deployment.transport.socket {
         return Some(Place::Socket(socket));
     }

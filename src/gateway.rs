@@ -3,7 +3,6 @@
 use crate::auth::Auth;
 use crate::auth::blocked::Blocked;
 use crate::auth::remembered::Remembered;
-use crate::checks::History;
 use crate::clock::Clock;
 use crate::config::stored::Stored;
 use crate::config::{Config, Mode, Sources, load};
@@ -63,8 +62,6 @@ pub struct Gateway {
     pub ledger: Arc<Ledger>,
     /// What is counted against limits.
     pub limits: Arc<Limits>,
-    /// The latest checks of deployments.
-    pub checks: History,
     /// How the latest calls went that did not go straight.
     pub recent: Recent,
     /// Keys that were looked up.
@@ -104,7 +101,6 @@ impl Gateway {
             store,
             database: Watch::default(),
             keys: Remembered::default(),
-            checks: History::default(),
             recent: Recent::default(),
             blocked: Blocked::default(),
             underway: Underway::default(),

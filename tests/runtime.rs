@@ -214,3 +214,39 @@ fn checks_in_the_background_are_remembered_and_a_connection_is_tried_without_con
     assert_eq!(gateway.get("/health/services?service=database").ok().json()["status"], "success");
     gateway.get("/health/services?service=slack").error(400);
 }
+
+#[test]
+fn what_checks_found_is_known_after_a_restart_and_unknown_models_are_no_good_health() {
+    let (bad, up) = (Upstream::new(Reply::error(500, "server_error", None, "no")), Upstream::new(Reply::whole()));
+    let state = tempfile::tempdir().unwrap();
+    let text = config("", &[model("small", &bad), model("large", &up)]);
+    let serve = || Setup::toml(&text).state(state.path()).start();
+    let gateway = serve();
+    let found = gateway.get("/health?model=small").ok().json();
+    assert_eq!((&found["healthy_count"], &found["unhealthy_count"]), (&json!(0), &json!(1)));
+    let found = gateway.get("/health?model=openai/large-up").ok().json();
+    assert_eq!((&found["healthy_count"], &found["unhealthy_count"]), (&json!(1), &json!(0)));
+    for nobody in ["/health?model=larg", "/health?model_id=nobody"] {
+        let error = gateway.get(nobody).error(404);
+        assert!(error.message.contains("No model of yours"), "{error:?}");
+    }
+    assert!(gateway.get("/health?model=larg").error(404).message.contains("`large`"));
+    drop(gateway);
+
+    let gateway = serve();
+    let history = gateway.get("/health/history").ok().json();
+    let names: Vec<&str> =
+        history["health_checks"].as_array().unwrap().iter().map(|c| c["model_name"].as_str().unwrap()).collect();
+    assert_eq!((names, &history["total_records"]), (vec!["large", "small"], &json!(2)));
+    let second = gateway.get("/health/history?limit=1&offset=1").ok().json();
+    assert!(second["health_checks"][0]["error_message"].as_str().unwrap().contains("no"), "{second}");
+    let latest = gateway.get("/health/latest").ok().json();
+    let mut states: Vec<&str> =
+        latest["latest_health_checks"].as_object().unwrap().values().map(|d| d["status"].as_str().unwrap()).collect();
+    states.sort_unstable();
+    assert_eq!(states, ["healthy", "unhealthy"]);
+    let key = gateway.post("/key/generate", r#"{"models":["large"]}"#).ok().json()["key"].as_str().unwrap().to_owned();
+    let headers = [("Authorization", &*format!("Bearer {key}"))];
+    gateway.call("GET", "/health?model=small", &headers, b"").error(404);
+    assert_eq!(gateway.call("GET", "/health/history", &headers, b"").ok().json()["total_records"], 1);
+}

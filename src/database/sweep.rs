@@ -26,6 +26,8 @@ const REMOVED: i64 = 365 * DAY;
 /// Changes: a gateway that has not looked for so long forgets everything it remembers.
 const CHANGES: i64 = DAY;
 const NODES: i64 = 30 * DAY;
+/// Checks of deployments.
+const CHECKS: i64 = 30 * DAY;
 
 /// Looks at what is too old at each interval, until the process ends.
 pub async fn keep(gateway: Arc<Gateway>) {
@@ -89,6 +91,7 @@ async fn sweep(store: &Store, now: i64, age: Option<Duration>) -> Result<Done, F
         nodes_before: Some(now - NODES),
         graces_before: Some(now),
         kept_before: Some(now),
+        checks_before: Some(now - CHECKS),
         ..Rest::default()
     };
     store.sweep_rest(&rest).await?;

@@ -6,12 +6,13 @@ use super::reply::{plain, worker};
 use crate::auth::access;
 use crate::checks::{self, Found};
 use crate::database::State;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::route::Deployment;
 use crate::store::Engine;
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Instant;
 
 /// `GET /health/liveliness`: the process answers. Asked often, so it leaves no line in the log.
@@ -61,11 +62,23 @@ async fn check_all(request: &HttpRequest) -> Result<HttpResponse> {
     let wanted = actix_web::web::Query::<Vec<(String, String)>>::from_query(request.query_string()).ok();
     let wanted =
         wanted.and_then(|q| q.into_inner().into_iter().find(|(name, _)| name == "model" || name == "model_id"));
-    let chosen =
-        live.routes.deployments.iter().filter(|d| wanted.as_ref().is_none_or(|(_, w)| *w == d.name || *w == d.id));
-    let chosen = chosen.filter(|d| access::may_use(&live, &caller, &d.name));
+    let mine = live.routes.deployments.iter().filter(|d| access::may_use(&live, &caller, &d.name));
+    let chosen: Vec<&Arc<Deployment>> = match &wanted {
+        Some((_, wanted)) => mine.filter(|d| is_meant(d, wanted)).collect(),
+        None => mine.collect(),
+    };
+    // Zeros would read as if all were well.
+    if let (Some((param, wanted)), true) = (&wanted, chosen.is_empty()) {
+        let near = crate::pattern::nearest(
+            wanted,
+            live.routes.names().into_iter().filter(|name| access::may_use(&live, &caller, name)),
+        );
+        let hint = near.map_or_else(String::new, |near| format!(" Did you mean `{near}`?"));
+        let message = format!("No model of yours is called '{}'.{hint}", crate::envelope::shorten(wanted));
+        return Err(Error::new(Kind::NotFound, message).at_param(param));
+    }
     let live = &live;
-    let checks = chosen.cloned().map(|deployment| async move {
+    let checks = chosen.into_iter().cloned().map(|deployment| async move {
         let found = checks::check(&worker.gateway, &worker.upstream, live, &deployment).await;
         (found.error.is_none(), shown(&deployment, &found))
     });
@@ -79,6 +92,12 @@ async fn check_all(request: &HttpRequest) -> Result<HttpResponse> {
         "healthy_endpoints": endpoints(healthy),
         "unhealthy_endpoints": endpoints(unhealthy),
     })))
+}
+
+/// Whether that name is one of the deployment: its public one, its id, or the upstream's.
+pub(super) fn is_meant(deployment: &Deployment, name: &str) -> bool {
+    let upstreams = || name.strip_prefix(deployment.provider.name).and_then(|rest| rest.strip_prefix('/'));
+    name == deployment.name || name == deployment.id || upstreams() == Some(&deployment.model)
 }
 
 fn shown(deployment: &Deployment, found: &Found) -> Value {

@@ -1,5 +1,6 @@
 //! One store into another: `gateway store copy`.
 
+use super::checks::Check;
 use super::configured::Configured;
 use super::db::Db;
 use super::kept::Kept;
@@ -62,6 +63,7 @@ impl Store {
             self.copy_table::<Tag>(to, |_| ()).await?,
             self.copy_table::<AccessGroup>(to, |_| ()).await?,
             self.copy_table::<Kept>(to, |_| ()).await?,
+            self.copy_table::<Check>(to, |_| ()).await?,
             self.copy_table::<Key>(to, |_| ()).await?,
             self.copy_table::<Grace>(to, |_| ()).await?,
             self.copy_table::<Buried>(to, |_| ()).await?,

@@ -31,6 +31,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     both(4, "kept", include_str!("migrations/0004_kept.sql")),
     both(5, "sharing", include_str!("migrations/0005_sharing.sql")),
     both(6, "configured", include_str!("migrations/0006_configured.sql")),
+    both(7, "health checks", include_str!("migrations/0007_health_checks.sql")),
 ];
 
 pub(super) const fn both(version: i64, name: &'static str, sql: &'static str) -> Migration {

@@ -220,6 +220,20 @@ impl Store {
         self.db.read(sql, Vec::new()).await?.rows.into_iter().map(super::sql::Row::one).collect()
     }
 
+    /// Customers whose calls have to stay in a region, and the region.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn customers_of_regions(&self) -> Result<Vec<(String, String)>> {
+        let sql = "SELECT id, allowed_model_region FROM customers WHERE allowed_model_region IS NOT NULL \
+                   ORDER BY id LIMIT 100000";
+        let read = |row: super::sql::Row| {
+            let mut cells = row.cells();
+            Ok((cells.take()?, cells.take()?))
+        };
+        self.db.read(sql, Vec::new()).await?.rows.into_iter().map(read).collect()
+    }
+
     /// How many users there are.
     ///
     /// # Errors

@@ -51,8 +51,8 @@ impl Store {
     }
 
     /// Takes days away that are older, windows of budgets that began before, what was deleted before, changes that
-    /// every gateway has seen, gateways that are long gone, hashes whose period of grace is over, and what
-    /// was kept until then.
+    /// every gateway has seen, gateways that are long gone, hashes whose period of grace is over, what
+    /// was kept until then, and old checks of deployments.
     ///
     /// # Errors
     /// The database does not answer.
@@ -66,6 +66,7 @@ impl Store {
             ("DELETE FROM nodes WHERE seen_at < $1", rest.nodes_before),
             ("DELETE FROM graces WHERE revoke_at < $1", rest.graces_before),
             ("DELETE FROM kept WHERE expires_at < $1", rest.kept_before),
+            ("DELETE FROM health_checks WHERE at < $1", rest.checks_before),
         ] {
             if let Some(before) = before {
                 rows += self.db.write(sql, vec![Value::Int(before)]).await?.changed;
@@ -133,4 +134,5 @@ pub struct Rest {
     pub nodes_before: Option<i64>,
     pub graces_before: Option<i64>,
     pub kept_before: Option<i64>,
+    pub checks_before: Option<i64>,
 }

@@ -1,5 +1,6 @@
 //! The contract: what every verb does, on both engines alike.
 
+mod checks;
 mod engines;
 mod kept;
 mod ledger;

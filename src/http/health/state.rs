@@ -6,6 +6,7 @@ use crate::checks;
 use crate::database::State;
 use crate::error::{Error, Kind, Result};
 use crate::http::body;
+use crate::http::health::is_meant;
 use crate::http::models::query;
 use crate::http::reply::{plain, worker};
 use crate::route::{Cause, Deployment};
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 /// Checks that one answer has at most.
-const MOST: usize = 1000;
+const MOST: i64 = 1000;
 
 /// `GET /health/latest`: the last check of each deployment, its cooldown, what is under way and who waits.
 pub async fn latest(request: HttpRequest) -> HttpResponse {
@@ -31,13 +32,26 @@ async fn told(request: &HttpRequest) -> Result<Value> {
     let caller = crate::auth::caller(gateway, &live, request).await?;
     let now = Instant::now();
     let mine = live.routes.deployments.iter().filter(|d| access::may_use(&live, &caller, &d.name));
-    let checks: Map<String, Value> = mine.map(|d| (d.id.clone(), shown(d, now))).collect();
+    let mut checks: Map<String, Value> = mine.map(|d| (d.id.clone(), shown(d, now))).collect();
+    // Another gateway, or this one before it was started again, may have looked.
+    let unknown: Vec<String> =
+        checks.iter().filter(|(_, check)| check["status"] == "unknown").map(|(id, _)| id.clone()).collect();
+    if !unknown.is_empty() && gateway.database.settled().await == State::Up {
+        for last in gateway.store.last_checks(&unknown).await? {
+            let seconds = (crate::database::now() - last.at).max(0) / 1_000_000;
+            let status = if last.error.is_none() { "healthy" } else { "unhealthy" };
+            if let Some(check) = checks.get_mut(&last.model_id) {
+                check["status"] = status.into();
+                check["checked_seconds_ago"] = seconds.into();
+            }
+        }
+    }
     let groups = live.routes.groups().filter(|group| access::may_use(&live, &caller, &group.name));
     let queued: Map<String, Value> = groups.map(|group| (group.name.clone(), json!(group.queue.len()))).collect();
     Ok(json!({"total_models": checks.len(), "latest_health_checks": checks, "queued": queued}))
 }
 
-/// `GET /health/history`: the latest checks, the newest first (`model`, `limit`).
+/// `GET /health/history`: the checks of all gateways of this store, the newest first (`model`, `limit`, `offset`).
 pub async fn history(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
     let result = past(&request).await;
@@ -49,27 +63,28 @@ async fn past(request: &HttpRequest) -> Result<Value> {
     let live = gateway.live();
     let caller = crate::auth::caller(gateway, &live, request).await?;
     let wanted = query(request, "model").filter(|model| !model.is_empty());
-    let limit = query(request, "limit").and_then(|limit| limit.parse().ok()).unwrap_or(100).clamp(1, MOST);
+    let number = |name: &str| query(request, name).and_then(|number| number.parse::<i64>().ok());
+    let (limit, offset) = (number("limit").unwrap_or(100).clamp(1, MOST), number("offset").unwrap_or(0).max(0));
     let mine = live.routes.deployments.iter().filter(|d| access::may_use(&live, &caller, &d.name));
-    let mine = mine.filter(|d| wanted.as_ref().is_none_or(|w| *w == d.name || *w == d.id));
-    let mut all: Vec<(i64, Value)> = Vec::new();
-    for deployment in mine {
-        for found in gateway.checks.of(&deployment.id) {
-            let shown = json!({
-                "model_name": deployment.name,
-                "model_id": deployment.id,
-                "status": if found.error.is_none() { "healthy" } else { "unhealthy" },
-                "response_time_ms": found.took.as_millis() as u64,
-                "error_message": found.error.as_ref().map(Error::to_string),
-                "checked_at": crate::http::spend::time(found.at),
-            });
-            all.push((found.at, shown));
-        }
-    }
-    all.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    let total = all.len();
-    let shown: Vec<Value> = all.into_iter().take(limit).map(|(_, shown)| shown).collect();
-    Ok(json!({"health_checks": shown, "total_records": total, "limit": limit, "offset": 0}))
+    let mine = mine.filter(|d| wanted.as_ref().is_none_or(|wanted| is_meant(d, wanted)));
+    let ids: Vec<String> = mine.map(|d| d.id.clone()).collect();
+    // Before the first look there may be no table.
+    gateway.database.settled().await;
+    let (checks, total) = gateway.store.checks(&ids, limit, offset).await?;
+    let shown: Vec<Value> = checks
+        .iter()
+        .map(|check| {
+            json!({
+                "model_name": check.model_name,
+                "model_id": check.model_id,
+                "status": if check.error.is_none() { "healthy" } else { "unhealthy" },
+                "response_time_ms": check.took_ms,
+                "error_message": check.error,
+                "checked_at": crate::http::spend::time(check.at),
+            })
+        })
+        .collect();
+    Ok(json!({"health_checks": shown, "total_records": total, "limit": limit, "offset": offset}))
 }
 
 /// # Errors
