@@ -9,6 +9,7 @@ use crate::exchange::{Ask, Face, History};
 use crate::form::Files;
 use crate::gateway::{Live, Worker};
 use crate::meter;
+use crate::mock::Rehearsal;
 use crate::route::{Fallback, Plan, Priority, Timeouts};
 use crate::usage::Usage;
 use actix_web::http::header::HeaderValue;
@@ -86,6 +87,8 @@ pub struct Wishes {
     pub affinity: Option<u64>,
     /// The answer is to say how it came about.
     pub explains: bool,
+    /// What is to be made up.
+    pub rehearsal: Option<Box<Rehearsal>>,
 }
 
 impl Default for Wishes {
@@ -99,6 +102,7 @@ impl Default for Wishes {
             priority: Priority::DEFAULT,
             affinity: None,
             explains: false,
+            rehearsal: None,
         }
     }
 }

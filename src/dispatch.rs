@@ -20,6 +20,7 @@ use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result};
 use crate::exchange::{self, Back};
 use crate::meter::Meter;
+use crate::mock::Rehearsal;
 use crate::route::{Deployment, Plan, Target, Tariff, Timeouts};
 use crate::upstream::{self, Request};
 use crate::usage::Usage;
@@ -102,6 +103,8 @@ struct Sent {
 struct Asked<'a> {
     plan: &'a Plan,
     envelope: &'a Envelope,
+    /// What the call wants to have made up.
+    rehearsal: Option<&'a Rehearsal>,
 }
 
 /// What goes to this deployment.

@@ -225,7 +225,7 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             };
             Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
         }
-        Face::Responses if deployment.makes_responses => {
+        Face::Responses if deployment.makes_responses && target.mock().is_none() => {
             let body = native_response(ask, target)?;
             Ok(Outbound { endpoint: Endpoint::Responses, body, betas: Vec::new(), back: Back::Responses })
         }
@@ -258,7 +258,11 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             };
             Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
         }
-        Face::Completions if endpoints::has_completions(deployment.provider) && language == Language::OpenAi => {
+        Face::Completions
+            if endpoints::has_completions(deployment.provider)
+                && language == Language::OpenAi
+                && target.mock().is_none() =>
+        {
             let Prepared { body, shows_usage, .. } =
                 prepare(ask.envelope, &deployment.shape, target.model(), ask.streams)?;
             let back = Back::Completions { shows_usage };
@@ -270,7 +274,9 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let back = Back::FromChat { from, to: Teller::Completions, shows_usage };
             Ok(Outbound { endpoint, body, betas, back })
         }
-        Face::Plain(plain) if deployment.place.path(target.dialect()).is_for_chat_alone() => {
+        Face::Plain(plain)
+            if target.mock().is_none() && deployment.place.path(target.dialect()).is_for_chat_alone() =>
+        {
             Err(unserved(plain, deployment.provider.name))
         }
         Face::Plain(Plain::Rerank) => {

@@ -16,7 +16,7 @@
 //! - [`route`] from a name to a deployment; [`pattern`] names with a `*`
 //! - [`provider`] the upstream APIs, and the body each of them wants
 //! - [`exchange`] the upstream's body from the caller's, and the caller's answer from the upstream's
-//! - [`upstream`] the only connections to them
+//! - [`upstream`] the only connections to them; [`mock`] answers that nobody upstream gives
 //! - [`tap`] watches a stream on its way back; [`meter`] settles the call: its [`usage`], and by the [`price`] its cost
 //! - [`mcp`] servers of tools, and the gateway as one
 //! - [`price`] what a call costs; [`kept`] its prompt and its answer, where the operator keeps them
@@ -51,6 +51,7 @@ pub mod ledger;
 pub mod limits;
 pub mod mcp;
 pub mod meter;
+pub mod mock;
 pub mod pattern;
 pub mod price;
 pub mod provider;

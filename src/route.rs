@@ -12,6 +12,7 @@ pub mod strategy;
 mod window;
 
 use crate::error::{Error, Kind, Origin, Result};
+use crate::mock::Mock;
 use crate::pattern;
 use crate::price::{self, Prices};
 use crate::provider::{Auth, Dialect, Endpoint, Language, Path, Provider, Shape};
@@ -78,6 +79,8 @@ pub struct Deployment {
     pub unpriced: AtomicBool,
     /// Facts for `/model/info`.
     pub info: serde_json::Map<String, serde_json::Value>,
+    /// Answers in the place of the upstream.
+    pub mock: Option<Arc<Mock>>,
     /// Why no call can be served: a provider that is not spoken yet, a key that is not there.
     pub unserved: Option<Error>,
 }
@@ -176,12 +179,25 @@ pub struct Target {
     pub deployment: Arc<Deployment>,
     /// The upstream's model name where it depends on what the caller asked for.
     named: Option<String>,
+    /// Answers in the place of the upstream.
+    mock: Option<Arc<Mock>>,
 }
 
 impl Target {
     /// The deployment, under this upstream name.
     pub fn named(deployment: Arc<Deployment>, model: String) -> Self {
-        Target { deployment, named: Some(model) }
+        let mock = deployment.mock.clone();
+        Target { deployment, named: Some(model), mock }
+    }
+
+    /// The same, answered by a mock of the call's own.
+    pub fn mocked(self, mock: Arc<Mock>) -> Self {
+        Target { mock: Some(mock), ..self }
+    }
+
+    /// What answers in the place of the upstream.
+    pub fn mock(&self) -> Option<&Arc<Mock>> {
+        self.mock.as_ref()
     }
 
     /// What is known of the model.
@@ -196,7 +212,11 @@ impl Target {
 
     /// How the model is spoken to.
     pub fn dialect(&self) -> Dialect {
-        self.deployment.provider.dialect(self.model())
+        let dialect = self.deployment.provider.dialect(self.model());
+        match self.mock {
+            Some(_) => Dialect { language: Language::OpenAi, ..dialect },
+            None => dialect,
+        }
     }
 
     /// Whether the caller's words decide about the upstream's name of the model.

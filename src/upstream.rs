@@ -87,6 +87,9 @@ impl Upstream {
     /// What the upstream answered instead, or why it could not be asked.
     pub async fn send(&self, generation: u64, target: &Target, request: Request) -> Result<ClientResponse> {
         let deployment = &*target.deployment;
+        if let Some(mock) = target.mock() {
+            return Box::pin(mock.answer(deployment, target.model(), request.endpoint)).await;
+        }
         let turn = match deployment.keys.len() {
             0 | 1 => 0,
             many => deployment.next_key.fetch_add(1, Ordering::Relaxed) % many,

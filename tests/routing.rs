@@ -1,5 +1,8 @@
 //! One name, several deployments: the caller does not notice which of them answered, nor which of them could not.
 
+mod mock;
+mod reused;
+
 use crate::chat::HELLO;
 use crate::stream::HELLO as STREAM;
 use crate::support::feed::{PATIENCE, pass};

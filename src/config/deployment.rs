@@ -3,6 +3,7 @@
 use super::cloud::{self, Account};
 use super::{Mode, file, look_up};
 use crate::error::{Error, Kind, Origin};
+use crate::mock::{Mock, Outcome};
 use crate::pattern;
 use crate::price::Prices;
 use crate::provider::{self, Endpoint, KeyNeed, Language, Provider, Quirks, Shape, Wishes, anthropic, compatible};
@@ -135,6 +136,7 @@ fn one(
     warnings: &mut Vec<String>,
 ) -> Result<Deployment, Vec<String>> {
     let mut errors = Vec::new();
+    let (mock, before) = (mock(model), warnings.len());
     let base = model.api_base.as_deref().map(|written| plain(written, context.secrets));
     let missing_base = matches!(base, Some(None));
     let base = base.flatten();
@@ -188,7 +190,7 @@ fn one(
     let base = base.map(|base| with_path(base, &provider.quirks));
     let base = match base.or(own_base).or_else(|| provider.base_url.map(str::to_owned)) {
         Some(base) => fill_names(&base, context.secrets),
-        None if unserved.is_some() => Ok("http://localhost".to_owned()),
+        None if unserved.is_some() || mock.is_some() => Ok("http://localhost".to_owned()),
         None if context.mode == Mode::Offline && (missing_base || !provider.base_env.is_empty()) => {
             Ok("http://localhost".to_owned())
         }
@@ -239,6 +241,12 @@ fn one(
             format!("The gateway has no key for the provider '{}' (your own key is fine): {cure}.", provider.name),
         );
         unserved = Some(why.with_type("authentication_error"));
+    }
+
+    if mock.is_some() {
+        // It is never dialled: nothing has to be known of the provider.
+        unserved = None;
+        warnings.truncate(before);
     }
 
     let headers = headers(context, model, &mut errors);
@@ -349,11 +357,24 @@ fn one(
         price_of_two,
         credential: account.credential,
         headers,
+        mock,
         unserved,
         makes_responses,
         pricing,
         unpriced: AtomicBool::new(false),
     })
+}
+
+/// What answers in the place of the upstream, if anything is to.
+fn mock(model: &file::Model) -> Option<Arc<Mock>> {
+    let outcome = match (model.mock_timeout, &model.mock_response) {
+        (true, _) => Outcome::Silence,
+        (false, Some(text)) => Outcome::written(text, model.mock_tool_calls.clone()),
+        (false, None) if !model.mock_tool_calls.is_empty() => Outcome::written("", model.mock_tool_calls.clone()),
+        (false, None) => return None,
+    };
+    let delay = model.mock_delay.map_or(Duration::ZERO, |delay| delay.0);
+    Some(Arc::new(Mock { outcome, delay }))
 }
 
 /// What a deployment says of its own share.
@@ -670,6 +691,9 @@ fn info(
     params.insert("api_base".into(), base.into());
     for (name, value) in &model.params {
         params.insert(name.clone(), value.clone());
+    }
+    if let Some(text) = &model.mock_response {
+        params.insert("mock_response".into(), text.clone().into());
     }
     let mut facts = serde_json::Map::new();
     facts.insert("mode".into(), "chat".into());

@@ -342,6 +342,18 @@ pub struct Model {
     /// Headers added to every request of this upstream; values may be `env:NAME`.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub extra_headers: BTreeMap<String, Written>,
+    /// Said in the place of the upstream, which is never dialled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mock_response: Option<String>,
+    /// Tool calls that are asked for beside it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mock_tool_calls: Vec<Json>,
+    /// It is said so much later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mock_delay: Option<Duration>,
+    /// Nothing is said, until the timeout.
+    #[serde(skip_serializing_if = "is_false")]
+    pub mock_timeout: bool,
     /// The account of a cloud's model.
     #[serde(skip_serializing_if = "is_default")]
     pub cloud: CloudAccount,

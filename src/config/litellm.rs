@@ -276,6 +276,8 @@ fn general_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
             file.pass_through.push(passage(&at, entry, report));
         }
     }
+    let mocks = "dangerously_allow_mock_testing_request_params";
+    file.routing.mock_requests = report.flag(&path(mocks), settings.get(mocks)) == Some(true);
     file.server.body_limit = report.mebibytes(&path("max_request_size_mb"), settings.get("max_request_size_mb"));
     file.server.answer_limit = report.mebibytes(&path("max_response_size_mb"), settings.get("max_response_size_mb"));
     file.store.allow_requests_on_db_unavailable = report

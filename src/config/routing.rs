@@ -96,6 +96,7 @@ pub fn resolve(
             caller: written.caller_affinity,
             prompt: written.prompt_affinity,
         },
+        mock_requests: written.mock_requests,
         trust_health: interval.filter(|_| written.health_check_routing).map(|interval| interval * TRUST),
     }
 }

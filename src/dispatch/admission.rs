@@ -21,6 +21,8 @@ pub struct Admission {
     tokens: Option<u64>,
     /// Nothing has become free by its end.
     is_withdrawn: bool,
+    /// The deployment is not asked itself.
+    is_rehearsed: bool,
 }
 
 /// Asks for it, before anything is sent. `tokens` is what the call may use at most, as far as that can be told.
@@ -46,6 +48,7 @@ pub fn admit(
         streams,
         tokens: None,
         is_withdrawn: false,
+        is_rehearsed: false,
     };
     let is_limited = settings.strategy.limits_rates() || settings.pre_call_checks;
     let (rpm, tpm) = (own.rpm, own.tpm);
@@ -83,18 +86,20 @@ impl Admission {
     /// The answer is complete.
     pub fn succeeded(&mut self, usage: Option<&Usage>) {
         let used = usage.map(|usage| usage.prompt_tokens.saturating_add(usage.completion_tokens));
-        let pulse = &self.deployment.pulse;
-        pulse.warm_up();
-        let now = Instant::now();
-        let whole = (!self.streams).then(|| now.saturating_duration_since(self.begun));
-        pulse.succeeded(now, self.first, whole, used.unwrap_or(0));
+        if !self.is_rehearsed {
+            let pulse = &self.deployment.pulse;
+            pulse.warm_up();
+            let now = Instant::now();
+            let whole = (!self.streams).then(|| now.saturating_duration_since(self.begun));
+            pulse.succeeded(now, self.first, whole, used.unwrap_or(0));
+        }
         self.used(used);
     }
 
     /// The answer broke off after it had begun.
     pub fn broke_off(&mut self, error: &Error) {
         let fault = Fault::of(error);
-        if fault.is_the_deployments() {
+        if fault.is_the_deployments() && !self.is_rehearsed {
             self.deployment.pulse.failed(Instant::now(), fault.class());
         }
     }
@@ -110,6 +115,12 @@ impl Admission {
     /// The attempt is not made, since one of the deployment's limits refuses it: whoever waits would be refused as well.
     pub fn withdraw(mut self) {
         self.is_withdrawn = true;
+    }
+
+    /// A call has its answer made up: it says nothing of how the deployment does.
+    pub fn rehearsed(mut self) -> Self {
+        self.is_rehearsed = true;
+        self
     }
 
     pub fn begun(&self) -> Instant {

@@ -8,7 +8,7 @@ use crate::auth::access;
 use crate::call::Call;
 use crate::clock::Ring;
 use crate::envelope::Envelope;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Origin, Result};
 use crate::exchange::Face;
 use crate::limits::Denied;
 use crate::meter::Meter;
@@ -43,10 +43,14 @@ async fn from_model_to_model<T>(
     let begun = Instant::now();
     // Who has signed what was said before, as far as that can be told: whoever is asked first.
     let mut home: Option<&'static str> = None;
-    let asked = Asked { plan: &call.plan, envelope: &call.envelope };
-    let first = match in_group(call, &asked, (begun, &mut home), meter, &one).await {
-        Ok(done) => return Ok(done),
-        Err(error) => error,
+    let rehearsal = call.wishes.rehearsal.as_deref();
+    let asked = Asked { plan: &call.plan, envelope: &call.envelope, rehearsal };
+    let first = match rehearsal.and_then(|rehearsal| rehearsal.fails) {
+        Some(failure) => failure.error(&Origin::default()),
+        None => match in_group(call, &asked, (begun, &mut home), meter, &one).await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        },
     };
     let settings = &call.live.routes.settings;
     let wishes = &call.wishes;
@@ -86,7 +90,9 @@ async fn from_model_to_model<T>(
         tried += 1;
         meter.trace.fallback(from, &fallback.model, Fault::of(&told).name());
         meter.falls_back();
-        let asked = Asked { plan: &plan, envelope: envelope.as_ref().unwrap_or(&call.envelope) };
+        let envelope = envelope.as_ref().unwrap_or(&call.envelope);
+        // What falls back on it is what the rehearsal is for.
+        let asked = Asked { plan: &plan, envelope, rehearsal: None };
         let error = match Box::pin(in_group(call, &asked, (begun, &mut home), meter, &one)).await {
             Ok(done) => return Ok(done),
             Err(error) => error,
@@ -224,6 +230,12 @@ async fn in_group<T>(
                 continue;
             }
         };
+        let made_up = asked.rehearsal.and_then(|rehearsal| rehearsal.next(progress.told.is_none()));
+        let is_made_up = made_up.is_some();
+        let target = match made_up {
+            Some(mock) => target.mocked(mock),
+            None => target,
+        };
         let deployment = target.deployment.clone();
         if progress.used > 0 && deployment.own.order != progress.order {
             // Each tier has its own retries.
@@ -236,6 +248,8 @@ async fn in_group<T>(
         }
         let admitted = admission::admit(settings, &target, &group.queue, (call.streams, tokens.0 + tokens.1));
         let admission = match admitted {
+            // What a caller makes up says nothing of how the deployment does.
+            Ok(admission) if is_made_up => admission.rehearsed(),
             Ok(admission) => admission,
             Err(out) => {
                 meter.trace.refused(&deployment, out);
@@ -301,7 +315,9 @@ async fn in_group<T>(
         meter.trace.failed(&deployment, now.elapsed(), &error);
         if was_sent {
             progress.used += 1;
-            note(settings, &deployment, fault, &error);
+            if !is_made_up {
+                note(settings, &deployment, fault, &error);
+            }
             // The upstream has not seen the request: a connection that was kept too long is nobody's fault.
             if error.is_unsent() && !std::mem::replace(&mut progress.reconnected, true) {
                 continue;

@@ -5,18 +5,33 @@
 use super::call::wrong_type;
 use crate::auth::Caller;
 use crate::call::Wishes;
-use crate::envelope::Envelope;
+use crate::envelope::{Envelope, Member};
 use crate::error::{Error, Result};
 use crate::gateway::Live;
 use crate::meter::Meter;
+use crate::mock::{Failure, Mock, Outcome, Rehearsal};
 use crate::route::{Fallback, Priority};
 use crate::wire::json::Kind;
 use actix_web::http::header::HeaderMap;
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::Duration;
 
 const MOST_RETRIES: f64 = 20.0;
 const MOST_FALLBACKS: usize = 32;
+/// LiteLLM's names for what a request may have made up.
+const MOCKS: [&[u8]; 8] = [
+    b"mock_response",
+    b"mock_tool_calls",
+    b"mock_timeout",
+    b"mock_delay",
+    b"mock_testing_fallbacks",
+    b"mock_testing_context_fallbacks",
+    b"mock_testing_content_policy_fallbacks",
+    b"mock_testing_rate_limit_error",
+];
+const LONGEST_MOCK: usize = 64 << 10;
 /// How much of a prompt tells one that was cached from another.
 const PREFIX: usize = 4096;
 
@@ -43,7 +58,68 @@ pub fn of(live: &Live, caller: &Caller, envelope: &Envelope, headers: &HeaderMap
         },
         affinity: if affinity.is_off() { None } else { key(live, caller, envelope, headers) },
         explains,
+        rehearsal: rehearsal(settings.mock_requests, envelope)?.map(Box::new),
     })
+}
+
+/// What the request wants to have made up. Where the operator does not let it, it is told so: an answer of the model
+/// would pass for one that was tried out.
+fn rehearsal(is_allowed: bool, envelope: &Envelope) -> Result<Option<Rehearsal>> {
+    let asks = |member: &&Member| {
+        let says_nothing = matches!(envelope.text(&member.value), b"null" | b"false");
+        MOCKS.contains(&envelope.name(member)) && !says_nothing
+    };
+    let Some(asked) = envelope.members().iter().find(asks) else { return Ok(None) };
+    if !is_allowed {
+        let name = String::from_utf8_lossy(envelope.name(asked));
+        let message = format!(
+            "'{name}' asks for something made up, which this gateway does not let requests do. Its operator can allow it with routing.mock_requests (general_settings.dangerously_allow_mock_testing_request_params)."
+        );
+        return Err(Error::invalid(message).at_param(name.into_owned()));
+    }
+    let fails = [
+        ("mock_testing_fallbacks", Failure::Server),
+        ("mock_testing_context_fallbacks", Failure::Window),
+        ("mock_testing_content_policy_fallbacks", Failure::Policy),
+    ];
+    let fails = fails.into_iter().find(|(name, _)| envelope.flag(name)).map(|(_, failure)| failure);
+    let first = envelope.flag("mock_testing_rate_limit_error").then_some(Failure::RateLimit);
+    Ok(Some(Rehearsal { mock: mock(envelope)?.map(Arc::new), fails, first }))
+}
+
+fn mock(envelope: &Envelope) -> Result<Option<Mock>> {
+    for name in ["mock_response", "mock_tool_calls"] {
+        if envelope.get(name).is_some_and(|member| member.value.span.len() > LONGEST_MOCK) {
+            return Err(Error::invalid(format!("'{name}' is longer than {LONGEST_MOCK} bytes.")).at_param(name));
+        }
+    }
+    let tool_calls = match envelope.get("mock_tool_calls") {
+        None => Vec::new(),
+        Some(member) => {
+            let calls: Option<Vec<Value>> = serde_json::from_slice(envelope.text(&member.value)).ok();
+            let calls = calls.filter(|calls| calls.iter().all(Value::is_object));
+            calls.ok_or_else(|| wrong_type("mock_tool_calls", "a list of tool calls"))?
+        }
+    };
+    let text = match envelope.get("mock_response") {
+        None => None,
+        Some(_) => Some(envelope.string("mock_response").ok_or_else(|| wrong_type("mock_response", "a text"))?),
+    };
+    let outcome = match (envelope.flag("mock_timeout"), text) {
+        (true, _) => Outcome::Silence,
+        (false, Some(text)) => Outcome::written(&text, tool_calls),
+        (false, None) if !tool_calls.is_empty() => Outcome::written("", tool_calls),
+        (false, None) => return Ok(None),
+    };
+    let delay = match envelope.get("mock_delay") {
+        None => Duration::ZERO,
+        Some(_) => {
+            let seconds =
+                envelope.number("mock_delay").ok_or_else(|| wrong_type("mock_delay", "a number of seconds"))?;
+            Duration::try_from_secs_f64(seconds).map_err(|_| wrong_type("mock_delay", "a number of seconds"))?
+        }
+    };
+    Ok(Some(Mock { outcome, delay }))
 }
 
 fn retries(envelope: &Envelope, header: Option<&str>) -> Result<Option<u32>> {

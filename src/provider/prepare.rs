@@ -272,12 +272,6 @@ fn is_ours(name: &str) -> bool {
             | "drop_params"
             | "additional_drop_params"
             | "allowed_openai_params"
-            | "mock_response"
-            | "mock_tool_calls"
-            | "mock_testing_fallbacks"
-            | "mock_testing_context_fallbacks"
-            | "mock_testing_content_policy_fallbacks"
-            | "mock_testing_rate_limit_error"
             | "tags"
             | "priority"
             | "allowed_model_region"
@@ -287,7 +281,7 @@ fn is_ours(name: &str) -> bool {
             | "approved_tool_calls"
             | "proxy_server_request"
     ) || name.starts_with("litellm_")
-        || name.starts_with("mock_testing_")
+        || name.starts_with("mock_")
 }
 
 /// Whether a value is what the provider would do anyway, so that leaving it out changes nothing. `user` is for

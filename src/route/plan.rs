@@ -261,7 +261,7 @@ impl Plan {
                 .unwrap_or(captured);
             pattern::fill(&deployment.model, bare)
         });
-        Target { deployment: deployment.clone(), named }
+        Target { deployment: deployment.clone(), named, mock: deployment.mock.clone() }
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Settings {
     /// Calls wait for a free deployment.
     pub queue: Option<Queueing>,
     pub affinity: Affinity,
+    /// Calls may ask for what is made up.
+    pub mock_requests: bool,
     /// Deployments that the last check found ill are not asked, if it is not older than this.
     pub trust_health: Option<Duration>,
 }
@@ -58,6 +60,7 @@ impl Default for Settings {
             tags: None,
             queue: None,
             affinity: Affinity::default(),
+            mock_requests: false,
             trust_health: None,
         }
     }

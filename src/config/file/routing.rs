@@ -86,6 +86,9 @@ pub struct Routing {
     /// Deployments that the last background check found ill are passed over.
     #[serde(skip_serializing_if = "is_false")]
     pub health_check_routing: bool,
+    /// Requests may ask for answers, failures and delays that are made up.
+    #[serde(skip_serializing_if = "is_false")]
+    pub mock_requests: bool,
     /// Calls wait for a busy deployment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<Queue>,

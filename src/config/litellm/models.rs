@@ -123,6 +123,11 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
         ..Own::default()
     };
     model.limits = (own != Own::default()).then_some(own);
+    model.mock_response = text(report, "mock_response");
+    model.mock_tool_calls =
+        report.list(&path("mock_tool_calls"), params.get("mock_tool_calls")).iter().filter_map(without_nulls).collect();
+    model.mock_delay = report.seconds(&path("mock_delay"), params.get("mock_delay"));
+    model.mock_timeout = report.flag(&path("mock_timeout"), params.get("mock_timeout")) == Some(true);
     cloud(model, at, params, report);
     model.drop_params = report.flag(&path("drop_params"), params.get("drop_params"));
     model.additional_drop_params = report.texts(&path("additional_drop_params"), params.get("additional_drop_params"));
