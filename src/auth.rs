@@ -1,7 +1,7 @@
 //! Who calls: the master key, compared in constant time, or a key of the store by its hash.
 
 pub mod access;
-pub mod blocked;
+pub mod customers;
 pub mod remembered;
 
 use crate::database;

@@ -5,7 +5,7 @@
 
 pub mod sweep;
 
-use crate::auth::blocked::Blocked;
+use crate::auth::customers::Customers;
 use crate::config::Config;
 use crate::config::store::FILE;
 use crate::gateway::Gateway;
@@ -132,8 +132,8 @@ pub async fn keep(gateway: Arc<Gateway>) {
                 tracing::debug!("the store has the schema {}.{}", schema.major, schema.version);
             }
             let (number, told) = changes(&gateway.store, seen).await?;
-            if matches!(&told, Told::All) || matches!(&told, Told::Some(changes) if Blocked::concerns(changes)) {
-                gateway.blocked.read(&gateway.store).await?;
+            if matches!(&told, Told::All) || matches!(&told, Told::Some(changes) if Customers::concerns(changes)) {
+                gateway.customers.read(&gateway.store).await?;
             }
             Ok::<_, Fault>((number, told))
         };

@@ -1,7 +1,7 @@
 //! What all workers share: the configuration in force, and the end of the process.
 
 use crate::auth::Auth;
-use crate::auth::blocked::Blocked;
+use crate::auth::customers::Customers;
 use crate::auth::remembered::Remembered;
 use crate::clock::Clock;
 use crate::config::stored::Stored;
@@ -66,8 +66,8 @@ pub struct Gateway {
     pub recent: Recent,
     /// Keys that were looked up.
     pub keys: Remembered,
-    /// Customers that are blocked.
-    pub blocked: Blocked,
+    /// Customers that calls are not routed like others for.
+    pub customers: Customers,
     /// Responses that are being made in the background.
     pub underway: Underway,
     pub ending: Ending,
@@ -102,7 +102,7 @@ impl Gateway {
             database: Watch::default(),
             keys: Remembered::default(),
             recent: Recent::default(),
-            blocked: Blocked::default(),
+            customers: Customers::default(),
             underway: Underway::default(),
             ledger: Ledger::new(&config.state_dir, config.ledger.spool_limit, database::now()),
             live: ArcSwap::from_pointee(Live::new(0, config)),

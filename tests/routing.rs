@@ -1,5 +1,6 @@
 //! One name, several deployments: the caller does not notice which of them answered, nor which of them could not.
 
+mod checks;
 mod mock;
 mod reused;
 

@@ -1,22 +1,27 @@
-//! Customers that are blocked: those who ask the ones who ask us. There are few of them, so a call asks no store.
+//! Customers that calls are not routed like others for, those who ask the ones who ask us: the blocked ones, and those
+//! whose calls stay in a region. There are few of them, so a call asks no store.
 
 use crate::error::{Error, Kind, Result};
 use crate::store::{self, Change, Store};
 use arc_swap::ArcSwap;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
-/// The ids of all blocked customers, as the store had them last.
+/// These customers, as the store had them last.
 #[derive(Debug, Default)]
-pub struct Blocked(ArcSwap<HashSet<String>>);
+pub struct Customers {
+    blocked: ArcSwap<HashSet<String>>,
+    regions: ArcSwap<HashMap<String, String>>,
+}
 
-impl Blocked {
+impl Customers {
     /// Reads them again.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn read(&self, store: &Store) -> store::Result<()> {
-        let ids = store.blocked_customers().await?;
-        self.0.store(ids.into_iter().collect::<HashSet<_>>().into());
+        let (blocked, regions) = (store.blocked_customers().await?, store.customers_of_regions().await?);
+        self.blocked.store(blocked.into_iter().collect::<HashSet<_>>().into());
+        self.regions.store(regions.into_iter().collect::<HashMap<_, _>>().into());
         Ok(())
     }
 
@@ -29,7 +34,7 @@ impl Blocked {
     /// 403 for a call on behalf of a customer that is blocked.
     pub fn admit(&self, customer: Option<&str>) -> Result<()> {
         match customer {
-            Some(id) if self.0.load().contains(id) => {
+            Some(id) if self.blocked.load().contains(id) => {
                 let message = format!(
                     "User blocked from making LLM API Calls. User={}; POST /customer/unblock lets it go on.",
                     crate::envelope::shorten(id)
@@ -38,5 +43,10 @@ impl Blocked {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Where calls on behalf of this customer have to stay.
+    pub fn region(&self, customer: Option<&str>) -> Option<String> {
+        self.regions.load().get(customer?).cloned()
     }
 }

@@ -400,7 +400,7 @@ fn own(model: &file::Model, context: &Context<'_>) -> Result<Own, Vec<String>> {
         tags: model.tags.clone(),
         retries: model.num_retries,
         cooldown: model.cooldown_time.map(|d| d.0),
-        region: model.region.clone(),
+        region: model.region.as_ref().or(model.cloud.region.as_ref()).and_then(|region| plain(region, context.secrets)),
     })
 }
 

@@ -139,6 +139,12 @@ async fn begin(
     if call.live.config.ledger.enabled {
         meter.book(call.worker.pen.clone(), entry::of(request, &call.envelope, door.face));
     }
+    if call.live.routes.settings.pre_call_checks
+        && let Some(region) = call.worker.gateway.customers.region(meter.end_user())
+    {
+        // What an administrator has set for the customer goes before what the request says.
+        call.wishes.region = Some(region);
+    }
     Ok(call)
 }
 
@@ -148,7 +154,7 @@ async fn begin(
 /// Why it could not be answered.
 pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     meter.keep(Kept::of(&call));
-    if let Err(error) = call.worker.gateway.blocked.admit(meter.end_user()) {
+    if let Err(error) = call.worker.gateway.customers.admit(meter.end_user()) {
         meter.fail(&error);
         return Err(error);
     }

@@ -88,7 +88,7 @@ impl Said {
 /// # Errors
 /// Why it could not be answered.
 pub async fn answer(request: &HttpRequest, call: Call, mut meter: Meter) -> Result<HttpResponse> {
-    if let Err(error) = call.worker.gateway.blocked.admit(meter.end_user()) {
+    if let Err(error) = call.worker.gateway.customers.admit(meter.end_user()) {
         meter.fail(&error);
         return Err(error);
     }

@@ -228,7 +228,7 @@ impl Plan {
             return Some(Out::Tags);
         }
         if settings.pre_call_checks {
-            if question.region.is_some_and(|region| own.region.as_deref().is_some_and(|own| own != region)) {
+            if question.region.is_some_and(|region| !stands_in(own.region.as_deref(), region)) {
                 return Some(Out::Region);
             }
             let window = deployment.window.filter(|window| question.prompt_tokens > *window);
@@ -263,6 +263,14 @@ impl Plan {
         });
         Target { deployment: deployment.clone(), named, mock: deployment.mock.clone() }
     }
+}
+
+/// Whether a deployment of that region is meant by the other one: itself, or where it lies (`eu-west-1` in `eu`). Of one
+/// whose region is not known nobody can say that a call stays there.
+fn stands_in(own: Option<&str>, region: &str) -> bool {
+    let Some(own) = own else { return false };
+    let lies_in = |outer: &str| own.strip_prefix(outer).is_some_and(|rest| rest.starts_with('-'));
+    own == region || lies_in(region) || (region == "eu" && lies_in("europe"))
 }
 
 /// A call with tags goes to deployments that have them; one without, to those without or with the tag `default`.
@@ -398,5 +406,21 @@ mod tests {
         eprintln!("a choice among 8 deployments: {best:?}");
         let most = if cfg!(debug_assertions) { Duration::from_micros(60) } else { Duration::from_micros(2) };
         assert!(best <= most, "{best:?}");
+    }
+
+    #[test]
+    fn a_region_is_itself_or_lies_in_another_one() {
+        for (own, region, fits) in [
+            (Some("eu"), "eu", true),
+            (Some("eu-west-1"), "eu", true),
+            (Some("europe-west4"), "eu", true),
+            (Some("us-east-1"), "us", true),
+            (Some("us-east-1"), "eu", false),
+            (Some("euphoria"), "eu", false),
+            (Some("eu"), "eu-west-1", false),
+            (None, "eu", false),
+        ] {
+            assert_eq!(stands_in(own, region), fits, "{own:?} {region}");
+        }
     }
 }

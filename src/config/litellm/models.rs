@@ -123,6 +123,7 @@ fn apply_params(model: &mut Model, at: &str, params: &Map<String, Value>, report
         ..Own::default()
     };
     model.limits = (own != Own::default()).then_some(own);
+    model.region = text(report, "region_name");
     model.mock_response = text(report, "mock_response");
     model.mock_tool_calls =
         report.list(&path("mock_tool_calls"), params.get("mock_tool_calls")).iter().filter_map(without_nulls).collect();

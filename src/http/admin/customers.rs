@@ -100,7 +100,7 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
         apply(&mut customer, &body, &HANDLED)?;
         budgets::check(&desk, customer.budget_id.as_ref()).await?;
         desk.store().create(&customer).await?;
-        desk.gateway.blocked.read(desk.store()).await?;
+        desk.gateway.customers.read(desk.store()).await?;
         desk.changed_limits();
         row(&desk, customer).await
     })
@@ -120,7 +120,7 @@ pub async fn update(request: HttpRequest, payload: Payload) -> HttpResponse {
             apply(customer, &body, &HANDLED).map_err(|e| Fault::Invalid(e.to_string()))
         };
         let customer = desk.store().update(&id, desk.at, change).await?;
-        desk.gateway.blocked.read(desk.store()).await?;
+        desk.gateway.customers.read(desk.store()).await?;
         desk.changed_limits();
         row(&desk, customer).await
     })
@@ -132,7 +132,7 @@ pub async fn delete(request: HttpRequest, payload: Payload) -> HttpResponse {
         desk.admin_only()?;
         let ids = ids(&body)?;
         let gone = desk.store().delete::<Customer>(&ids, desk.by().as_deref(), desk.at).await?;
-        desk.gateway.blocked.read(desk.store()).await?;
+        desk.gateway.customers.read(desk.store()).await?;
         desk.changed_limits();
         if gone.is_empty() {
             return Err(missing(&ids.join(", ")));
@@ -177,7 +177,7 @@ async fn set_blocked(desk: &Desk, body: &Body, blocked: bool) -> Result<Vec<Valu
             changed.push(desk.store().update(&id, desk.at, change).await?);
         }
     }
-    desk.gateway.blocked.read(desk.store()).await?;
+    desk.gateway.customers.read(desk.store()).await?;
     rows(desk, &changed).await
 }
 

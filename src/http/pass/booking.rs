@@ -102,7 +102,7 @@ impl Booking {
             is_strained: false,
         };
         if !terms.is_owed {
-            worker.gateway.blocked.admit(asked.end_user)?;
+            worker.gateway.customers.admit(asked.end_user)?;
         }
         let limits = &worker.gateway.limits;
         let permit = match limits.admit(&worker.gateway.database, &live.config.limits, &asked).await {

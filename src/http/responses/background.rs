@@ -83,7 +83,7 @@ pub async fn start(request: &HttpRequest, mut call: Call, mut meter: Meter) -> R
     };
     let gateway = call.worker.gateway.clone();
     let place = Place { gateway: gateway.clone(), id: pending["id"].as_str().unwrap_or_default().to_owned() };
-    if let Err(error) = gateway.blocked.admit(meter.end_user()) {
+    if let Err(error) = gateway.customers.admit(meter.end_user()) {
         meter.fail(&error);
         return Err(error);
     }
