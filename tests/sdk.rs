@@ -176,6 +176,8 @@ struct Play {
     calls: usize,
     /// Lives as long as the scenario.
     gateway: Gateway,
+    /// So does the server of its tools.
+    house: Option<crate::support::mcp::ToolServer>,
 }
 
 impl Play {
@@ -194,7 +196,7 @@ impl Play {
         let root = if matches!(script, "chat" | "more") { "/v1" } else { "" };
         command.env("BASE_URL", format!("http://{}{root}", gateway.address()));
         let child = command.spawn().unwrap();
-        Some(Play { child, upstream, calls, gateway })
+        Some(Play { child, upstream, calls, gateway, house: None })
     }
 
     fn holds(self) -> Upstream {
@@ -206,6 +208,7 @@ impl Play {
         let output = self.child.wait_with_output().unwrap();
         let said = [output.stdout, output.stderr].concat();
         assert!(output.status.success(), "{}: {}", output.status, String::from_utf8_lossy(&said));
+        drop(self.house);
         assert_eq!(self.upstream.requests().len(), self.calls, "calls upstream");
         (self.upstream, self.gateway)
     }

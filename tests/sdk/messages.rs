@@ -1,5 +1,6 @@
 //! The official Anthropic SDKs as callers, over an upstream of each format.
 
+use super::more::{house, uses_a_tool};
 use super::{MODEL, Play, Sdk, failed, listed, overloaded, role, too_many};
 use crate::support::anthropic::reply::{self, THOUGHT};
 use crate::support::reply::{DONE, delta, event, text, usage_chunk};
@@ -39,6 +40,7 @@ scenarios! {
     whole: vec![reply::hello()], vec![Reply::whole()];
     stream: vec![reply::pieces(), reply::pieces()], vec![pieces(), pieces()];
     thinking: vec![reply::whole(&[reply::thinking(THOUGHT), reply::text("Hello über there")], "end_turn")], vec![thought()];
+    served_tools: vec![looks_around(), reply::pieces(), reply::hello()], vec![uses_a_tool(), pieces(), Reply::whole()];
     count_tokens: vec![Reply::json(200, "{\"input_tokens\":42}")], vec![];
     bearer: vec![reply::hello()], vec![Reply::whole()];
     unknown_model: vec![], vec![];
@@ -119,14 +121,23 @@ fn start(sdk: Sdk, over: Over, scenario: &str, replies: Vec<Reply>) -> Option<Pl
         Over::Anthropic => (upstream.anthropic(), "anthropic/claude-sonnet-4-5"),
         Over::OpenAi => (upstream, "openai/gpt-4o-mini"),
     };
-    let entry = deployment(MODEL, model, upstream.base());
-    Play::over(sdk, "messages", scenario, upstream, entry, calls)
+    // Its tools are there for whoever asks for them.
+    let house = house();
+    let entry =
+        deployment(MODEL, model, upstream.base()) + &format!("[mcp_servers.house]\nurl = \"{}\"\n", house.url());
+    let play = Play::over(sdk, "messages", scenario, upstream, entry, calls)?;
+    Some(Play { house: Some(house), ..play })
 }
 
 fn holds(sdk: Sdk, over: Over, scenario: &str, replies: Vec<Reply>) {
     if let Some(play) = start(sdk, over, scenario, replies) {
         play.holds();
     }
+}
+
+/// A turn of an Anthropic that calls the tool of the house.
+fn looks_around() -> Reply {
+    reply::stream(&[reply::tool_use("toolu_1", "house-look", &json!({}))], "tool_use")
 }
 
 fn slow_down(retry_after: &str) -> Reply {

@@ -54,9 +54,7 @@ fn holds(sdk: Sdk, scenario: &str, replies: Vec<Reply>) {
     let calls = replies.len();
     let upstream = Upstream::queue(replies).rules(|rules| rules.is_free = true);
     // Its tools are there for whoever asks for them.
-    let house = ToolServer::new(Kind::Legacy { sessions: false }, vec![tool("look", &[])], |_, _| {
-        Outcome::Text("milk and bread".to_owned())
-    });
+    let house = house();
     let entry = model(MODEL, &upstream) + &format!("[mcp_servers.house]\nurl = \"{}\"\n", house.url());
     let Some(play) = Play::over(sdk, "more", scenario, upstream, entry, calls) else { return };
     let (upstream, gateway) = play.ends();
@@ -73,8 +71,15 @@ fn holds(sdk: Sdk, scenario: &str, replies: Vec<Reply>) {
     }
 }
 
+/// A server of tools.
+pub fn house() -> ToolServer {
+    ToolServer::new(Kind::Legacy { sessions: false }, vec![tool("look", &[])], |_, _| {
+        Outcome::Text("milk and bread".to_owned())
+    })
+}
+
 /// A turn that calls the tool of the house and waits for its result.
-fn uses_a_tool() -> Reply {
+pub fn uses_a_tool() -> Reply {
     let call =
         json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": "house-look", "arguments": "{}"}});
     let pieces =

@@ -134,6 +134,25 @@ const scenarios = {
     checkWhole(await api.stream(ask({ messages, tools: [WEATHER], thinking: THINKING })).finalMessage());
   },
 
+  // Upstream: a turn that calls the tool `look` of the server `house`, which says "milk and bread"; then PIECES; then the
+  // text whole.
+  async served_tools() {
+    const more = {
+      mcp_servers: [{ type: "url", name: "house", url: "litellm_proxy/mcp/house" }],
+      tools: [{ type: "mcp_toolset", mcp_server_name: "house" }],
+      betas: ["mcp-client-2025-11-20"],
+    };
+    const api = client().beta.messages;
+    const answer = await api.stream(ask(more)).finalMessage();
+    assert.deepEqual(answer.content.map((block) => block.type), ["mcp_tool_use", "mcp_tool_result", "text"]);
+    const [call, result, text] = answer.content;
+    assert.deepEqual([call.name, call.server_name, call.input], ["look", "house", {}]);
+    assert.deepEqual([result.tool_use_id, result.content[0].text], [call.id, "milk and bread"]);
+    assert.deepEqual([text.text, answer.stop_reason], [TEXT, "end_turn"]);
+    const messages = [...MESSAGES, { role: "assistant", content: answer.content }, { role: "user", content: "And?" }];
+    assert.equal((await api.create({ ...ask(more), messages })).content[0].text, TEXT);
+  },
+
   // Upstream: a whole answer of THOUGHT and the text.
   async thinking() {
     const answer = await client().messages.create(ask({ thinking: THINKING }));

@@ -131,6 +131,24 @@ def tools():
         check_whole(events.get_final_message())
 
 
+# Upstream: a turn that calls the tool `look` of the server `house`, which says "milk and bread"; then PIECES; then the text
+# whole.
+@scenario
+def served_tools():
+    servers = [{"type": "url", "name": "house", "url": "litellm_proxy/mcp/house"}]
+    more = {"mcp_servers": servers, "tools": [{"type": "mcp_toolset", "mcp_server_name": "house"}],
+            "betas": ["mcp-client-2025-11-20"]}
+    with client().beta.messages.stream(**ask(**more)) as events:
+        answer = events.get_final_message()
+    same("blocks", [block.type for block in answer.content], ["mcp_tool_use", "mcp_tool_result", "text"])
+    call, result, text = answer.content
+    same("call", (call.name, call.server_name, call.input), ("look", "house", {}))
+    same("result", (result.tool_use_id, result.is_error, result.content[0].text), (call.id, False, "milk and bread"))
+    same("text", (text.text, answer.stop_reason), (TEXT, "end_turn"))
+    messages = [*MESSAGES, {"role": "assistant", "content": answer.content}, {"role": "user", "content": "And?"}]
+    same("next", client().beta.messages.create(**{**ask(**more), "messages": messages}).content[0].text, TEXT)
+
+
 # Upstream: a whole answer of THOUGHT and the text.
 @scenario
 def thinking():
