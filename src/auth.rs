@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::{Gateway, Live};
 use crate::store::{Fault, Holder, Key, Team, User};
 use actix_web::HttpRequest;
-use actix_web::http::header::{HeaderMap, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
 use remembered::{Hash, Memory, hex};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -77,6 +77,15 @@ impl Caller {
     }
 }
 
+/// Where a key is looked for.
+static KEYS: [HeaderName; 5] = [
+    HeaderName::from_static("x-litellm-api-key"),
+    AUTHORIZATION,
+    HeaderName::from_static("api-key"),
+    HeaderName::from_static("x-api-key"),
+    HeaderName::from_static("x-goog-api-key"),
+];
+
 /// Decides who a caller is.
 pub struct Auth {
     /// SHA-256 of the master key; none means that no key is asked for.
@@ -101,10 +110,7 @@ impl Auth {
     /// Anthropic's clients.
     fn key<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         let configured = self.key_header.as_ref().and_then(|name| headers.get(name)).into_iter();
-        let usual = ["x-litellm-api-key", "authorization", "api-key", "x-api-key", "x-goog-api-key"];
-        configured
-            .chain(usual.into_iter().filter_map(|name| headers.get(name)))
-            .find_map(|value| bare(value.as_bytes()))
+        configured.chain(KEYS.iter().filter_map(|name| headers.get(name))).find_map(|value| bare(value.as_bytes()))
     }
 }
 

@@ -119,11 +119,13 @@ fn larger(limit: usize) -> Error {
     Error::new(Kind::TooLarge, message)
 }
 
+const FORM: &[u8] = b"multipart/";
+
 fn check_type(request: &HttpRequest) -> Result<()> {
     check_encoding(request)?;
     // A missing or odd type is forgiven, as by LiteLLM; a form is a mistake that would only be reported as bad JSON.
-    match request.headers().get(CONTENT_TYPE).map(|v| v.as_bytes().to_ascii_lowercase()) {
-        Some(form) if form.starts_with(b"multipart/") => {
+    match request.headers().get(CONTENT_TYPE).and_then(|v| v.as_bytes().get(..FORM.len())) {
+        Some(form) if form.eq_ignore_ascii_case(FORM) => {
             Err(Error::invalid("The request body is a form; this route takes JSON (Content-Type: application/json)."))
         }
         _ => Ok(()),

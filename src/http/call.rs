@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::exchange::Face;
 use crate::kept::Kept;
 use crate::meter::{self, Meter};
-use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use std::time::{Duration, Instant};
@@ -215,15 +215,18 @@ fn content_type(answer: &dispatch::Answer) -> HeaderValue {
     kind.cloned().unwrap_or(HeaderValue::from_static("text/plain; charset=utf-8"))
 }
 
+static TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-timeout");
+static STREAM_TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-stream-timeout");
+
 /// How long the caller says that it wants to wait.
 ///
 /// # Errors
 /// A 400 for what is no time.
 pub fn patience(envelope: &Envelope, headers: &HeaderMap) -> Result<Patience> {
-    let header = |name: &str| {
-        headers.get(name).map(|v| v.to_str().ok().and_then(|v| v.trim().parse::<f64>().ok()).ok_or(name.to_owned()))
+    let header = |name: &HeaderName| {
+        headers.get(name).map(|v| v.to_str().ok().and_then(|v| v.trim().parse::<f64>().ok()).ok_or(name.to_string()))
     };
-    let read = |name: &str, header_name: &str| -> Result<Option<Duration>> {
+    let read = |name: &str, header_name: &HeaderName| -> Result<Option<Duration>> {
         let seconds = match header(header_name) {
             Some(Ok(seconds)) => seconds,
             Some(Err(name)) => {
@@ -239,10 +242,7 @@ pub fn patience(envelope: &Envelope, headers: &HeaderMap) -> Result<Patience> {
         }
         Ok(Some(Duration::from_secs_f64(seconds)))
     };
-    Ok(Patience {
-        whole: read("timeout", "x-litellm-timeout")?,
-        silence: read("stream_timeout", "x-litellm-stream-timeout")?,
-    })
+    Ok(Patience { whole: read("timeout", &TIMEOUT)?, silence: read("stream_timeout", &STREAM_TIMEOUT)? })
 }
 
 pub fn missing(name: &str) -> Error {

@@ -8,7 +8,7 @@ use crate::envelope::Envelope;
 use crate::exchange::{Face, Plain};
 use crate::store::LedgerRow;
 use actix_web::HttpRequest;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName, USER_AGENT};
 use serde_json::{Map, Value, json};
 
 /// Longer ids, names and tags are cut.
@@ -16,6 +16,17 @@ const MOST_TEXT: usize = 256;
 const MOST_TAGS: usize = 32;
 /// Larger metadata are not kept in the ledger.
 const MOST_METADATA: usize = 8 << 10;
+
+static CLIENT_ID: [HeaderName; 2] =
+    [HeaderName::from_static("x-litellm-call-id"), HeaderName::from_static("x-request-id")];
+static SESSION_ID: [HeaderName; 2] =
+    [HeaderName::from_static("x-litellm-session-id"), HeaderName::from_static("x-claude-code-session-id")];
+static TRACE_ID: [HeaderName; 1] = [HeaderName::from_static("x-litellm-trace-id")];
+static AGENT_ID: [HeaderName; 1] = [HeaderName::from_static("x-litellm-agent-id")];
+static END_USER: [HeaderName; 2] =
+    [HeaderName::from_static("x-litellm-customer-id"), HeaderName::from_static("x-litellm-end-user-id")];
+static REDACTION: HeaderName = HeaderName::from_static("x-litellm-enable-message-redaction");
+static TAGS: HeaderName = HeaderName::from_static("x-litellm-tags");
 
 /// The row of a call, with what its request says.
 pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
@@ -39,19 +50,14 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
     LedgerRow {
         call_type: call_type.to_owned(),
         endpoint: endpoint.to_owned(),
-        client_id: said.one(&["x-litellm-call-id", "x-request-id"], &["litellm_call_id"], &["request_id"]),
-        session_id: said.one(
-            &["x-litellm-session-id", "x-claude-code-session-id"],
-            &["litellm_session_id"],
-            &["session_id", "litellm_session_id"],
-        ),
-        trace_id: said.one(&["x-litellm-trace-id"], &["litellm_trace_id"], &["trace_id"]),
-        agent_id: said.one(&["x-litellm-agent-id"], &[], &["agent_id"]),
-        end_user: user_header(request)
-            .or_else(|| said.one(&["x-litellm-customer-id", "x-litellm-end-user-id"], &["user"], &["user_id"])),
+        client_id: said.one(&CLIENT_ID, &["litellm_call_id"], &["request_id"]),
+        session_id: said.one(&SESSION_ID, &["litellm_session_id"], &["session_id", "litellm_session_id"]),
+        trace_id: said.one(&TRACE_ID, &["litellm_trace_id"], &["trace_id"]),
+        agent_id: said.one(&AGENT_ID, &[], &["agent_id"]),
+        end_user: user_header(request).or_else(|| said.one(&END_USER, &["user"], &["user_id"])),
         tags: said.tags(),
         ip: super::address::of(request).map(|ip| ip.to_string()),
-        user_agent: said.one(&["user-agent"], &[], &[]),
+        user_agent: said.one(&[USER_AGENT], &[], &[]),
         metadata: said.told(),
         ..LedgerRow::default()
     }
@@ -69,7 +75,7 @@ pub const REDACTED: &str = "enable_message_redaction";
 /// The session that the request names.
 pub fn session(headers: &HeaderMap, envelope: &Envelope) -> Option<String> {
     let said = Said { headers, envelope, metadata: metadata(envelope) };
-    said.one(&["x-litellm-session-id"], &["litellm_session_id"], &["session_id", "litellm_session_id"])
+    said.one(&SESSION_ID[..1], &["litellm_session_id"], &["session_id", "litellm_session_id"])
 }
 
 /// The tags of the request, and those of its key.
@@ -99,8 +105,8 @@ fn metadata(envelope: &Envelope) -> Option<(Map<String, Value>, usize)> {
 
 impl Said<'_> {
     /// The first of these that is there: headers, members of the body, members of its metadata.
-    fn one(&self, headers: &[&str], members: &[&str], metadata: &[&str]) -> Option<String> {
-        let header = headers.iter().find_map(|name| short(self.headers.get(*name)?.to_str().ok()?));
+    fn one(&self, headers: &[HeaderName], members: &[&str], metadata: &[&str]) -> Option<String> {
+        let header = headers.iter().find_map(|name| short(self.headers.get(name)?.to_str().ok()?));
         let member = || members.iter().find_map(|name| short(&self.envelope.string(name)?));
         let last = || {
             let (metadata_of, _) = self.metadata.as_ref()?;
@@ -117,7 +123,7 @@ impl Said<'_> {
             Some((metadata, _)) => Value::Object(metadata),
             None => Value::Null,
         };
-        let header = self.headers.get("x-litellm-enable-message-redaction");
+        let header = self.headers.get(&REDACTION);
         if header.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true")) {
             told[REDACTED] = true.into();
         }
@@ -132,7 +138,7 @@ impl Said<'_> {
                 tags.push(tag);
             }
         };
-        let header = self.headers.get("x-litellm-tags").and_then(|value| value.to_str().ok());
+        let header = self.headers.get(&TAGS).and_then(|value| value.to_str().ok());
         header.into_iter().flat_map(|list| list.split(',')).for_each(&mut add);
         let of_body = self.envelope.get("tags").map(|member| self.envelope.text(&member.value));
         let of_body: Vec<Value> = of_body.and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default();
@@ -146,7 +152,8 @@ impl Said<'_> {
 /// The text without what surrounds it, cut to a bearable length; none where nothing is left.
 fn short(text: &str) -> Option<String> {
     let text = text.trim();
-    (!text.is_empty()).then(|| text.chars().take(MOST_TEXT).collect())
+    let end = text.char_indices().nth(MOST_TEXT).map_or(text.len(), |(end, _)| end);
+    (!text.is_empty()).then(|| text[..end].to_owned())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! Names of headers and members are LiteLLM's. None of it may lead where the caller's key may not go.
 
 use super::call::wrong_type;
+use super::explain::EXPLAIN;
 use crate::auth::Caller;
 use crate::call::Wishes;
 use crate::envelope::{Envelope, Member};
@@ -12,11 +13,14 @@ use crate::meter::Meter;
 use crate::mock::{Failure, Mock, Outcome, Rehearsal};
 use crate::route::{Fallback, Priority};
 use crate::wire::json::Kind;
-use actix_web::http::header::HeaderMap;
+use actix_web::http::header::{HeaderMap, HeaderName};
 use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
+
+static RETRIES: HeaderName = HeaderName::from_static("x-litellm-num-retries");
+static PRIORITY: HeaderName = HeaderName::from_static("x-gateway-priority");
 
 const MOST_RETRIES: f64 = 20.0;
 const MOST_FALLBACKS: usize = 32;
@@ -39,12 +43,12 @@ const PREFIX: usize = 4096;
 /// A 400 that names what is not as it should be.
 pub fn of(live: &Live, caller: &Caller, envelope: &Envelope, headers: &HeaderMap, meter: &mut Meter) -> Result<Wishes> {
     let settings = &live.routes.settings;
-    let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let explains = header("x-gateway-explain").is_some_and(|value| matches!(value, "1" | "true"));
+    let header = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let explains = header(&EXPLAIN).is_some_and(|value| matches!(value, "1" | "true"));
     meter.trace.is_full = explains;
     let affinity = &settings.affinity;
     Ok(Wishes {
-        retries: retries(envelope, header("x-litellm-num-retries"))?,
+        retries: retries(envelope, header(&RETRIES))?,
         fallbacks: fallbacks(envelope)?,
         no_fallbacks: envelope.flag("disable_fallbacks"),
         tags: if settings.tags.is_some() { super::entry::tags(headers, envelope, caller) } else { Vec::new() },
@@ -53,7 +57,7 @@ pub fn of(live: &Live, caller: &Caller, envelope: &Envelope, headers: &HeaderMap
             false => None,
         },
         priority: match settings.queue {
-            Some(_) => priority(caller, envelope, header("x-gateway-priority"))?,
+            Some(_) => priority(caller, envelope, header(&PRIORITY))?,
             None => Priority::DEFAULT,
         },
         affinity: if affinity.is_off() { None } else { key(live, caller, envelope, headers) },
