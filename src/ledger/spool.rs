@@ -70,18 +70,10 @@ impl Spool {
         self.sync.clone()
     }
 
-    /// Writes a record; when this returns, it survives the end of the process.
+    /// Writes a record that is encoded already; when this returns, it survives the end of the process.
     ///
     /// # Errors
     /// It is not written: the disk is full, or fails. The file is as it was before.
-    pub fn append(&mut self, record: &Record) -> io::Result<()> {
-        self.write(&record.encode()?)
-    }
-
-    /// The same for a record that is encoded already.
-    ///
-    /// # Errors
-    /// As [`Spool::append`].
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         if self.size >= self.seal || self.spoiled {
             self.rotate()?;
@@ -149,6 +141,16 @@ impl Sync {
 }
 
 fn create(directory: &Path, prefix: &str, number: u32) -> io::Result<(PathBuf, File)> {
+    match create_once(directory, prefix, number) {
+        // Another process swept it away before it was locked; it sweeps once.
+        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::NotFound) => {
+            create_once(directory, prefix, number)
+        }
+        made => made,
+    }
+}
+
+fn create_once(directory: &Path, prefix: &str, number: u32) -> io::Result<(PathBuf, File)> {
     let path = directory.join(format!("{prefix}-{number:06}.{SUFFIX}"));
     let begun = path.with_extension(BEGUN);
     // It may hold prompts.
@@ -178,6 +180,27 @@ pub fn take_over(path: &Path) -> io::Result<Option<File>> {
         Ok(()) | Err(TryLockError::Error(_)) => Ok(Some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
     }
+}
+
+/// Deletes the files that got no name, since their process ended before. Nothing was written to them.
+///
+/// # Errors
+/// The directory cannot be read, or a file not deleted.
+pub fn sweep(directory: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|e| e != BEGUN) {
+            continue;
+        }
+        match take_over(&path) {
+            Ok(Some(_lock)) => std::fs::remove_file(&path)?,
+            Ok(None) => (),
+            // It has got its name meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => (),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
 
 /// The files of a worker have all but the end of their name in common.
@@ -332,12 +355,36 @@ impl Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::record::{End, encode};
     use crate::store::{LedgerRow, Settled};
 
-    fn record(n: usize) -> Record {
+    fn record(n: usize) -> Vec<u8> {
         let row = LedgerRow { id: format!("id{n}"), model: "m".repeat(n % 300), ..LedgerRow::default() };
-        let call = Settled { row, ..Settled::default() };
-        if n.is_multiple_of(2) { Record::Open(call) } else { Record::Settle(call) }
+        let mut bytes = Vec::new();
+        let end = if n.is_multiple_of(2) { End::Open } else { End::Settle };
+        encode(end, &Settled { row, ..Settled::default() }, &mut bytes).unwrap();
+        bytes
+    }
+
+    /// What is read where that was written.
+    fn seen(n: usize) -> Record {
+        let Front::Record(record, _) = front(&record(n)) else { panic!("no record") };
+        *record
+    }
+
+    #[test]
+    fn only_a_file_without_a_name_and_a_process_is_swept_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::begin(directory.path(), 5, 0).unwrap();
+        let path = |name: &str| directory.path().join(name);
+        std::fs::write(path("00000000000000000004-000-000000.begun"), MAGIC).unwrap();
+        let held = File::create(path("00000000000000000006-000-000000.begun")).unwrap();
+        held.lock().unwrap();
+        sweep(directory.path()).unwrap();
+        let mut left: Vec<_> = std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        left.sort_unstable();
+        let of_spool = spool.path().file_name().unwrap().to_owned();
+        assert_eq!(left, [of_spool, "00000000000000000006-000-000000.begun".into()]);
     }
 
     fn read_all(path: &Path) -> (Vec<Record>, Step, Reader) {
@@ -356,15 +403,15 @@ mod tests {
     fn records_are_read_in_order_over_all_files() {
         let directory = tempfile::tempdir().unwrap();
         let mut spool = Spool::begin(directory.path(), 5, 0).unwrap();
-        spool.seal = 20_000;
+        spool.seal = 4_000;
         for n in 0..200 {
-            spool.append(&record(n)).unwrap();
+            spool.write(&record(n)).unwrap();
         }
         spool.sync().sync().unwrap();
         let files = files(directory.path()).unwrap();
         assert!(files.len() > 5 && files.last().unwrap() == spool.path(), "{files:?}");
         let read: Vec<Record> = files.iter().flat_map(|file| read_all(file).0).collect();
-        assert_eq!(read, (0..200).map(record).collect::<Vec<_>>());
+        assert_eq!(read, (0..200).map(seen).collect::<Vec<_>>());
     }
 
     #[test]
@@ -374,8 +421,8 @@ mod tests {
         let mut reader = Reader::open(spool.path()).unwrap();
         for n in 0..10 {
             assert_eq!(reader.step().unwrap(), Step::End);
-            spool.append(&record(n)).unwrap();
-            assert_eq!(reader.step().unwrap(), Step::Record(Box::new(record(n))));
+            spool.write(&record(n)).unwrap();
+            assert_eq!(reader.step().unwrap(), Step::Record(Box::new(seen(n))));
         }
         assert!(!reader.has_rest());
     }
@@ -385,11 +432,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut spool = Spool::begin(directory.path(), 5, 0).unwrap();
         for n in 0..5 {
-            spool.append(&record(n)).unwrap();
+            spool.write(&record(n)).unwrap();
         }
         let path = spool.path().to_owned();
         let whole = std::fs::metadata(&path).unwrap().len();
-        let torn = record(5).encode().unwrap();
+        let torn = record(5);
         for tail in [&torn[..3], &torn[..torn.len() - 1], &[0; 100], &[0xff; 100]] {
             let mut file = OpenOptions::new().append(true).open(&path).unwrap();
             file.set_len(whole).unwrap();
@@ -420,10 +467,10 @@ mod tests {
         let mut spool = Spool::begin(directory.path(), 5, 0).unwrap();
         let file = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let before = spool.sync.current.swap(Arc::new(file));
-        let error = spool.append(&record(1)).unwrap_err();
+        let error = spool.write(&record(1)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
         spool.sync.current.store(before);
-        spool.append(&record(2)).unwrap();
-        assert_eq!(read_all(spool.path()).0, [record(2)]);
+        spool.write(&record(2)).unwrap();
+        assert_eq!(read_all(spool.path()).0, [seen(2)]);
     }
 }

@@ -71,6 +71,11 @@ impl Writer {
     /// Books until it is told to stop; then what is left, for no longer than `patience`. What is not booked by then is
     /// found by the next process.
     pub async fn run(mut self, stop: Arc<tokio::sync::Notify>, patience: Duration) {
+        if let Err(e) = spool::sweep(self.ledger.directory())
+            && e.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!("the spool in {} cannot be tidied up: {e}", self.ledger.directory().display());
+        }
         loop {
             let wait = match self.pass().await {
                 Ok(true) => Duration::ZERO,

@@ -6,9 +6,10 @@
 use super::db::{Engine, Tx};
 use super::ledger::{LedgerRow, Month, Prompt, Tagged, day_of, floor_id, time_of_id};
 use super::reports::Daily;
-use super::sql::{Bulk, Record, Value};
-use super::totals::{ADD, Entity, Total};
+use super::sql::{Record, Value, is_default};
+use super::totals::{ADD, Entity, EntityRef, Total};
 use super::{Fault, Kind, Result, Store, records};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::PoisonError;
 
@@ -18,9 +19,12 @@ use std::sync::PoisonError;
 pub struct Settled {
     pub row: LedgerRow,
     /// Budgets that it counts in, over a whole life or within a window. The entities of the row are counted anyway.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub windows: Vec<Entity>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub prompt: Option<Prompt>,
     /// Something was reserved for it in the store, which is given back now.
+    #[serde(skip_serializing_if = "is_default")]
     pub reserved: bool,
 }
 
@@ -92,19 +96,19 @@ impl Store {
 
     async fn try_book(&self, calls: &BTreeMap<&str, &Settled>) -> Result<usize> {
         let mut tx = self.db.begin().await?;
-        let fresh = insert(&mut tx, calls).await?;
+        let rows: Vec<Cow<'_, LedgerRow>> = calls.values().map(|settled| settled.row.summable()).collect();
+        let fresh = insert(&mut tx, calls, &rows).await?;
         let mut sums = Sums::default();
-        for settled in &fresh {
-            sums.add(settled);
+        for (settled, row) in &fresh {
+            sums.add(settled, row);
         }
         let reserved = calls.values().filter(|s| s.reserved).map(|s| s.row.id.as_str());
-        sums.give_back(super::reservations::take(&mut tx, reserved).await?);
-        let Sums { totals, daily } = sums;
-        for part in totals.into_values().collect::<Vec<_>>().chunks(CHUNK) {
-            tx.bulk(&Bulk::of::<Total>(ADD), part.iter().map(Total::values).collect()).await?;
+        let (totals, daily) = sums.end(super::reservations::take(&mut tx, reserved).await?);
+        for part in totals.chunks(CHUNK) {
+            tx.bulk::<Total>(ADD, part).await?;
         }
-        for part in daily.into_values().collect::<Vec<_>>().chunks(CHUNK) {
-            tx.bulk(&Bulk::of::<Daily>(Daily::ADD), part.iter().map(Daily::values).collect()).await?;
+        for part in daily.chunks(CHUNK) {
+            tx.bulk::<Daily>(Daily::ADD, part).await?;
         }
         tx.commit().await?;
         Ok(fresh.len())
@@ -160,23 +164,29 @@ impl Store {
 }
 
 /// Inserts the rows that are new, with their prompts and tags, and gives those back.
-async fn insert<'a>(tx: &mut Tx, calls: &BTreeMap<&str, &'a Settled>) -> Result<Vec<&'a Settled>> {
-    let bulk = Bulk::of::<LedgerRow>("ON CONFLICT (id) DO NOTHING RETURNING id");
-    let all: Vec<&&Settled> = calls.values().collect();
+async fn insert<'a>(
+    tx: &mut Tx,
+    calls: &BTreeMap<&str, &'a Settled>,
+    rows: &'a [Cow<'a, LedgerRow>],
+) -> Result<Vec<(&'a Settled, &'a LedgerRow)>> {
     let mut inserted: HashSet<String> = HashSet::new();
-    for part in all.chunks(CHUNK) {
-        let rows = part.iter().map(|s| s.row.clone().summable().values()).collect();
-        for row in tx.bulk(&bulk, rows).await?.rows {
+    for part in rows.chunks(CHUNK) {
+        for row in tx.bulk::<LedgerRow>("ON CONFLICT (id) DO NOTHING RETURNING id", part).await?.rows {
             inserted.insert(row.one()?);
         }
     }
-    let fresh: Vec<&Settled> = calls.values().filter(|s| inserted.contains(&s.row.id)).copied().collect();
+    let fresh: Vec<(&Settled, &LedgerRow)> = calls
+        .values()
+        .copied()
+        .zip(rows.iter().map(|row| &**row))
+        .filter(|(_, row)| inserted.contains(&row.id))
+        .collect();
     let tags: BTreeSet<(&str, &str)> =
-        fresh.iter().flat_map(|s| s.row.tags.iter().map(|tag| (tag.as_str(), s.row.id.as_str()))).collect();
+        fresh.iter().flat_map(|(_, row)| row.tags.iter().map(|tag| (tag.as_str(), row.id.as_str()))).collect();
     let tags: Vec<Tagged> =
         tags.into_iter().map(|(tag, id)| Tagged { tag: tag.to_owned(), id: id.to_owned() }).collect();
     let prompts: Vec<Prompt> =
-        fresh.iter().filter_map(|s| Some(Prompt { id: s.row.id.clone(), ..s.prompt.clone()? })).collect();
+        fresh.iter().filter_map(|(s, row)| Some(Prompt { id: row.id.clone(), ..s.prompt.clone()? })).collect();
     for part in prompts.chunks(CHUNK) {
         records::insert_new(tx, part).await?;
     }
@@ -186,28 +196,44 @@ async fn insert<'a>(tx: &mut Tx, calls: &BTreeMap<&str, &'a Settled>) -> Result<
     Ok(fresh)
 }
 
-/// What a batch adds, by the key of the row that it is added to.
+/// What a batch adds, by whom it is added to as the rows name it. Names are copied once for all calls that have them.
 #[derive(Default)]
-struct Sums {
-    totals: BTreeMap<Entity, Total>,
-    daily: BTreeMap<Vec<Value>, Daily>,
+struct Sums<'a> {
+    totals: BTreeMap<EntityRef<'a>, Total>,
+    daily: BTreeMap<Day<'a>, Daily>,
+    /// Those of the call that is being added.
+    names: Vec<EntityRef<'a>>,
 }
 
-impl Sums {
-    fn add(&mut self, settled: &Settled) {
-        let row = settled.row.clone().summable();
-        let mut entities = row.entities();
-        for entity in &entities {
-            if let Some(daily) = Daily::of(&row, entity) {
-                let key = daily.values()[..Daily::KEY].to_vec();
-                self.daily.entry(key).and_modify(|sum| sum.add(&daily)).or_insert(daily);
+/// The key of a day's row.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Day<'a> {
+    entity: EntityRef<'a>,
+    day: i64,
+    key_id: &'a str,
+    model: &'a str,
+    model_group: &'a str,
+    provider: &'a str,
+    endpoint: &'a str,
+    tool: &'a str,
+}
+
+impl<'a> Sums<'a> {
+    fn add(&mut self, settled: &'a Settled, row: &'a LedgerRow) {
+        self.names.clear();
+        row.name_entities(&mut self.names);
+        self.names.sort_unstable();
+        self.names.dedup();
+        for name in &self.names {
+            if let Some(day) = Day::of(row, *name) {
+                self.daily.entry(day).or_insert_with(|| day.nothing()).count(row);
             }
         }
-        entities.extend(settled.windows.iter().cloned());
-        entities.sort_unstable();
-        entities.dedup();
-        for entity in entities {
-            let total = self.totals.entry(entity.clone()).or_insert_with(|| Total::none(&entity));
+        self.names.extend(settled.windows.iter().map(Entity::as_ref));
+        self.names.sort_unstable();
+        self.names.dedup();
+        for name in &self.names {
+            let total = self.totals.entry(*name).or_insert_with(|| Total::none(&name.to_entity()));
             total.spend_nanos = total.spend_nanos.saturating_add(row.cost_nanos);
             total.calls += 1;
             total.failed += i64::from(row.failed());
@@ -218,43 +244,76 @@ impl Sums {
         }
     }
 
-    fn give_back(&mut self, reserved: BTreeMap<Entity, i64>) {
+    /// The rows that are to be added, in the order in which everybody locks them, with what is given back of
+    /// reservations. Two names that differ for us may be one for the database, which holds no NUL.
+    fn end(self, reserved: BTreeMap<Entity, i64>) -> (Vec<Total>, Vec<Daily>) {
+        let mut totals: BTreeMap<Entity, Total> = BTreeMap::new();
+        for total in self.totals.into_values() {
+            let entity = total.entity();
+            totals.entry(entity).and_modify(|sum| sum.add(&total)).or_insert(total);
+        }
         for (entity, nanos) in reserved {
-            let total = self.totals.entry(entity.clone()).or_insert_with(|| Total::none(&entity));
+            let total = totals.entry(entity.clone()).or_insert_with(|| Total::none(&entity));
             total.reserved_nanos -= nanos;
         }
+        let mut daily: BTreeMap<Vec<Value>, Daily> = BTreeMap::new();
+        for day in self.daily.into_values() {
+            let key = day.values()[..Daily::KEY].to_vec();
+            daily.entry(key).and_modify(|sum| sum.add(&day)).or_insert(day);
+        }
+        (totals.into_values().collect(), daily.into_values().collect())
     }
 }
 
-impl Daily {
-    /// A day's row of an entity; not all kinds have one.
-    fn of(row: &LedgerRow, entity: &Entity) -> Option<Daily> {
+impl<'a> Day<'a> {
+    /// The day of an entity that a call counts in; not all kinds have one.
+    fn of(row: &'a LedgerRow, entity: EntityRef<'a>) -> Option<Self> {
         match entity.kind {
             Kind::Gateway | Kind::User | Kind::Team | Kind::Organization | Kind::Customer | Kind::Tag => (),
             // Days of keys, models and providers are columns of the gateway's.
             Kind::Key | Kind::KeyModel | Kind::Member | Kind::Model | Kind::Deployment | Kind::Provider => return None,
         }
-        let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        Some(Daily {
-            kind: entity.kind,
-            id: entity.id.clone(),
+        Some(Day {
+            entity,
             day: day_of(row.started_at),
-            key_id: text(&row.key_id),
-            model: row.upstream_model.clone().unwrap_or_else(|| row.model.clone()),
-            model_group: row.model_group.clone().unwrap_or_else(|| row.model.clone()),
-            provider: text(&row.provider),
-            endpoint: row.endpoint.clone(),
-            tool: text(&row.tool),
-            spend_nanos: row.cost_nanos,
-            calls: 1,
-            failed: i64::from(row.failed()),
-            prompt_tokens: row.prompt_tokens,
-            completion_tokens: row.completion_tokens,
-            cached_tokens: row.cached_tokens,
-            cache_write_tokens: row.cache_write_tokens,
-            reasoning_tokens: row.reasoning_tokens,
-            cache_hits: i64::from(row.cache_hit),
-            millis: (row.ended_at - row.started_at).clamp(0, 86_400_000_000) / 1000,
+            key_id: row.key_id.as_deref().unwrap_or_default(),
+            model: row.upstream_model.as_deref().unwrap_or(&row.model),
+            model_group: row.model_group.as_deref().unwrap_or(&row.model),
+            provider: row.provider.as_deref().unwrap_or_default(),
+            endpoint: &row.endpoint,
+            tool: row.tool.as_deref().unwrap_or_default(),
         })
+    }
+
+    /// Its row, with nothing in it yet.
+    fn nothing(self) -> Daily {
+        let Entity { kind, id, .. } = self.entity.to_entity();
+        Daily {
+            kind,
+            id,
+            day: self.day,
+            key_id: self.key_id.to_owned(),
+            model: self.model.to_owned(),
+            model_group: self.model_group.to_owned(),
+            provider: self.provider.to_owned(),
+            endpoint: self.endpoint.to_owned(),
+            tool: self.tool.to_owned(),
+            ..Daily::default()
+        }
+    }
+}
+
+impl Daily {
+    fn count(&mut self, row: &LedgerRow) {
+        self.spend_nanos = self.spend_nanos.saturating_add(row.cost_nanos);
+        self.calls += 1;
+        self.failed += i64::from(row.failed());
+        self.prompt_tokens += row.prompt_tokens;
+        self.completion_tokens += row.completion_tokens;
+        self.cached_tokens += row.cached_tokens;
+        self.cache_write_tokens += row.cache_write_tokens;
+        self.reasoning_tokens += row.reasoning_tokens;
+        self.cache_hits += i64::from(row.cache_hit);
+        self.millis += (row.ended_at - row.started_at).clamp(0, 86_400_000_000) / 1000;
     }
 }

@@ -1,9 +1,10 @@
 //! One of the two engines, and a transaction on it.
 
+use super::Result;
 use super::postgres::{self, Postgres};
-use super::sql::{Answer, Bulk, Value};
+use super::sql::{Answer, Record, Value};
 use super::sqlite::{self, Sqlite};
-use super::{Fault, Result};
+use std::borrow::Borrow;
 
 /// The engine.
 #[derive(Debug, Clone)]
@@ -95,17 +96,13 @@ impl Tx {
         }
     }
 
-    /// Inserts many rows; an empty list is nothing to do.
-    pub async fn bulk(&mut self, bulk: &Bulk, rows: Vec<Vec<Value>>) -> Result<Answer> {
-        if rows.is_empty() {
-            return Ok(Answer::default());
-        }
-        if rows.iter().any(|row| row.len() != bulk.columns.len()) {
-            return Err(Fault::Broken(format!("a row for {} has not as many values as columns", bulk.table)));
-        }
+    /// Inserts many rows with one text, which ends with `tail`; an empty list is nothing to do. Postgres takes the
+    /// columns as arrays, SQLite runs the statement for each row: both were measured to be the quickest there.
+    pub async fn bulk<R: Record>(&mut self, tail: &str, rows: &[impl Borrow<R> + Sync]) -> Result<Answer> {
         match self {
-            Tx::Postgres(tx) => tx.bulk(bulk, rows).await,
-            Tx::Sqlite(tx) => tx.bulk(bulk, rows).await,
+            _ if rows.is_empty() => Ok(Answer::default()),
+            Tx::Postgres(tx) => tx.bulk(tail, rows).await,
+            Tx::Sqlite(tx) => tx.bulk(tail, rows).await,
         }
     }
 

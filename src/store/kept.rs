@@ -2,7 +2,7 @@
 //! tools.
 
 use super::records;
-use super::sql::{Bulk, Cell, Record, Value, record, select};
+use super::sql::{Cell, Record, Value, record, select};
 use super::{Result, Store};
 
 record! {
@@ -31,7 +31,7 @@ impl Store {
     /// The database does not answer.
     pub async fn keep(&self, kept: &Kept) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        tx.bulk(&Bulk::of::<Kept>(AGAIN), vec![kept.values()]).await?;
+        tx.bulk::<Kept>(AGAIN, &[kept]).await?;
         tx.commit().await
     }
 
@@ -59,7 +59,7 @@ impl Store {
     /// The database does not answer.
     pub async fn keep_own(&self, kept: &Kept) -> Result<bool> {
         let mut tx = self.db.begin().await?;
-        let changed = tx.bulk(&Bulk::of::<Kept>(AGAIN_OWN), vec![kept.values()]).await?.changed;
+        let changed = tx.bulk::<Kept>(AGAIN_OWN, &[kept]).await?.changed;
         tx.commit().await?;
         Ok(changed > 0)
     }

@@ -1,13 +1,15 @@
 //! The ledger's row, and what its id says.
 
 use super::sql::record;
+use super::totals::EntityRef;
 use super::{Entity, Kind};
 use serde_json::Value as Json;
+use std::borrow::Cow;
 use uuid::Uuid;
 
 record! {
     /// A call: who made it, where it went, what it used and how it ended.
-    pub struct LedgerRow in "ledger", key 1 {
+    pub struct LedgerRow in "ledger", key 1, sparse {
         /// A UUIDv7 made here; rows are sorted by it, and it says their month.
         pub id: String,
         /// Microseconds, as in the id to the millisecond.
@@ -126,50 +128,76 @@ impl LedgerRow {
 
     /// The entities that it is booked on, each once.
     pub fn entities(&self) -> Vec<Entity> {
-        let key = self.key_id.as_deref().map(|id| Entity::of(Kind::Key, id));
-        let model = self.model_group.as_deref().unwrap_or(&self.model);
-        let named = |kind, id: &Option<String>| id.as_deref().map(|id| Entity::of(kind, id));
-        let member = named(Kind::Member, &self.team_id).zip(self.user_id.as_deref());
-        let mut entities: Vec<Entity> = [
-            key.clone(),
-            key.map(|key| Entity { kind: Kind::KeyModel, ..key.with(model) }),
-            named(Kind::User, &self.user_id),
-            member.map(|(team, user)| team.with(user)),
-            named(Kind::Team, &self.team_id),
-            named(Kind::Organization, &self.organization_id),
-            named(Kind::Customer, &self.end_user),
-            Some(Entity::of(Kind::Model, model)),
-            named(Kind::Deployment, &self.deployment),
-            named(Kind::Provider, &self.provider),
-            Some(Entity::of(Kind::Gateway, "")),
-        ]
-        .into_iter()
-        .flatten()
-        .chain(self.tags.iter().map(|tag| Entity::of(Kind::Tag, tag)))
-        .collect();
+        let mut names = Vec::new();
+        self.name_entities(&mut names);
+        let mut entities: Vec<Entity> = names.into_iter().map(EntityRef::to_entity).collect();
         entities.sort_unstable();
         entities.dedup();
         entities
     }
 
+    /// The same as they lie here; one may come twice.
+    pub(super) fn name_entities<'a>(&'a self, names: &mut Vec<EntityRef<'a>>) {
+        let model = self.model_group.as_deref().unwrap_or(&self.model);
+        let with = |kind, id: Option<&'a str>, sub: Option<&'a str>| {
+            Some(EntityRef { kind, id: id?, sub: sub?, ..EntityRef::default() })
+        };
+        let of = |kind, id| with(kind, id, Some(""));
+        let (key, user, team) = (self.key_id.as_deref(), self.user_id.as_deref(), self.team_id.as_deref());
+        names.extend(
+            [
+                of(Kind::Key, key),
+                with(Kind::KeyModel, key, Some(model)),
+                of(Kind::User, user),
+                with(Kind::Member, team, user),
+                of(Kind::Team, team),
+                of(Kind::Organization, self.organization_id.as_deref()),
+                of(Kind::Customer, self.end_user.as_deref()),
+                of(Kind::Model, Some(model)),
+                of(Kind::Deployment, self.deployment.as_deref()),
+                of(Kind::Provider, self.provider.as_deref()),
+                of(Kind::Gateway, Some("")),
+            ]
+            .into_iter()
+            .flatten(),
+        );
+        names.extend(self.tags.iter().filter_map(|tag| of(Kind::Tag, Some(tag))));
+    }
+
     /// The same with every number such that it can be summed up.
-    pub(super) fn summable(mut self) -> Self {
-        for number in [
-            &mut self.prompt_tokens,
-            &mut self.completion_tokens,
-            &mut self.cached_tokens,
-            &mut self.cache_write_tokens,
-            &mut self.cache_write_1h_tokens,
-            &mut self.reasoning_tokens,
-            &mut self.cost_nanos,
-            &mut self.input_nanos,
-            &mut self.output_nanos,
-            &mut self.other_nanos,
-            &mut self.reserved_nanos,
-        ] {
-            *number = (*number).clamp(0, MOST);
+    pub(super) fn summable(&self) -> Cow<'_, Self> {
+        let numbers = [
+            self.prompt_tokens,
+            self.completion_tokens,
+            self.cached_tokens,
+            self.cache_write_tokens,
+            self.cache_write_1h_tokens,
+            self.reasoning_tokens,
+            self.cost_nanos,
+            self.input_nanos,
+            self.output_nanos,
+            self.other_nanos,
+            self.reserved_nanos,
+        ];
+        if numbers.iter().all(|number| (0..=MOST).contains(number)) {
+            return Cow::Borrowed(self);
         }
-        self
+        let mut row = self.clone();
+        let clamped = numbers.map(|number| number.clamp(0, MOST));
+        [
+            row.prompt_tokens,
+            row.completion_tokens,
+            row.cached_tokens,
+            row.cache_write_tokens,
+            row.cache_write_1h_tokens,
+            row.reasoning_tokens,
+            row.cost_nanos,
+            row.input_nanos,
+            row.output_nanos,
+            row.other_nanos,
+            row.reserved_nanos,
+        ] = clamped;
+        Cow::Owned(row)
     }
 }
 

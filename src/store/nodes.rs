@@ -1,7 +1,7 @@
 //! The gateways that share a database.
 
 use super::records;
-use super::sql::{Bulk, Record, Value, record, select};
+use super::sql::{Record, Value, record, select};
 use super::{Result, Store};
 
 record! {
@@ -30,7 +30,7 @@ impl Store {
     /// The database does not answer.
     pub async fn heartbeat(&self, node: &Node) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        tx.bulk(&Bulk::of::<Node>(BEAT), vec![node.values()]).await?;
+        tx.bulk::<Node>(BEAT, &[node]).await?;
         tx.commit().await
     }
 

@@ -5,12 +5,13 @@
 pub mod tls;
 pub mod url;
 
-use super::sql::{Answer, Bulk, Row, Type, Value};
+use super::sql::{Answer, Record, Row, Type, Value, ValueRef, insertion};
 use super::{Fault, Result};
 use bytes::BytesMut;
 use deadpool_postgres::TimeoutType;
 use deadpool_postgres::{Connect, Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Runtime};
 use futures_util::StreamExt;
+use std::borrow::Borrow;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
@@ -145,9 +146,8 @@ impl Lease {
         unprepared(self.client.as_ref(), sql, params).await.map_err(|f| self.fault(f))
     }
 
-    pub async fn bulk(&mut self, bulk: &Bulk, rows: Vec<Vec<Value>>) -> Result<Answer> {
-        let arrays: Vec<String> = bulk
-            .columns
+    pub async fn bulk<R: Record>(&mut self, tail: &str, rows: &[impl Borrow<R> + Sync]) -> Result<Answer> {
+        let arrays: Vec<String> = R::COLUMNS
             .iter()
             .enumerate()
             .map(|(n, column)| match column.ty {
@@ -155,9 +155,9 @@ impl Lease {
                 Type::Text => format!("${}::text[]", n + 1),
             })
             .collect();
-        let sql = bulk.text(&format!("SELECT * FROM unnest({})", arrays.join(", ")));
-        let columns: Vec<Array> =
-            (0..bulk.columns.len()).map(|n| Array(rows.iter().filter_map(|row| row.get(n)).collect())).collect();
+        let sql = insertion::<R>(&format!("SELECT * FROM unnest({})", arrays.join(", ")), tail);
+        let columns: Vec<Array<'_>> =
+            R::CELLS.iter().map(|cell| Array(rows.iter().map(|row| cell(row.borrow())).collect())).collect();
         prepared(self.client.as_ref(), &sql, &columns).await.map_err(|f| self.fault(f))
     }
 
@@ -322,13 +322,25 @@ type Encoded = std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Se
 
 impl ToSql for Value {
     fn to_sql(&self, ty: &PgType, out: &mut BytesMut) -> Encoded {
+        self.as_ref().to_sql(ty, out)
+    }
+
+    fn accepts(_: &PgType) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+impl ToSql for ValueRef<'_> {
+    fn to_sql(&self, ty: &PgType, out: &mut BytesMut) -> Encoded {
         match self {
-            Value::Null => Ok(IsNull::Yes),
-            Value::Int(n) if *ty == PgType::INT4 => i32::try_from(*n)?.to_sql(ty, out),
-            Value::Int(n) if *ty == PgType::INT8 => n.to_sql(ty, out),
-            Value::Int(_) => Err(format!("an integer cannot be given as {ty}").into()),
-            Value::Text(text) if <&str as ToSql>::accepts(ty) => text.as_str().to_sql(ty, out),
-            Value::Text(_) => Err(format!("a text cannot be given as {ty}").into()),
+            ValueRef::Null => Ok(IsNull::Yes),
+            ValueRef::Int(n) if *ty == PgType::INT4 => i32::try_from(*n)?.to_sql(ty, out),
+            ValueRef::Int(n) if *ty == PgType::INT8 => n.to_sql(ty, out),
+            ValueRef::Int(_) => Err(format!("an integer cannot be given as {ty}").into()),
+            ValueRef::Text(text) if <&str as ToSql>::accepts(ty) => (&**text).to_sql(ty, out),
+            ValueRef::Text(_) => Err(format!("a text cannot be given as {ty}").into()),
         }
     }
 
@@ -341,7 +353,7 @@ impl ToSql for Value {
 
 /// A column of many rows.
 #[derive(Debug)]
-struct Array<'a>(Vec<&'a Value>);
+struct Array<'a>(Vec<ValueRef<'a>>);
 
 impl ToSql for Array<'_> {
     fn to_sql(&self, ty: &PgType, out: &mut BytesMut) -> Encoded {

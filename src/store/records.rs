@@ -1,7 +1,7 @@
 //! What is done alike with every record: find, insert, change, delete, list.
 
 use super::db::{Db, Tx};
-use super::sql::{Bulk, Cell, Record, Value, Where, by_key, names, select};
+use super::sql::{Cell, Record, Value, Where, by_key, names, select};
 use super::{Fault, Result};
 
 /// Which part of a list is wanted: newest first.
@@ -175,8 +175,7 @@ pub(super) async fn after_key<R: Record>(db: &Db, key: &[Value], limit: i64) -> 
 
 /// Inserts records, leaving those alone that are there.
 pub(super) async fn insert_new<R: Record>(tx: &mut Tx, records: &[R]) -> Result<u64> {
-    let rows = records.iter().map(R::values).collect();
-    Ok(tx.bulk(&Bulk::of::<R>("ON CONFLICT DO NOTHING"), rows).await?.changed)
+    Ok(tx.bulk::<R>("ON CONFLICT DO NOTHING", records).await?.changed)
 }
 
 /// A primary key of one column.

@@ -1,7 +1,7 @@
 //! Reservations, for two and more gateways on one database: what a call may cost is set aside before it is made.
 
 use super::db::Tx;
-use super::sql::{Bulk, Cell, Record, Value, record};
+use super::sql::{Cell, Value, record};
 use super::totals::{ADD, Entity, Total};
 use super::{Kind, Result, Store, changes};
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ impl Store {
             let (call_id, node) = (call_id.to_owned(), node.to_owned());
             held.push(Held { call_id, kind, id, sub, span, start, node, nanos: one.nanos.max(0), at });
         }
-        tx.bulk(&Bulk::of::<Held>(ADD_HELD), held.iter().map(Held::values).collect()).await?;
+        tx.bulk::<Held>(ADD_HELD, &held).await?;
         tx.commit().await?;
         Ok(Ok(()))
     }
@@ -200,5 +200,5 @@ fn sum(back: &mut BTreeMap<Entity, i64>, rows: Vec<super::sql::Row>) -> Result<(
 async fn give_back(tx: &mut Tx, back: BTreeMap<Entity, i64>) -> Result<()> {
     let rows: Vec<Total> =
         back.iter().map(|(entity, nanos)| Total { reserved_nanos: -nanos, ..Total::none(entity) }).collect();
-    tx.bulk(&Bulk::of::<Total>(ADD), rows.iter().map(Total::values).collect()).await.map(drop)
+    tx.bulk::<Total>(ADD, &rows).await.map(drop)
 }

@@ -6,6 +6,7 @@
 
 use super::{Fault, Result};
 use serde_json::Value as Json;
+use std::borrow::Cow;
 
 /// A value on its way into or out of the store.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +14,34 @@ pub enum Value {
     Null,
     Int(i64),
     Text(String),
+}
+
+/// The same where it lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ValueRef<'a> {
+    Null,
+    Int(i64),
+    Text(Cow<'a, str>),
+}
+
+impl Value {
+    pub fn as_ref(&self) -> ValueRef<'_> {
+        match self {
+            Value::Null => ValueRef::Null,
+            Value::Int(n) => ValueRef::Int(*n),
+            Value::Text(text) => ValueRef::Text(Cow::Borrowed(text)),
+        }
+    }
+}
+
+impl From<ValueRef<'_>> for Value {
+    fn from(value: ValueRef<'_>) -> Value {
+        match value {
+            ValueRef::Null => Value::Null,
+            ValueRef::Int(n) => Value::Int(n),
+            ValueRef::Text(text) => Value::Text(text.into_owned()),
+        }
+    }
 }
 
 /// The type of a column.
@@ -80,7 +109,11 @@ impl Cells {
 pub trait Cell: Sized {
     const TYPE: Type;
 
-    fn to_value(&self) -> Value;
+    fn to_ref(&self) -> ValueRef<'_>;
+
+    fn to_value(&self) -> Value {
+        self.to_ref().into()
+    }
 
     /// # Errors
     /// What the value should have been.
@@ -90,8 +123,8 @@ pub trait Cell: Sized {
 impl Cell for i64 {
     const TYPE: Type = Type::Int;
 
-    fn to_value(&self) -> Value {
-        Value::Int(*self)
+    fn to_ref(&self) -> ValueRef<'_> {
+        ValueRef::Int(*self)
     }
 
     fn from_value(value: Value) -> std::result::Result<Self, &'static str> {
@@ -105,8 +138,8 @@ impl Cell for i64 {
 impl Cell for bool {
     const TYPE: Type = Type::Int;
 
-    fn to_value(&self) -> Value {
-        Value::Int(i64::from(*self))
+    fn to_ref(&self) -> ValueRef<'_> {
+        ValueRef::Int(i64::from(*self))
     }
 
     fn from_value(value: Value) -> std::result::Result<Self, &'static str> {
@@ -118,8 +151,8 @@ impl Cell for String {
     const TYPE: Type = Type::Text;
 
     /// A NUL is no text to Postgres, and one such name must not keep a whole batch of rows out of the ledger.
-    fn to_value(&self) -> Value {
-        Value::Text(if self.contains('\0') { self.replace('\0', "\u{fffd}") } else { self.clone() })
+    fn to_ref(&self) -> ValueRef<'_> {
+        ValueRef::Text(if self.contains('\0') { self.replace('\0', "\u{fffd}").into() } else { self.into() })
     }
 
     fn from_value(value: Value) -> std::result::Result<Self, &'static str> {
@@ -133,8 +166,8 @@ impl Cell for String {
 impl<T: Cell> Cell for Option<T> {
     const TYPE: Type = T::TYPE;
 
-    fn to_value(&self) -> Value {
-        self.as_ref().map_or(Value::Null, T::to_value)
+    fn to_ref(&self) -> ValueRef<'_> {
+        self.as_ref().map_or(ValueRef::Null, T::to_ref)
     }
 
     fn from_value(value: Value) -> std::result::Result<Self, &'static str> {
@@ -149,8 +182,8 @@ impl<T: Cell> Cell for Option<T> {
 impl Cell for Json {
     const TYPE: Type = Type::Text;
 
-    fn to_value(&self) -> Value {
-        if self.is_null() { Value::Null } else { Value::Text(self.to_string()) }
+    fn to_ref(&self) -> ValueRef<'_> {
+        if self.is_null() { ValueRef::Null } else { ValueRef::Text(self.to_string().into()) }
     }
 
     fn from_value(value: Value) -> std::result::Result<Self, &'static str> {
@@ -166,8 +199,8 @@ impl Cell for Json {
 impl Cell for Vec<String> {
     const TYPE: Type = Type::Text;
 
-    fn to_value(&self) -> Value {
-        if self.is_empty() { Value::Null } else { Json::from(self.as_slice()).to_value() }
+    fn to_ref(&self) -> ValueRef<'_> {
+        if self.is_empty() { ValueRef::Null } else { ValueRef::Text(Json::from(self.as_slice()).to_string().into()) }
     }
 
     fn from_value(value: Value) -> std::result::Result<Self, &'static str> {
@@ -179,14 +212,23 @@ impl Cell for Vec<String> {
     }
 }
 
+/// Most of a row says nothing: what is left out is read back as it was.
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
 /// A struct that is a row of a table.
-pub trait Record: Sized + Send + Sync {
+pub trait Record: Sized + Send + Sync + 'static {
     const TABLE: &'static str;
     const COLUMNS: &'static [Column];
     /// So many columns at the front are the primary key.
     const KEY: usize;
+    /// Reads each of the columns.
+    const CELLS: &'static [fn(&Self) -> ValueRef<'_>];
 
-    fn values(&self) -> Vec<Value>;
+    fn values(&self) -> Vec<Value> {
+        Self::CELLS.iter().map(|cell| cell(self).into()).collect()
+    }
 
     /// # Errors
     /// A cell does not hold what the field wants.
@@ -195,7 +237,22 @@ pub trait Record: Sized + Send + Sync {
 
 /// Declares a struct and its columns at once: their names, their order and their types cannot differ then, in the
 /// thirty statements that write and read them.
+/// With `sparse`, what is empty is left out where the record is JSON.
 macro_rules! record {
+    ($(#[$about:meta])* pub struct $Name:ident in $table:literal, key $key:literal, sparse {
+        $($(#[$told:meta])* pub $field:ident: $type:ty,)*
+    }) => {
+        $crate::store::sql::record! {
+            $(#[$about])*
+            pub struct $Name in $table, key $key {
+                $(
+                    $(#[$told])*
+                    #[serde(skip_serializing_if = "crate::store::sql::is_default")]
+                    pub $field: $type,
+                )*
+            }
+        }
+    };
     ($(#[$about:meta])* pub struct $Name:ident in $table:literal, key $key:literal {
         $($(#[$told:meta])* pub $field:ident: $type:ty,)*
     }) => {
@@ -214,9 +271,8 @@ macro_rules! record {
             },)*];
             const KEY: usize = $key;
 
-            fn values(&self) -> Vec<$crate::store::sql::Value> {
-                vec![$($crate::store::sql::Cell::to_value(&self.$field),)*]
-            }
+            const CELLS: &'static [fn(&Self) -> $crate::store::sql::ValueRef<'_>] =
+                &[$(|record| $crate::store::sql::Cell::to_ref(&record.$field),)*];
 
             fn read(row: $crate::store::sql::Row) -> $crate::store::Result<Self> {
                 let mut cells = row.cells();
@@ -327,26 +383,9 @@ pub fn anywhere(text: &str) -> Value {
     pattern.to_value()
 }
 
-/// An insertion of many rows with one text. Postgres takes the columns as arrays, SQLite runs the statement for each
-/// row: both were measured to be the quickest there.
-pub struct Bulk {
-    pub table: &'static str,
-    pub columns: Vec<Column>,
-    /// `ON CONFLICT ..` and `RETURNING ..`.
-    pub tail: &'static str,
-}
-
-impl Bulk {
-    /// Rows of a record.
-    pub fn of<R: Record>(tail: &'static str) -> Bulk {
-        Bulk { table: R::TABLE, columns: R::COLUMNS.to_vec(), tail }
-    }
-
-    /// The text, around what stands for the rows.
-    pub fn text(&self, rows: &str) -> String {
-        let names: Vec<_> = self.columns.iter().map(|c| c.name).collect();
-        format!("INSERT INTO {} ({}) {rows} {}", self.table, names.join(", "), self.tail)
-    }
+/// An insertion of records: around what stands for the rows, and with a tail as `ON CONFLICT ..` and `RETURNING ..`.
+pub fn insertion<R: Record>(rows: &str, tail: &str) -> String {
+    format!("INSERT INTO {} ({}) {rows} {tail}", R::TABLE, names::<R>())
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 //! One thread writes, two read (in WAL mode neither waits for the other). A transaction has the writing thread to
 //! itself until it ends, or until whoever began it is gone: then it is rolled back.
 
-use super::sql::{Answer, Bulk, Row, Value};
+use super::sql::{Answer, Record, Row, Value, insertion};
 use super::{Fault, Result};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, params_from_iter};
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -113,9 +114,10 @@ impl Lease {
         wait(answer).await
     }
 
-    pub async fn bulk(&self, bulk: &Bulk, rows: Vec<Vec<Value>>) -> Result<Answer> {
-        let places: Vec<String> = (1..=bulk.columns.len()).map(|n| format!("?{n}")).collect();
-        let sql = bulk.text(&format!("VALUES ({})", places.join(", ")));
+    pub async fn bulk<R: Record>(&self, tail: &str, rows: &[impl Borrow<R>]) -> Result<Answer> {
+        let places: Vec<String> = (1..=R::COLUMNS.len()).map(|n| format!("?{n}")).collect();
+        let sql = insertion::<R>(&format!("VALUES ({})", places.join(", ")), tail);
+        let rows = rows.iter().map(|row| row.borrow().values()).collect();
         let (reply, answer) = oneshot::channel();
         send(&self.steps, Step::Each { sql, rows, reply })?;
         wait(answer).await

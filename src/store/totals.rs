@@ -2,7 +2,7 @@
 
 use super::db::{Db, Tx};
 use super::records::{self, MOST};
-use super::sql::{Cell, Record, Type, Value, Where, record, select};
+use super::sql::{Cell, Record, Type, Value, ValueRef, Where, is_default, record, select};
 use super::{Result, Store};
 use serde::{Deserialize, Serialize};
 
@@ -53,8 +53,8 @@ impl Kind {
 impl Cell for Kind {
     const TYPE: Type = Type::Text;
 
-    fn to_value(&self) -> Value {
-        Value::Text(self.word().to_owned())
+    fn to_ref(&self) -> ValueRef<'_> {
+        ValueRef::Text(self.word().into())
     }
 
     fn from_value(value: Value) -> std::result::Result<Self, &'static str> {
@@ -66,14 +66,18 @@ impl Cell for Kind {
 
 /// Something that spends, over its life or within a window.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Entity {
     pub kind: Kind,
     pub id: String,
     /// The second half of a name that has two.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub sub: String,
     /// The length of the window as the budget has it, such as `30d`; empty for the whole life.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub span: String,
     /// When the window began, in microseconds; 0 for the whole life.
+    #[serde(skip_serializing_if = "is_default")]
     pub start: i64,
 }
 
@@ -95,8 +99,30 @@ impl Entity {
         self
     }
 
+    /// The same where it lies.
+    pub fn as_ref(&self) -> EntityRef<'_> {
+        let Entity { kind, id, sub, span, start } = self;
+        EntityRef { kind: *kind, id, sub, span, start: *start }
+    }
+
     pub(super) fn key(&self) -> Vec<Value> {
         vec![self.kind.to_value(), self.id.to_value(), self.sub.to_value(), self.span.to_value(), self.start.to_value()]
+    }
+}
+
+/// An [`Entity`] whose names lie elsewhere, as many as a call is booked on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntityRef<'a> {
+    pub kind: Kind,
+    pub id: &'a str,
+    pub sub: &'a str,
+    pub span: &'a str,
+    pub start: i64,
+}
+
+impl EntityRef<'_> {
+    pub fn to_entity(self) -> Entity {
+        Entity::of(self.kind, self.id).with(self.sub).within(self.span, self.start)
     }
 }
 
@@ -130,6 +156,17 @@ impl Total {
     pub fn none(entity: &Entity) -> Self {
         let Entity { kind, id, sub, span, start } = entity.clone();
         Total { kind, id, sub, span, start, ..Total::default() }
+    }
+
+    pub(super) fn add(&mut self, other: &Total) {
+        self.spend_nanos = self.spend_nanos.saturating_add(other.spend_nanos);
+        self.reserved_nanos += other.reserved_nanos;
+        self.calls += other.calls;
+        self.failed += other.failed;
+        self.prompt_tokens += other.prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.cached_tokens += other.cached_tokens;
+        self.last_at = self.last_at.max(other.last_at);
     }
 
     pub fn entity(&self) -> Entity {

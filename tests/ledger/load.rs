@@ -202,11 +202,14 @@ impl Load {
         let end = Instant::now() + 2 * PATIENCE;
         loop {
             let left = std::fs::read_dir(state.join("ledger")).unwrap().flatten();
-            let left = left.filter(|entry| entry.path().extension().is_none_or(|e| e != "aside")).count();
-            if left == 0 {
+            let left: Vec<_> = left
+                .map(|entry| entry.file_name())
+                .filter(|name| Path::new(name).extension().is_none_or(|e| e != "aside"))
+                .collect();
+            if left.is_empty() {
                 break;
             }
-            assert!(Instant::now() < end, "{left} files are left; the log:\n{}", gateway.logs());
+            assert!(Instant::now() < end, "{left:?} are left; the log:\n{}", gateway.logs());
             pass(Duration::from_millis(50));
         }
         let rows = all_rows(&gateway);

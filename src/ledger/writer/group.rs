@@ -1,10 +1,9 @@
 //! The files of one worker, read in their order.
 
-use crate::ledger::record::Record;
 use crate::ledger::recover::Recovery;
 use crate::ledger::spool::{self, Reader, Step};
 use crate::store::Settled;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,9 +12,8 @@ use std::path::{Path, PathBuf};
 #[derive(Default)]
 pub struct Group {
     files: VecDeque<Followed>,
+    /// Calls under way; the file in which one was opened stays until it is over.
     recovery: Recovery,
-    /// Calls under way, and the file in which each was opened: it stays until they are over.
-    opened: HashMap<String, usize>,
     /// Files that came before the first of `files`.
     gone: usize,
     /// Nobody writes any more, and all is read.
@@ -72,13 +70,7 @@ impl Group {
                     return Ok(());
                 }
                 match file.reader.step()? {
-                    Step::Record(record) => {
-                        match &*record {
-                            Record::Open(call) => self.opened.insert(call.row.id.clone(), number),
-                            Record::Settle(call) => self.opened.remove(&call.row.id),
-                        };
-                        batch.extend(self.recovery.see(*record));
-                    }
+                    Step::Record(record) => batch.extend(self.recovery.see(*record, number)),
                     Step::Foreign => tracing::error!(
                         "{} holds a record of another version of the gateway; it is kept beside it (.aside)",
                         file.path.display()
@@ -103,7 +95,6 @@ impl Group {
             let calls = std::mem::take(&mut self.recovery).interrupted();
             *interrupted += calls.len();
             batch.extend(calls);
-            self.opened.clear();
             self.is_over = true;
             self._lock = Some(lock);
         }
@@ -112,7 +103,7 @@ impl Group {
 
     /// Nobody of this process writes any more. What is under way still is left to the next one.
     pub fn close(&mut self) {
-        if self.opened.is_empty() {
+        if self.recovery.first_file().is_none() {
             self.files.iter_mut().for_each(|file| file.is_read = true);
             self.is_over = true;
         }
@@ -120,14 +111,12 @@ impl Group {
 
     /// A call was settled elsewhere.
     pub fn forget(&mut self, id: &str) {
-        if self.opened.remove(id).is_some() {
-            self.recovery.forget(id);
-        }
+        self.recovery.forget(id);
     }
 
     /// Deletes the files of which everything is booked; all that was read must be.
     pub fn delete(&mut self) {
-        let needed = self.opened.values().min().copied().unwrap_or(usize::MAX);
+        let needed = self.recovery.first_file().unwrap_or(usize::MAX);
         while let Some(file) = self.files.front().filter(|file| file.is_read && self.gone < needed) {
             if let Err(e) = std::fs::remove_file(&file.path)
                 && e.kind() != io::ErrorKind::NotFound
