@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::gateway::{Gateway, Live};
 use crate::store::{Fault, Holder, Key, Team, User};
 use actix_web::HttpRequest;
-use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName};
+use actix_web::http::header::{AUTHORIZATION, HeaderMap, HeaderName, SEC_WEBSOCKET_PROTOCOL};
 use remembered::{Hash, Memory, hex};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
@@ -110,7 +110,10 @@ impl Auth {
     /// Anthropic's clients.
     fn key<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         let configured = self.key_header.as_ref().and_then(|name| headers.get(name)).into_iter();
-        configured.chain(KEYS.iter().filter_map(|name| headers.get(name))).find_map(|value| bare(value.as_bytes()))
+        configured
+            .chain(KEYS.iter().filter_map(|name| headers.get(name)))
+            .find_map(|value| bare(value.as_bytes()))
+            .or_else(|| in_protocol(headers))
     }
 }
 
@@ -248,6 +251,13 @@ fn good(holder: &Holder) -> Result<()> {
         return refused(format!("Authentication Error: the user '{}' is blocked.", user.id));
     }
     Ok(())
+}
+
+/// Where OpenAI's browser clients have it, who cannot send headers with a WebSocket.
+fn in_protocol(headers: &HeaderMap) -> Option<&[u8]> {
+    let offered = headers.get(SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    let key = offered.split(',').find_map(|one| one.trim().strip_prefix("openai-insecure-api-key."))?;
+    bare(key.as_bytes())
 }
 
 /// The key in a header's value, with or without `Bearer` before it; none where there is nothing else.

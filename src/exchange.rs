@@ -12,7 +12,7 @@ use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
 use crate::provider::{
-    Endpoint, Facts, Language, Prepared, anthropic, endpoints, foreign, hub, leave_out, prepare, prepare_native,
+    Endpoint, Facts, Language, Path, Prepared, anthropic, endpoints, foreign, hub, leave_out, prepare, prepare_native,
     prepare_plain, ranking, tool_names, vectors,
 };
 use crate::route::Target;
@@ -274,6 +274,14 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let back = Back::FromChat { from, to: Teller::Completions, shows_usage };
             Ok(Outbound { endpoint, body, betas, back })
         }
+        Face::Plain(Plain::Embeddings) if !matches!(deployment.place.path(target.dialect()), Path::VertexRaw(_)) => {
+            // What is made up is made up in OpenAI's format.
+            let own = target.mock().is_none().then(|| vectors::style(deployment.provider, language)).transpose()?;
+            match own.flatten() {
+                Some(style) => embeddings_of(style, ask, target),
+                None => Ok(as_it_is(Plain::Embeddings, ask, target)),
+            }
+        }
         Face::Plain(plain)
             if target.mock().is_none() && deployment.place.path(target.dialect()).is_for_chat_alone() =>
         {
@@ -285,10 +293,6 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let (body, back) = (Bytes::from(body).into(), Back::Ranks(Box::new(asked)));
             Ok(Outbound { endpoint: Endpoint::Rerank, body, betas: Vec::new(), back })
         }
-        Face::Plain(Plain::Embeddings) => match vectors::style(deployment.provider, language)? {
-            Some(style) => embeddings_of(style, ask, target),
-            None => Ok(as_it_is(Plain::Embeddings, ask, target)),
-        },
         Face::Plain(plain) if language == Language::OpenAi => Ok(as_it_is(plain, ask, target)),
         Face::Plain(plain) => Err(unserved(plain, deployment.provider.name)),
         Face::Hub => {

@@ -20,6 +20,7 @@ mod models;
 mod pass;
 mod passage;
 mod plain;
+mod realtime;
 mod reply;
 mod responses;
 mod spend;
@@ -83,6 +84,10 @@ const CALLS: &[(&str, &str)] = &[
     ("POST", "/v1/responses/{id}/cancel"),
     ("POST", "/responses/{id}/cancel"),
     ("POST", "/openai/v1/responses/{id}/cancel"),
+    ("GET", "/v1/realtime"),
+    ("GET", "/realtime"),
+    ("GET", "/openai/realtime"),
+    ("GET", "/openai/v1/realtime"),
     ("POST", "/v1/files"),
     ("GET", "/v1/files"),
     ("GET", "/v1/files/{id}"),
@@ -238,6 +243,9 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     }
     for path in ["/health/liveliness", "/health/liveness"] {
         serve(path, || get().to(health::alive));
+    }
+    for path in ["/v1/realtime", "/realtime", "/openai/realtime", "/openai/v1/realtime"] {
+        serve(path, || get().to(realtime::connect));
     }
     serve("/utils/token_counter", || post().to(utils::token_counter));
     serve("/cost/estimate", || post().to(utils::estimate));

@@ -11,6 +11,7 @@ pub mod hub;
 pub mod json;
 pub mod messages;
 pub mod place;
+pub mod realtime;
 pub mod responses;
 pub mod sse;
 pub mod write;

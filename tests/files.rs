@@ -112,6 +112,10 @@ fn a_batch_is_sent_looked_at_and_booked_once_and_is_its_keys_alone() {
     for call in ["acreate_file", "acreate_batch", "afile_content"] {
         assert_eq!(of(call).len(), 1, "{call}");
     }
+    // What a batch used counts against budgets.
+    gateway.post("/key/update", json!({"key": one, "max_budget": 0.01}).to_string()).ok();
+    let spent = ask(&gateway, &one, "POST", "/v1/batches", body.as_bytes(), json);
+    assert!(matches!(spent.status, 422 | 429), "{}", spent.text());
     let info = get(&gateway, &one, "/key/info").ok().json();
     assert_eq!(info["info"]["spend"], json!(0.01));
 }

@@ -32,6 +32,7 @@ mod plain;
 mod prices;
 mod prompts;
 mod providers;
+mod realtime;
 mod requests;
 mod responses;
 mod routing;

@@ -14,6 +14,7 @@ pub mod openai;
 pub mod postgres;
 pub mod reply;
 pub mod setup;
+pub mod socket;
 pub mod strict;
 pub mod tls;
 pub mod upstream;

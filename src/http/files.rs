@@ -80,6 +80,7 @@ impl Asker {
             tariff: Tariff::default(),
             body: None,
             streams: false,
+            spends: call_type == "acreate_batch",
             is_owed: false,
         };
         Booking::open(request, &self.worker, &self.live, &self.caller, terms, self.id).await

@@ -103,6 +103,7 @@ async fn pass(
         tariff: Tariff::default(),
         body: None,
         streams: false,
+        spends: false,
         is_owed: false,
     };
     let booking = Booking::open(request, worker, live, &caller, terms, id).await?;

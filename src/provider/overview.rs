@@ -59,7 +59,6 @@ fn row(provider: &Provider) -> String {
     let takes = |name: &str| if quirks.unsupported.contains(&name) { "no" } else { "yes" };
     let is_for_chat_alone = quirks.path.is_for_chat_alone();
     let embeds = match vectors::style(provider, own) {
-        _ if is_for_chat_alone => "-",
         Ok(None | Some(vectors::Style::Named { .. })) => "=",
         Ok(Some(_)) => "~",
         Err(_) => "-",

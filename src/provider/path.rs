@@ -50,6 +50,10 @@ impl Path {
     /// The path and, behind a `?`, the query of a call.
     pub fn write(self, language: Language, endpoint: Endpoint, model: &str) -> String {
         match (self, endpoint) {
+            // Vertex AI asks for vectors as for any prediction.
+            (Path::Behind("publishers/google/"), Endpoint::Embeddings) => {
+                format!("publishers/google/models/{}:predict", segment(model))
+            }
             (Path::Behind(prefix), _) => format!("{prefix}{}", own(language, endpoint, model)),
             // Its responses know the model from the body.
             (Path::AzureDeployment, Endpoint::Responses) => "openai/responses".to_owned(),
@@ -63,6 +67,7 @@ impl Path {
             // What is no chat is asked of no such model.
             (Path::VertexRaw(vendor), _) => format!("publishers/{vendor}/models/{}:rawPredict", segment(model)),
             (Path::Watsonx, Endpoint::Stream) => "ml/v1/text/chat_stream".to_owned(),
+            (Path::Watsonx, Endpoint::Embeddings) => "ml/v1/text/embeddings".to_owned(),
             (Path::Watsonx, _) => "ml/v1/text/chat".to_owned(),
         }
     }
@@ -112,6 +117,7 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
         (Language::Ollama, Endpoint::Embeddings) => "api/embed".to_owned(),
         (Language::Ollama, _) => "api/chat".to_owned(),
         (Language::Bedrock, Endpoint::Stream) => format!("model/{}/converse-stream", whole_segment(model)),
+        (Language::Bedrock, Endpoint::Embeddings) => format!("model/{}/invoke", whole_segment(model)),
         (Language::Bedrock, Endpoint::Count) => format!("model/{}/count-tokens", whole_segment(model)),
         (Language::Bedrock, _) => format!("model/{}/converse", whole_segment(model)),
         (Language::Gemini, endpoint) => {

@@ -21,6 +21,12 @@ pub enum Style {
     Ollama,
     /// `/v2/embed`
     Cohere,
+    /// `predict`
+    Vertex,
+    /// `invoke`, whose body is the vendor's of the model: Amazon's or Cohere's.
+    Bedrock,
+    /// `/ml/v1/text/embeddings`
+    Watsonx,
 }
 
 /// How this provider makes embeddings, where it differs from OpenAI.
@@ -31,8 +37,11 @@ pub fn style(provider: &Provider, language: Language) -> Result<Option<Style>> {
     Ok(match (language, provider.name) {
         (Language::OpenAi, "voyage" | "mistral") => Some(Style::Named { dimensions: "output_dimension" }),
         (Language::OpenAi, "jina_ai") => Some(Style::Named { dimensions: "dimensions" }),
+        (Language::OpenAi, "watsonx") => Some(Style::Watsonx),
         (Language::OpenAi, _) => None,
         (Language::Gemini, "gemini") => Some(Style::Gemini),
+        (Language::Gemini, "vertex_ai") => Some(Style::Vertex),
+        (Language::Bedrock, _) => Some(Style::Bedrock),
         (Language::Ollama, _) => Some(Style::Ollama),
         (Language::Cohere, _) => Some(Style::Cohere),
         _ => {
@@ -75,6 +84,49 @@ pub fn request(style: Style, body: &[u8], model: &str) -> Result<Vec<u8>> {
                 one
             };
             json!({"requests": texts.into_iter().map(one).collect::<Vec<_>>()})
+        }
+        Style::Vertex => {
+            let texts = texts(&mut asked, 250)?;
+            let task = ["task_type", "taskType", "input_type"].iter().find_map(|name| asked.shift_remove(*name));
+            let (title, dimensions) = (asked.shift_remove("title"), asked.shift_remove("dimensions"));
+            let one = |text: String| {
+                let mut one = json!({"content": text});
+                for (name, value) in [("task_type", &task), ("title", &title)] {
+                    if let Some(value) = value.as_ref().filter(|value| !value.is_null()) {
+                        one[name] = value.clone();
+                    }
+                }
+                one
+            };
+            let mut sent = json!({"instances": texts.into_iter().map(one).collect::<Vec<_>>()});
+            if let Some(dimensions) = dimensions.filter(|dimensions| !dimensions.is_null()) {
+                sent["parameters"] = json!({"outputDimensionality": dimensions});
+            }
+            sent
+        }
+        Style::Bedrock => {
+            asked.shift_remove("model");
+            if model.contains("cohere.") {
+                let texts = texts(&mut asked, 96)?;
+                asked.insert("texts".to_owned(), texts.into());
+                asked.entry("input_type").or_insert_with(|| "search_document".into());
+                asked.insert("embedding_types".to_owned(), json!(["float"]));
+                rename(&mut asked, "dimensions", "output_dimension");
+            } else {
+                let text = texts(&mut asked, 1)?.pop().unwrap_or_default();
+                asked.insert("inputText".to_owned(), text.into());
+                asked.retain(|_, value| !value.is_null());
+            }
+            Value::Object(asked)
+        }
+        Style::Watsonx => {
+            if asked.shift_remove("dimensions").is_some_and(|dimensions| !dimensions.is_null()) {
+                let why = "The provider 'watsonx' does not take the parameter 'dimensions'. Leave it out.";
+                return Err(Error::invalid(why).at_param("dimensions"));
+            }
+            let texts = texts(&mut asked, 1000)?;
+            asked.insert("inputs".to_owned(), texts.into());
+            Value::Object(asked)
         }
         Style::Ollama => {
             let texts = texts(&mut asked, usize::MAX)?;
@@ -125,10 +177,44 @@ struct Told<'a> {
     /// Cohere's by type, Ollama's one behind the other, Gemini's in objects.
     #[serde(borrow)]
     embeddings: Option<&'a RawValue>,
+    /// Amazon's, one at a time.
+    #[serde(borrow)]
+    embedding: Option<&'a RawValue>,
+    #[serde(borrow)]
+    predictions: Option<Vec<Prediction<'a>>>,
+    #[serde(borrow)]
+    results: Option<Vec<One<'a>>>,
+    #[serde(rename = "inputTextTokenCount")]
+    input_text_token_count: Option<u64>,
+    input_token_count: Option<u64>,
     prompt_eval_count: Option<u64>,
     #[serde(rename = "usageMetadata")]
     usage_metadata: Option<Value>,
     meta: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Prediction<'a> {
+    #[serde(borrow)]
+    embeddings: Counted<'a>,
+}
+
+#[derive(Deserialize)]
+struct Counted<'a> {
+    #[serde(borrow)]
+    values: &'a RawValue,
+    statistics: Option<Statistics>,
+}
+
+#[derive(Deserialize)]
+struct Statistics {
+    token_count: Option<f64>,
+}
+
+#[derive(Deserialize)]
+struct One<'a> {
+    #[serde(borrow)]
+    embedding: &'a RawValue,
 }
 
 #[derive(Deserialize)]
@@ -156,9 +242,24 @@ pub fn answer(style: Style, body: &[u8], model: &str, asked: usize, origin: &Ori
         Error::new(Kind::Garbled, message)
     };
     let told: Told<'_> = serde_json::from_slice(body).map_err(|_| garbled())?;
-    let written = told.embeddings.ok_or_else(garbled)?.get();
+    let written = told.embeddings.map_or("null", RawValue::get);
+    let mut counted = None;
     let vectors: Vec<&RawValue> = match style {
         Style::Named { .. } => return Ok(body.to_vec()),
+        Style::Vertex => {
+            let all = told.predictions.ok_or_else(garbled)?;
+            let counts = all.iter().map(|one| Some(one.embeddings.statistics.as_ref()?.token_count?.max(0.0) as u64));
+            counted = counts.sum::<Option<u64>>();
+            all.into_iter().map(|one| one.embeddings.values).collect()
+        }
+        Style::Watsonx => told.results.ok_or_else(garbled)?.into_iter().map(|one| one.embedding).collect(),
+        Style::Bedrock => match told.embedding {
+            Some(one) => vec![one],
+            None => match serde_json::from_str::<Typed<'_>>(written) {
+                Ok(typed) => typed.float,
+                Err(_) => serde_json::from_str(written).map_err(|_| garbled())?,
+            },
+        },
         Style::Ollama => serde_json::from_str(written).map_err(|_| garbled())?,
         Style::Gemini => {
             let all: Vec<Values<'_>> = serde_json::from_str(written).map_err(|_| garbled())?;
@@ -170,8 +271,10 @@ pub fn answer(style: Style, body: &[u8], model: &str, asked: usize, origin: &Ori
         let found = path.iter().try_fold(value.as_ref()?, |value, name| value.get(name))?;
         found.as_f64().map(|n| n.max(0.0) as u64)
     };
-    let tokens = told
-        .prompt_eval_count
+    let tokens = counted
+        .or(told.input_text_token_count)
+        .or(told.input_token_count)
+        .or(told.prompt_eval_count)
         .or_else(|| number(&told.usage_metadata, &["promptTokenCount"]))
         .or_else(|| number(&told.meta, &["billed_units", "input_tokens"]))
         .unwrap_or_else(|| meter::estimate(asked));
@@ -221,9 +324,20 @@ mod tests {
                     {"model": "models/m", "content": {"parts": [{"text": "a"}]}, "outputDimensionality": 8},
                     {"model": "models/m", "content": {"parts": [{"text": "b"}]}, "outputDimensionality": 8}]}),
             ),
+            (
+                Style::Vertex,
+                json!({"instances": [{"content": "a"}, {"content": "b"}], "parameters": {"outputDimensionality": 8}}),
+            ),
         ] {
             assert_eq!(sent(style, &asked, "m"), expected);
         }
+        let one = json!({"model": "m", "input": "a", "dimensions": 8, "user": "u"});
+        let titan = sent(Style::Bedrock, &one, "amazon.titan-embed-text-v2:0");
+        assert_eq!(titan, json!({"dimensions": 8, "inputText": "a"}));
+        let cohere = sent(Style::Bedrock, &json!({"model": "m", "input": ["a"]}), "cohere.embed-v4:0");
+        assert_eq!(cohere, json!({"texts": ["a"], "input_type": "search_document", "embedding_types": ["float"]}));
+        let watsonx = json!({"model": "m", "input": "a", "project_id": "p"});
+        assert_eq!(sent(Style::Watsonx, &watsonx, "m"), json!({"model": "m", "project_id": "p", "inputs": ["a"]}));
         let query = json!({"model": "m", "input": "a", "input_type": "search_query"});
         assert_eq!(sent(Style::Cohere, &query, "m")["input_type"], "search_query");
         assert_eq!(sent(Style::Gemini, &query, "m")["requests"][0]["taskType"], "search_query");
@@ -236,6 +350,9 @@ mod tests {
             (Style::Cohere, json!([[1], [2]])),
             (Style::Gemini, Value::from(vec!["a"; 101])),
             (Style::Cohere, Value::from(vec!["a"; 97])),
+            (Style::Vertex, Value::from(vec!["a"; 251])),
+            (Style::Bedrock, Value::from(vec!["a"; 2])),
+            (Style::Watsonx, json!([1])),
         ] {
             let body = json!({"model": "m", "input": input}).to_string();
             assert_eq!(request(style, body.as_bytes(), "m").unwrap_err().param(), Some("input"));
@@ -260,8 +377,18 @@ mod tests {
         let cohere =
             r#"{"id":"i","embeddings":{"float":[[0.10,-1e-3],[1]]},"meta":{"billed_units":{"input_tokens":7}}}"#;
         assert_eq!(told(Style::Cohere, cohere), expected(7));
+        let vertex = r#"{"predictions":[{"embeddings":{"values":[0.10,-1e-3],"statistics":{"token_count":4,"truncated":false}}},{"embeddings":{"values":[1],"statistics":{"token_count":2}}}]}"#;
+        assert_eq!(told(Style::Vertex, vertex), expected(6));
+        let watsonx =
+            r#"{"model_id":"m","results":[{"embedding":[0.10,-1e-3]},{"embedding":[1]}],"input_token_count":9}"#;
+        assert_eq!(told(Style::Watsonx, watsonx), expected(9));
+        for bedrock in [r#"{"embeddings":[[0.10,-1e-3],[1]]}"#, r#"{"embeddings":{"float":[[0.10,-1e-3],[1]]}}"#] {
+            assert_eq!(told(Style::Bedrock, bedrock), expected(2));
+        }
+        let titan = told(Style::Bedrock, r#"{"embedding":[1],"inputTextTokenCount":3}"#);
+        assert!(titan.contains(r#""embedding":[1]"#) && titan.contains(r#""prompt_tokens":3"#), "{titan}");
         for body in ["[]", "{}", r#"{"embeddings":[7]}"#, r#"{"embeddings":{"int8":[]}}"#] {
-            for style in [Style::Ollama, Style::Gemini, Style::Cohere] {
+            for style in [Style::Ollama, Style::Gemini, Style::Cohere, Style::Vertex, Style::Bedrock, Style::Watsonx] {
                 assert!(answer(style, body.as_bytes(), "m", 8, &origin).is_err(), "{style:?} {body}");
             }
         }

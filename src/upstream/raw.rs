@@ -5,11 +5,13 @@ use crate::error::{Error, Kind, Result};
 use crate::provider::Auth;
 use crate::provider::credential::Signing;
 use crate::route::{Deployment, Transport};
+use actix_codec::Framed;
+use actix_http::ws::Codec;
 use actix_web::body::MessageBody;
 use actix_web::http::header::HeaderMap;
-use actix_web::http::{Method, Uri};
-use awc::ClientResponse;
-use awc::error::{ConnectError, SendRequestError};
+use actix_web::http::{Method, StatusCode, Uri};
+use awc::error::{ConnectError, SendRequestError, WsClientError};
+use awc::{BoxedSocket, ClientResponse};
 use secrecy::ExposeSecret;
 use std::sync::atomic::Ordering;
 
@@ -66,6 +68,29 @@ impl Upstream {
             headers.insert(name, value);
         }
         Ok(())
+    }
+
+    /// Opens a WebSocket, whose frames are at most so large.
+    ///
+    /// # Errors
+    /// It could not be asked for; the inner error is the status of another answer than was asked for.
+    pub async fn socket(
+        &self,
+        transport: &Transport,
+        url: String,
+        headers: HeaderMap,
+        most: usize,
+    ) -> Result<std::result::Result<Framed<BoxedSocket, Codec>, StatusCode>> {
+        let client = self.client(transport).map_err(|e| Error::new(Kind::Internal, e))?;
+        let mut request = client.ws(url).max_frame_size(most);
+        for (name, value) in headers {
+            request = request.set_header(name, value);
+        }
+        match request.connect().await {
+            Ok((_, framed)) => Ok(Ok(framed)),
+            Err(WsClientError::InvalidResponseStatus(status)) => Ok(Err(status)),
+            Err(e) => Err(Error::new(Kind::Unreachable, format!("The upstream opens no WebSocket: {e}."))),
+        }
     }
 
     /// Sends a request and waits for the head of its answer, whatever it is.

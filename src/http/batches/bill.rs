@@ -61,6 +61,7 @@ async fn row(request: &HttpRequest, worker: &Rc<Worker>, asker: &Asker, account:
         tariff: Target::named(deployment.clone(), model.to_owned()).tariff(),
         body: None,
         streams: false,
+        spends: true,
         is_owed: true,
     };
     match Booking::open(request, worker, &asker.live, &asker.caller, terms, meter::new_id()).await {

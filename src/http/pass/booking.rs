@@ -7,6 +7,7 @@ use crate::exchange::Face;
 use crate::gateway::{Live, Worker};
 use crate::http::entry;
 use crate::ledger::Pen;
+use crate::limits::plan::is_strict;
 use crate::limits::{Asked, Demand, Permit, Worth};
 use crate::meter;
 use crate::route::{Deployment, Tariff};
@@ -41,6 +42,8 @@ pub struct Terms<'a> {
     /// The body, where one is known to be a call of a model.
     pub body: Option<(Face, &'a Envelope)>,
     pub streams: bool,
+    /// What it costs is known only when it is over: a budget that is spent refuses it, and a strict one does too.
+    pub spends: bool,
     /// It is used already: no limit can refuse it any more.
     pub is_owed: bool,
 }
@@ -78,6 +81,8 @@ impl Booking {
         let envelope = terms.body.map_or(&nothing, |(_, envelope)| envelope);
         let said = entry::of(request, envelope, Face::Chat);
         let cost = i64::try_from(terms.cost_nanos).unwrap_or(i64::MAX);
+        // What costs nothing is under no budget.
+        let cost = if terms.spends { cost.max(1) } else { cost };
         let mut row = LedgerRow {
             call_type: terms.call_type.to_owned(),
             endpoint: terms.endpoint.to_owned(),
@@ -113,6 +118,11 @@ impl Booking {
         if terms.body.is_some() && permit.strict().is_some_and(|strict| strict.is_set) {
             let why = "A budget of this call is strict (budget_mode), and what is passed on is not changed: name the limit of the answer (max_tokens, max_output_tokens), as low as the budget affords.";
             return Err(Error::invalid(why).at_param("max_tokens"));
+        }
+        if terms.spends && terms.body.is_none() && !terms.is_owed && is_bound(live, caller, &permit) {
+            let why =
+                "A budget of this call is strict (budget_mode), and nobody can say beforehand what it costs at most.";
+            return Err(Error::invalid(why));
         }
         row.reserved_nanos = permit.reserved_nanos();
         row.node = Some(limits.node.clone());
@@ -238,6 +248,11 @@ impl Booking {
         }
         if outcome == "failure" { line!(warn, "passing on failed") } else { line!(info, "passed on") }
     }
+}
+
+/// Whether one of the budgets is never to be exceeded.
+fn is_bound(live: &Live, caller: &Caller, permit: &Permit) -> bool {
+    is_strict(&live.config.limits, caller) && permit.sums().next().is_some()
 }
 
 impl Drop for Booking {

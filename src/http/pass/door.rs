@@ -148,6 +148,7 @@ impl Door<'_> {
             tariff: target.tariff(),
             body: model.as_ref().and(envelope.as_ref()).map(|envelope| (face, envelope)),
             streams: envelope.as_ref().is_some_and(|envelope| envelope.flag("stream")) || self.rest.contains("tream"),
+            spends: model.is_some(),
             is_owed: false,
         };
         let booking = Booking::open(request, worker, live, &caller, terms, id).await?;
