@@ -44,7 +44,15 @@ pub struct Call {
     /// It came as a form, with these files, and goes on as one.
     pub files: Option<Files>,
     /// What it uses as far as its request says, where its answer says nothing.
-    pub presumed: Option<Usage>,
+    pub presumed: Option<Presumed>,
+}
+
+/// What a request says of what its call will use.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Presumed {
+    pub usage: Usage,
+    /// Nobody has counted it.
+    pub is_guess: bool,
 }
 
 impl Call {

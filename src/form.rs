@@ -275,14 +275,17 @@ impl Files {
         spool.finish().await.map_err(unkept)
     }
 
-    /// How long the first file plays, in milliseconds, where it is audio that says so; else a guess.
-    pub async fn millis(&self) -> u64 {
-        let Some(part) = self.0.parts.first() else { return 0 };
+    /// How long the first file plays, in milliseconds, where it is audio that says so; else a guess, and that it is one.
+    pub async fn millis(&self) -> (u64, bool) {
+        let Some(part) = self.0.parts.first() else { return (0, true) };
         let end = part.at + part.length;
         let look = audio::LOOK as u64;
         let head = self.0.read(part.at, end.min(part.at + look)).await.unwrap_or_default();
         let tail = self.0.read(end.saturating_sub(look).max(part.at), end).await.unwrap_or_default();
-        audio::millis(&head, &tail, part.length).unwrap_or_else(|| audio::guess(part.length))
+        match audio::millis(&head, &tail, part.length) {
+            Some(millis) => (millis, false),
+            None => (audio::guess(part.length), true),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 mod entry;
 
 use crate::auth::Caller;
-use crate::call::Call;
+use crate::call::{Call, Presumed};
 use crate::dispatch::trace::Trace;
 use crate::envelope::{Envelope, shorten};
 use crate::error::{Error, Kind as ErrorKind};
@@ -94,6 +94,8 @@ pub struct Meter {
     request_bytes: usize,
     first: Option<Duration>,
     usage: Option<Usage>,
+    /// Nobody has counted that.
+    is_guess: bool,
     /// Output tokens seen so far, for an estimate.
     seen_tokens: u64,
     /// Where the call is going to be booked, once it is known where it goes.
@@ -140,6 +142,7 @@ impl Meter {
             request_bytes: 0,
             first: None,
             usage: None,
+            is_guess: false,
             seen_tokens: 0,
             entry: None,
             attempts: Attempts::default(),
@@ -344,7 +347,16 @@ impl Meter {
     }
 
     pub fn used(&mut self, usage: Option<Usage>) {
-        self.usage = usage.or(self.usage);
+        if usage.is_some() {
+            (self.usage, self.is_guess) = (usage, false);
+        }
+    }
+
+    /// What is used as long as the answer says nothing else.
+    pub fn presumes(&mut self, presumed: Option<Presumed>) {
+        if let Some(Presumed { usage, is_guess }) = presumed {
+            (self.usage, self.is_guess) = (Some(usage), is_guess);
+        }
     }
 
     pub fn saw(&mut self, output_tokens: u64) {
@@ -383,6 +395,7 @@ impl Meter {
             },
             None => Usage::default(),
         };
+        let estimated = estimated || (self.is_guess && outcome != "failure");
         let charge = if !usage.is_nothing() { self.tariff.charge(&usage) } else { Charge::default() };
         let charge = if self.usage.is_none() { self.visit.at_most(self.permit.at_most(charge)) } else { charge };
         let cost = (!charge.unpriced).then_some(charge.nanos);

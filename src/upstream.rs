@@ -5,6 +5,7 @@
 
 pub(crate) mod connect;
 pub mod credentials;
+mod ends;
 mod raw;
 pub mod tls;
 

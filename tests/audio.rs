@@ -254,3 +254,27 @@ fn pictures_may_be_streamed() {
     let call = gateway.only_call();
     assert_eq!((&call["prompt_tokens"], &call["completion_tokens"]), (&json!(5), &json!(9)));
 }
+
+#[test]
+fn a_chunked_answer_that_is_cut_is_no_success() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let reply = Reply(vec![Step::Raw(head.into()), Step::Chunk(b"some sound".to_vec()), Step::Close]);
+    let (_up, gateway) = over(reply, "input_cost_per_character = 0.001");
+    let (name, key) = authorization();
+    let mut client = gateway.client();
+    client.request("POST", "/v1/audio/speech", &[(name, &key)], br#"{"model":"small","input":"hello","voice":"a"}"#);
+    assert_eq!(client.head().status(), 200);
+    assert_eq!(client.chunk().unwrap().unwrap(), b"some sound");
+    assert!(client.chunk().is_err(), "nobody takes it for whole");
+    assert_eq!(gateway.only_call()["outcome"], "failure");
+}
+
+#[test]
+fn a_length_that_is_guessed_is_marked() {
+    let (_up, gateway) = over(Reply::json(200, r#"{"text":"hello"}"#), "input_cost_per_second = 0.001");
+    send(&gateway, "/v1/audio/transcriptions", form(&[("model", "small")], &[("file", "a.bin", &[7; 8000])])).ok();
+    assert_eq!(gateway.only_call()["estimated"], true);
+    let (_up, gateway) = over(Reply::json(200, r#"{"text":"hello"}"#), "input_cost_per_second = 0.001");
+    send(&gateway, "/v1/audio/transcriptions", form(&[("model", "small")], &[("file", "a.wav", &wav(1))])).ok();
+    assert_eq!(gateway.only_call()["estimated"], false);
+}

@@ -114,6 +114,20 @@ fn embeddings_of_other_languages_come_as_openais() {
             json!({"model": "embed-v4.0", "texts": ["a"], "input_type": "search_document", "embedding_types": ["float"]}),
             cohere,
         ),
+        (
+            "bedrock/amazon.titan-embed-text-v2:0",
+            "",
+            "/model/amazon.titan-embed-text-v2%3A0/invoke",
+            json!({"inputText": "a"}),
+            json!({"embedding": [1.0, -0.5], "inputTextTokenCount": 3}),
+        ),
+        (
+            "vertex_ai/gemini-embedding-001",
+            "",
+            "/v1beta1/publishers/google/models/gemini-embedding-001:predict",
+            json!({"instances": [{"content": "a"}]}),
+            json!({"predictions": [{"embeddings": {"values": [1.0, -0.5], "statistics": {"token_count": 3}}}]}),
+        ),
         ("voyage/voyage-3", "/v1", "/v1/embeddings", json!({"model": "voyage-3", "input": "a"}), voyage),
     ] {
         let up = Upstream::new(Reply::json(200, &answer.to_string())).rules(|rules| rules.is_free = true);

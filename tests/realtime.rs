@@ -56,7 +56,7 @@ fn frames_go_both_ways_and_each_answer_is_booked() {
     let head = up.heads.wait("a connection", |head| Some(head.clone()));
     assert_eq!(head.header("authorization"), Some(format!("Bearer {UPSTREAM_KEY}")));
     assert_eq!((head.header("openai-beta").as_deref(), head.header("cookie")), (Some("realtime=v1"), None));
-    assert!(head.start.starts_with("GET /v1/realtime?model=gpt%2Drealtime&intent=x HTTP/1.1"), "{}", head.start);
+    assert!(head.start.starts_with("GET /v1/realtime?model=gpt-realtime&intent=x HTTP/1.1"), "{}", head.start);
     for _ in 0..2 {
         client.text(r#"{"type":"response.create"}"#);
         for expected in [CREATED, DELTA, &done(7, 3)] {

@@ -1,6 +1,7 @@
 //! Audio in OpenAI's format: `POST /v1/audio/transcriptions`, `/v1/audio/translations` and `/v1/audio/speech`.
 
 use super::call::{self, Door, Takes, check_owner, missing, wrong_type};
+use crate::call::Presumed;
 use crate::envelope::Envelope;
 use crate::error::Result;
 use crate::exchange::{Face, Plain};
@@ -25,7 +26,8 @@ async fn hear(request: HttpRequest, payload: Payload, plain: Plain) -> HttpRespo
     call::serve(request, payload, door, async |_, call| {
         let files = call.files.as_ref().filter(|files| files.has("file")).ok_or_else(|| missing("file"))?;
         // By the second, where the answer does not say.
-        call.presumed = Some(Usage { millis_in: files.millis().await, ..Usage::default() });
+        let (millis_in, is_guess) = files.millis().await;
+        call.presumed = Some(Presumed { usage: Usage { millis_in, ..Usage::default() }, is_guess });
         Ok(())
     })
     .await
@@ -48,7 +50,8 @@ fn check_heard(envelope: &Envelope) -> Result<()> {
 pub async fn speech(request: HttpRequest, payload: Payload) -> HttpResponse {
     let door = Door::json(Face::Plain(Plain::Speech), check_spoken);
     call::serve(request, payload, door, async |_, call| {
-        call.presumed = Some(Usage { characters_in: characters(&call.envelope), ..Usage::default() });
+        let usage = Usage { characters_in: characters(&call.envelope), ..Usage::default() };
+        call.presumed = Some(Presumed { usage, is_guess: false });
         Ok(())
     })
     .await

@@ -176,7 +176,7 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             meter.answered();
             meter.answered_as(answer.id.as_deref());
             meter.told(&answer.body);
-            meter.used(call.presumed);
+            meter.presumes(call.presumed);
             meter.used(answer.usage);
             meter.saw(meter::estimate(answer.body.len()));
             meter.succeed();

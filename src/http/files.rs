@@ -18,7 +18,7 @@ use crate::gateway::{Live, Worker};
 use crate::meter;
 use crate::route::{Deployment, Tariff};
 use crate::store;
-pub use account::{Account, Wanted};
+pub use account::{Account, SEGMENT, Wanted};
 use actix_web::body::BoxBody;
 use actix_web::http::header::CONTENT_TYPE;
 use actix_web::http::{Method, header::HeaderMap};

@@ -40,7 +40,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         }
     };
     meter.answered();
-    meter.used(call.presumed);
+    meter.presumes(call.presumed);
     let kind = content_type(passage.response.headers().get(CONTENT_TYPE));
     let is_stream = kind.as_bytes().starts_with(b"text/event-stream");
     let mut builder = HttpResponse::Ok();
@@ -63,7 +63,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
     let now = Instant::now();
     let alarm = call.worker.clock.alarm(now.checked_add(passage.silence));
     let watch = if is_stream { Watch::Events(Events::new(MAX_EVENT)) } else { Watch::Audio(BytesMut::new(), 0) };
-    let presumed = call.presumed.unwrap_or_default();
+    let presumed = call.presumed.unwrap_or_default().usage;
     let left = content_length(passage.response.headers()).map(|length| length as u64);
     Ok(builder.body(Passing {
         under_way: Some(Box::new((passage, meter))),

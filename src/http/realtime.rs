@@ -5,8 +5,8 @@
 
 mod link;
 
-use super::files::Asker;
 use super::files::shelf::query;
+use super::files::{Asker, SEGMENT};
 use super::pass::{Booking, Terms};
 use super::reply;
 use crate::auth::access;
@@ -22,7 +22,7 @@ use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use awc::BoxedSocket;
 use link::Session;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::utf8_percent_encode;
 
 /// LiteLLM's word for it.
 const CALL_TYPE: &str = "_arealtime";
@@ -148,7 +148,7 @@ fn url(deployment: &Deployment, target: &Target, of_caller: &str) -> String {
     let dialect = target.dialect();
     let mut url = deployment.place.beside(dialect, "realtime");
     let name = if deployment.place.path(dialect) == Path::AzureDeployment { "deployment" } else { "model" };
-    let model = utf8_percent_encode(target.model(), NON_ALPHANUMERIC);
+    let model = utf8_percent_encode(target.model(), SEGMENT);
     url += &format!("{}{name}={model}", if url.contains('?') { '&' } else { '?' });
     for pair in of_caller.split('&').filter(|pair| !pair.is_empty()) {
         let name = percent_encoding::percent_decode_str(pair.split('=').next().unwrap_or_default()).decode_utf8_lossy();

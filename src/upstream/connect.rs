@@ -1,5 +1,6 @@
 //! Connections: TCP without Nagle's delay, or a unix socket.
 
+use super::ends::Watched;
 use super::tls::TlsConfigs;
 use crate::route::Transport;
 use actix_service::fn_service;
@@ -31,27 +32,31 @@ pub fn client(transport: &Transport, tls: &TlsConfigs, idle: Duration, lifetime:
             Client::builder().connector(connector).disable_timeout().disable_redirects().no_default_headers().finish()
         }};
     }
+    let is_plain = !transport.tls;
     Ok(match &transport.socket {
-        None => finish!(fn_service(tcp)),
+        None => finish!(fn_service(move |info: ConnectInfo<Uri>| async move {
+            let (uri, stream) = tcp(info).await?;
+            Ok::<_, ConnectError>(Connection::new(uri, Watched::new(stream, is_plain)))
+        })),
         Some(path) => {
             let path: Rc<std::path::Path> = Rc::from(path.as_path());
             finish!(fn_service(move |info: ConnectInfo<Uri>| {
                 let path = path.clone();
                 async move {
                     let stream = UnixStream::connect(&*path).await.map_err(ConnectError::Io)?;
-                    Ok::<_, ConnectError>(Connection::new(info.request().clone(), stream))
+                    Ok::<_, ConnectError>(Connection::new(info.request().clone(), Watched::new(stream, is_plain)))
                 }
             }))
         }
     })
 }
 
-async fn tcp(info: ConnectInfo<Uri>) -> Result<Connection<Uri, TcpStream>, ConnectError> {
+async fn tcp(info: ConnectInfo<Uri>) -> Result<(Uri, TcpStream), ConnectError> {
     let uri = info.request().clone();
     let host = uri.host().ok_or(ConnectError::Unresolved)?;
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
     let stream = TcpStream::connect((host, port)).await.map_err(ConnectError::Io)?;
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    Ok(Connection::new(uri, stream))
+    Ok((uri, stream))
 }

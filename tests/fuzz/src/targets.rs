@@ -10,7 +10,7 @@ use gateway::provider::anthropic::{self, Context, Facts};
 use gateway::provider::{self, Language, foreign};
 use gateway::route::Tariff;
 use gateway::tap::Step;
-use gateway::wire::messages;
+use gateway::wire::{form, gemini, messages, realtime};
 use gateway::wire::sse::{self, Content, Events};
 use gateway::wire::{json, sse::TooLarge};
 use serde_json::Value;
@@ -30,6 +30,10 @@ pub const ALL: &[(&str, Target)] = &[
     ("messages_from_chat", messages_from_chat),
     ("messages_stream", messages_stream),
     ("messages_watch", messages_watch),
+    ("gemini_to_chat", gemini_to_chat),
+    ("gemini_from_chat", gemini_from_chat),
+    ("form_parser", form_parser),
+    ("spent", spent),
     ("json_scanner", json_scanner),
     ("sse_events", sse_events),
     ("price_map", price_map),
@@ -109,6 +113,80 @@ fn language(language: Language, provider: &'static str, model: &str, data: &[u8]
             same_however_cut(data, &back, chunks);
         }
     }
+}
+
+/// What Google's clients ask becomes a chat request, or is refused.
+fn gemini_to_chat(data: &[u8]) {
+    if Envelope::parse(Bytes::copy_from_slice(data), MAX_DEPTH).is_err() {
+        return;
+    }
+    if let Ok(chat) = gemini::to_chat(data, "m", data.len() % 2 == 0) {
+        let chat = Envelope::parse(Bytes::from(chat), MAX_DEPTH * 4).expect("a chat request");
+        serde_json::from_slice::<&serde_json::value::RawValue>(chat.bytes()).expect("a chat request is JSON");
+        assert!(chat.get("messages").is_some() && chat.get("model").is_some());
+    }
+}
+
+fn gemini_from_chat(data: &[u8]) {
+    if let Ok(told) = gemini::from_chat(data, "m", "id", data.len() % 2 == 0) {
+        let told: Value = serde_json::from_slice(&told).expect("an answer is JSON");
+        assert!(told["candidates"].is_array(), "{told}");
+    }
+}
+
+/// A form as it is read: the heads of its parts and their contents, up to its end or its fault.
+fn read_form(pieces: &[&[u8]]) -> (Vec<(form::Head, Vec<u8>)>, bool, bool) {
+    let (mut parser, mut parts) = (form::Parser::new("b"), Vec::new());
+    for piece in pieces {
+        parser.push(piece);
+        loop {
+            match parser.take() {
+                Ok(Some(form::Event::Part(head))) => parts.push((head, Vec::new())),
+                Ok(Some(form::Event::Data(data))) => {
+                    parts.last_mut().expect("data of a part").1.extend_from_slice(&data);
+                }
+                Ok(Some(form::Event::End)) => return (parts, true, false),
+                Ok(None) => break,
+                Err(_) => return (parts, false, true),
+            }
+        }
+    }
+    (parts, false, false)
+}
+
+/// However a form is cut, its parts are the same; and what is written of them is read again.
+fn form_parser(data: &[u8]) {
+    let _ = std::str::from_utf8(data).ok().and_then(form::boundary);
+    let (parts, is_whole, is_bad) = read_form(&[data]);
+    let bytes: Vec<&[u8]> = data.chunks(1).collect();
+    let middle = data.split_at(data.len() / 2);
+    for pieces in [&bytes[..], &[middle.0, middle.1]] {
+        let (again, whole, bad) = read_form(pieces);
+        assert!((whole, bad) == (is_whole, is_bad));
+        // Of a part that is broken off, what is known of it may be more or less.
+        if is_whole {
+            assert!(again == parts);
+        }
+    }
+    if !is_whole || parts.iter().any(|(_, data)| data.windows(3).any(|window| window == b"--b")) {
+        return;
+    }
+    let mut written = Vec::new();
+    for (head, data) in &parts {
+        form::write_head("b", head, &mut written);
+        written.extend_from_slice(data);
+        written.extend_from_slice(b"\r\n");
+    }
+    written.extend_from_slice(&form::end("b"));
+    let (again, whole, _) = read_form(&[&written]);
+    assert!(whole && again.iter().map(|(_, data)| data).eq(parts.iter().map(|(_, data)| data)));
+}
+
+/// Whatever an answer holds, it says what was used or nothing.
+fn spent(data: &[u8]) {
+    let mut spent = provider::Spent::default();
+    data.split(|byte| *byte == b'\n').for_each(|piece| spent.read(piece));
+    let _ = realtime::event(data);
 }
 
 fn messages_to_chat(data: &[u8]) {
