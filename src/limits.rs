@@ -226,6 +226,10 @@ impl Limits {
                 terms.caps.clone_from(&settings.customer.caps);
             }
             plan.add(settings, facts.now, Subject::new(Who::Customer, id), &terms, strict);
+            let [own, of_budget] = &customer.models;
+            let caps = terms::cap_of_model([Some(own), Some(of_budget)], facts.model);
+            let subject = Subject::new(Who::CustomerModel, id).with(facts.model);
+            plan.add(settings, facts.now, subject, &terms::Terms { caps, ..terms::Terms::default() }, strict);
         }
         for tag in asked.tags {
             let subject = Subject::new(Who::Tag, tag);

@@ -87,11 +87,11 @@ fn body(crossed: &Crossed) -> Value {
     let id = |who: Who| (pot.subject.who == who).then_some(pot.subject.id.as_str());
     let group = match pot.subject.who {
         Who::Key | Who::KeyModel => "key",
-        Who::User => "internal_user",
+        Who::User | Who::UserModel => "internal_user",
         Who::Team | Who::TeamModel => "team",
         Who::Member => "team_member",
         Who::Organization => "organization",
-        Who::Customer => "customer",
+        Who::Customer | Who::CustomerModel => "customer",
         Who::Gateway => "proxy",
         Who::Tag | Who::Deployment | Who::Provider => pot.subject.who.word(),
     };

@@ -6,6 +6,7 @@
 use super::terms::{self, Terms};
 use crate::database::{State, Watch};
 use crate::store::{Budget, Customer, Store, Tag};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Default)]
 pub struct Other {
     pub terms: Terms,
+    /// Budgets by model: its own, and those of the budget that it names.
+    pub models: [Value; 2],
 }
 
 type Memory = HashMap<String, (Instant, Arc<Other>)>;
@@ -47,7 +50,8 @@ impl Others {
             let Some(customer) = store.get::<Customer>(id).await? else { return Ok(Other::default()) };
             let budget = budget(store, customer.budget_id.as_deref()).await?;
             let terms = terms::of_customer(&customer, budget.as_ref());
-            Ok(Other { terms })
+            let of_budget = budget.map(|budget| budget.model_max_budget).unwrap_or_default();
+            Ok(Other { terms, models: [customer.model_max_budget, of_budget] })
         })
         .await
     }
@@ -59,7 +63,7 @@ impl Others {
             }
             let Some(tag) = store.get::<Tag>(name).await? else { return Ok(Other::default()) };
             let budget = budget(store, tag.budget_id.as_deref()).await?;
-            Ok(Other { terms: terms::of_tag(&tag, budget.as_ref()) })
+            Ok(Other { terms: terms::of_tag(&tag, budget.as_ref()), ..Other::default() })
         })
         .await
     }

@@ -120,14 +120,13 @@ impl Plan {
             number(own, facts.model).or_else(|| number(&metadata[in_metadata], facts.model))
         };
         let of_model = own_budget.map(|budget| &budget.model_max_budget);
-        let cap = [Some(&key.model_max_budget), of_model].into_iter().flatten();
         let key_model = Terms {
             requests: by_model(&key.model_rpm_limit, "model_rpm_limit", &key.metadata)
                 .or_else(|| number(&key.model_max_budget[facts.model], "rpm_limit")),
             tokens: by_model(&key.model_tpm_limit, "model_tpm_limit", &key.metadata)
                 .or_else(|| number(&key.model_max_budget[facts.model], "tpm_limit")),
             parallel: None,
-            caps: cap.filter_map(|models| terms::of_model(models, facts.model)).take(1).collect(),
+            caps: terms::cap_of_model([Some(&key.model_max_budget), of_model], facts.model),
         };
         let subject = || Subject::new(Who::KeyModel, &key.id).with(facts.model);
         self.add_if(settings, facts.now, subject, &key_model, strict);
@@ -139,14 +138,22 @@ impl Plan {
                 of_user.caps.clear();
             }
             self.add_if(settings, facts.now, || Subject::new(Who::User, &user.id), &of_user, strict);
+            if team.is_none() && key.team_id.is_none() {
+                let models = budget(&user.budget_id).map(|budget| &budget.model_max_budget);
+                let caps = terms::cap_of_model([Some(&user.model_max_budget), models], facts.model);
+                let subject = || Subject::new(Who::UserModel, &user.id).with(facts.model);
+                self.add_if(settings, facts.now, subject, &Terms { caps, ..Terms::default() }, strict);
+            }
         }
         if let Some(team) = team {
             let of_team = terms::of_team(team, budget(&team.budget_id));
             self.add_if(settings, facts.now, || Subject::new(Who::Team, &team.id), &of_team, strict);
+            let models = budget(&team.budget_id).map(|budget| &budget.model_max_budget);
             let team_model = Terms {
                 requests: by_model(&team.model_rpm_limit, "model_rpm_limit", &team.metadata),
                 tokens: by_model(&team.model_tpm_limit, "model_tpm_limit", &team.metadata),
-                ..Terms::default()
+                parallel: None,
+                caps: terms::cap_of_model([Some(&team.model_max_budget), models], facts.model),
             };
             let subject = || Subject::new(Who::TeamModel, &team.id).with(facts.model);
             self.add_if(settings, facts.now, subject, &team_model, strict);
@@ -198,7 +205,7 @@ impl Plan {
         }
         let subject = Arc::new(subject);
         for cap in &terms.caps {
-            let Some(pot) = pot(settings, now, &subject, cap, strict) else { continue };
+            let pot = pot(settings, now, &subject, cap, strict);
             // Two budgets of one sum are the smaller one.
             match self.pots.iter_mut().find(|other| other.entity == pot.entity) {
                 Some(other) => {
@@ -226,21 +233,21 @@ pub fn is_strict(settings: &Settings, caller: &Caller) -> bool {
 }
 
 /// A span that is none has no windows: the budget holds over the whole life, which refuses sooner and never later.
-fn pot(settings: &Settings, now: i64, subject: &Arc<Subject>, cap: &Cap, strict: bool) -> Option<Pot> {
-    let entity = subject.entity()?;
+fn pot(settings: &Settings, now: i64, subject: &Arc<Subject>, cap: &Cap, strict: bool) -> Pot {
+    let entity = subject.entity();
     let window = cap.span.as_deref().and_then(|span| Some((span, calendar::current(span, &settings.zone, now)?)));
     let entity = match window {
         Some((span, window)) => entity.within(span, window.start),
         None => entity,
     };
-    Some(Pot {
+    Pot {
         subject: subject.clone(),
         entity: Arc::new(entity),
         max_nanos: cap.max_nanos,
         soft_nanos: cap.soft_nanos,
         window: window.map(|(_, window)| window),
         strict,
-    })
+    }
 }
 
 /// A limit by name; a text of digits will do.

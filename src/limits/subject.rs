@@ -16,6 +16,8 @@ pub enum Who {
     Tag,
     KeyModel,
     TeamModel,
+    UserModel,
+    CustomerModel,
     Deployment,
     Provider,
     Gateway,
@@ -34,15 +36,17 @@ impl Who {
             Who::Tag => "tag",
             Who::KeyModel => "model_per_key",
             Who::TeamModel => "model_per_team",
+            Who::UserModel => "model_per_user",
+            Who::CustomerModel => "model_per_end_user",
             Who::Deployment => "deployment",
             Who::Provider => "provider",
             Who::Gateway => "gateway",
         }
     }
 
-    /// Where its spend is counted. A model by team has no sum of its own.
-    fn kind(self) -> Option<Kind> {
-        Some(match self {
+    /// Where its spend is counted.
+    fn kind(self) -> Kind {
+        match self {
             Who::Key => Kind::Key,
             Who::User => Kind::User,
             Who::Team => Kind::Team,
@@ -51,11 +55,13 @@ impl Who {
             Who::Customer => Kind::Customer,
             Who::Tag => Kind::Tag,
             Who::KeyModel => Kind::KeyModel,
+            Who::TeamModel => Kind::TeamModel,
+            Who::UserModel => Kind::UserModel,
+            Who::CustomerModel => Kind::CustomerModel,
             Who::Deployment => Kind::Deployment,
             Who::Provider => Kind::Provider,
             Who::Gateway => Kind::Gateway,
-            Who::TeamModel => return None,
-        })
+        }
     }
 }
 
@@ -79,8 +85,8 @@ impl Subject {
     }
 
     /// What its calls are booked under.
-    pub fn entity(&self) -> Option<Entity> {
-        Some(Entity::of(self.who.kind()?, &self.id).with(&self.sub))
+    pub fn entity(&self) -> Entity {
+        Entity::of(self.who.kind(), &self.id).with(&self.sub)
     }
 
     /// Its name as a caller may see it: never more of a key than its alias or its last letters.
@@ -90,7 +96,9 @@ impl Subject {
         match self.who {
             Who::Key => key(),
             Who::KeyModel => format!("{}:{}", key(), sub()),
-            Who::Member | Who::TeamModel => format!("{}:{}", shorten(&self.id), sub()),
+            Who::Member | Who::TeamModel | Who::UserModel | Who::CustomerModel => {
+                format!("{}:{}", shorten(&self.id), sub())
+            }
             Who::Gateway => "all calls".to_owned(),
             _ => shorten(&self.id),
         }

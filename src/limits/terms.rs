@@ -90,6 +90,11 @@ pub fn of_model(models: &Value, model: &str) -> Option<Cap> {
     windows(&Value::Array(vec![one.clone()])).next()
 }
 
+/// The budget of a model in the first of these maps that has one for it.
+pub fn cap_of_model(maps: [Option<&Value>; 2], model: &str) -> Vec<Cap> {
+    maps.into_iter().flatten().find_map(|models| of_model(models, model)).into_iter().collect()
+}
+
 /// Whether a member that holds limits can be read: what cannot would limit nobody, and nobody would be told.
 ///
 /// # Errors

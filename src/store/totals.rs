@@ -26,10 +26,14 @@ pub enum Kind {
     /// All calls.
     #[default]
     Gateway,
+    /// A model by a team, a user, or a customer: the owner's id, and the model. Booked where there is a budget alone.
+    TeamModel,
+    UserModel,
+    CustomerModel,
 }
 
 impl Kind {
-    const WORDS: [(Kind, &'static str); 12] = [
+    const WORDS: [(Kind, &'static str); 15] = [
         (Kind::Key, "key"),
         (Kind::KeyModel, "key_model"),
         (Kind::User, "user"),
@@ -42,6 +46,9 @@ impl Kind {
         (Kind::Deployment, "deployment"),
         (Kind::Provider, "provider"),
         (Kind::Gateway, "gateway"),
+        (Kind::TeamModel, "team_model"),
+        (Kind::UserModel, "user_model"),
+        (Kind::CustomerModel, "customer_model"),
     ];
 
     /// As tables have it.

@@ -221,3 +221,38 @@ fn a_model_has_a_budget_of_its_own_by_key() {
     over(&call("large"), 422, "model_per_key: laptop:large for 1d");
     call("small").ok();
 }
+
+#[test]
+fn a_model_has_a_budget_of_its_own_by_team_user_and_end_user_and_a_restart_does_not_fill_it() {
+    let up = Upstream::new(Reply::whole());
+    let text = config("", &[model("small", &up) + PRICE, model("large", &up) + PRICE]);
+    let state = tempfile::tempdir().unwrap();
+    let serve = || Setup::toml(&text).state(state.path()).start();
+    let gateway = serve();
+    let limits: Value = json!({"large": {"budget_limit": 0.00005, "time_period": "1d"}, "small": 1});
+    let make = |path: &str, body: Value| gateway.post(path, body.to_string()).ok().json();
+    make("/team/new", json!({"team_id": "home", "model_max_budget": limits}));
+    make("/user/new", json!({"user_id": "ann", "model_max_budget": limits}));
+    make("/customer/new", json!({"user_id": "guest", "model_max_budget": {"large": 0.00005}}));
+    let keys = [json!({"team_id": "home"}), json!({"user_id": "ann"}), json!({"key_alias": "plain"})];
+    let keys = keys.map(|fields| key_with(&gateway, &fields));
+    let owners =
+        ["model_per_team: home:large for 1d", "model_per_user: ann:large for 1d", "model_per_end_user: guest:large"];
+    let call = |gateway: &Gateway, key: &str, model: &str| {
+        let body = HELLO.replace("small", model);
+        // The end user is of no matter to the others' limits, and the last key has none of its own.
+        let body = if key == keys[2] { body.replacen('{', "{\"user\":\"guest\",", 1) } else { body };
+        gateway.call("POST", "/v1/chat/completions", &[("x-api-key", key)], body.as_bytes())
+    };
+    for (key, owner) in keys.iter().zip(owners) {
+        call(&gateway, key, "large").ok();
+        over(&call(&gateway, key, "large"), 422, owner);
+        call(&gateway, key, "small").ok();
+    }
+    drop(gateway);
+    let gateway = serve();
+    for (key, owner) in keys.iter().zip(owners) {
+        over(&call(&gateway, key, "large"), 422, owner);
+        call(&gateway, key, "small").ok();
+    }
+}
