@@ -106,3 +106,23 @@ async fn a_call_under_way_at_the_end_is_left_to_the_next_process() {
     writer.close();
     assert_eq!((booked(&writer).await, files(&writer)), (Vec::new(), 1));
 }
+
+#[tokio::test]
+async fn what_lies_behind_a_batch_that_waited_for_the_database_is_booked_too() {
+    let home = tempfile::tempdir().unwrap();
+    let mut writer = writer(home.path());
+    let mut spool = Spool::begin(writer.ledger.directory(), 7, 0).unwrap();
+    write(&mut spool, End::Settle, &call(&id(1), "success", 1));
+    // What is no database takes nothing.
+    let strange = home.path().join("strange.db");
+    std::fs::write(&strange, "this is no database, and long enough to be seen as none by anybody who reads its head")
+        .unwrap();
+    let there = std::mem::replace(&mut writer.store, Store::sqlite(&strange).unwrap());
+    assert_eq!(writer.pass().await, Err(()));
+    write(&mut spool, End::Settle, &call(&id(2), "success", 2));
+    writer.store = there;
+    // As at a stop: until there is no more, then the files go.
+    while writer.pass().await.unwrap() {}
+    writer.close();
+    assert_eq!((booked(&writer).await, files(&writer)), (names(&[(1, "success"), (2, "success")]), 0));
+}
