@@ -124,6 +124,7 @@ fn prepare(call: &Call, asked: &Asked<'_>, target: &Target) -> Result<(Request, 
         files: call.files.clone(),
         betas,
         version: call.version.clone(),
+        detour: outbound.detour,
     };
     Ok((request, outbound.back))
 }

@@ -12,13 +12,13 @@ use crate::envelope::{Edits, Envelope, Pieces};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
 use crate::provider::{
-    Endpoint, Facts, Language, Path, Prepared, anthropic, endpoints, foreign, hub, leave_out, prepare, prepare_native,
-    prepare_plain, ranking, tool_names, vectors,
+    Detour, Endpoint, Facts, Language, Path, Prepared, anthropic, audio, endpoints, foreign, hub, leave_out, prepare,
+    prepare_native, prepare_plain, ranking, replicate, tool_names, vectors,
 };
 use crate::route::Target;
 use crate::usage::Usage;
 use crate::wire::feed::Framing;
-use crate::wire::{audio, completions, embeddings, gemini, json, messages, responses};
+use crate::wire::{self, completions, embeddings, gemini, json, messages, responses};
 use actix_web::http::StatusCode;
 use bytes::Bytes;
 pub use relay::Relay;
@@ -129,6 +129,14 @@ pub struct Outbound {
     /// For the `anthropic-beta` header.
     pub betas: Vec<&'static str>,
     pub back: Back,
+    /// How it is sent, where the endpoint alone does not say.
+    pub detour: Option<Box<Detour>>,
+}
+
+impl Outbound {
+    fn new(endpoint: Endpoint, body: Pieces, back: Back) -> Self {
+        Outbound { endpoint, body, betas: Vec::new(), back, detour: None }
+    }
 }
 
 /// The way back of an answer: the caller's format from the upstream's.
@@ -152,6 +160,10 @@ pub enum Back {
     Pictures,
     /// What was said in audio: one JSON object, or plain text.
     Transcript { is_text: bool },
+    /// Pictures that Replicate made.
+    Painted { created: u64 },
+    /// What was heard, in the provider's words.
+    Heard { language: Language, wish: audio::Wish },
     /// Another format, of OpenAI chat, which may be translated itself.
     FromChat { from: Option<Box<foreign::Context>>, to: Teller, shows_usage: bool },
 }
@@ -179,6 +191,8 @@ impl Back {
             | Back::Ranks(_)
             | Back::Pictures
             | Back::Transcript { .. }
+            | Back::Painted { .. }
+            | Back::Heard { .. }
             | Back::FromChat { from: None, .. } => Framing::Sse,
         }
     }
@@ -202,7 +216,7 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             }
             .map_or(body, |stripped| Bytes::from(stripped).into());
             let body = signed_only(body, ask.envelope, target);
-            Ok(Outbound { endpoint, body, betas: Vec::new(), back: Back::Messages })
+            Ok(Outbound::new(endpoint, body, Back::Messages))
         }
         Face::Messages => {
             let bytes = ask.envelope.bytes();
@@ -223,11 +237,11 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
                 estimated_input: messages::estimate_tokens(bytes)?,
                 names,
             };
-            Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
+            Ok(Outbound { betas, ..Outbound::new(endpoint, body, Back::FromChat { from, to, shows_usage: true }) })
         }
         Face::Responses if deployment.makes_responses && target.mock().is_none() => {
             let body = native_response(ask, target)?;
-            Ok(Outbound { endpoint: Endpoint::Responses, body, betas: Vec::new(), back: Back::Responses })
+            Ok(Outbound::new(Endpoint::Responses, body, Back::Responses))
         }
         Face::Responses => {
             let bytes = ask.envelope.bytes();
@@ -244,7 +258,7 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
                 created: created(&ask.id),
                 estimated_input: meter::estimate(bytes.len()),
             };
-            Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
+            Ok(Outbound { betas, ..Outbound::new(endpoint, body, Back::FromChat { from, to, shows_usage: true }) })
         }
         Face::Gemini => {
             let facts = &target.known().facts;
@@ -256,7 +270,7 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
                 id: ask.id.simple().to_string(),
                 thoughts: ask.envelope.flag(gemini::THOUGHTS),
             };
-            Ok(Outbound { endpoint, body, betas, back: Back::FromChat { from, to, shows_usage: true } })
+            Ok(Outbound { betas, ..Outbound::new(endpoint, body, Back::FromChat { from, to, shows_usage: true }) })
         }
         Face::Completions
             if endpoints::has_completions(deployment.provider)
@@ -266,17 +280,28 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let Prepared { body, shows_usage, .. } =
                 prepare(ask.envelope, &deployment.shape, target.model(), ask.streams)?;
             let back = Back::Completions { shows_usage };
-            Ok(Outbound { endpoint: Endpoint::Completions, body, betas: Vec::new(), back })
+            Ok(Outbound::new(Endpoint::Completions, body, back))
         }
         Face::Completions => {
             let chat = Envelope::parse(Bytes::from(completions::to_chat(ask.envelope.bytes())?), ask.max_nesting)?;
             let Spoken { body, betas, from, shows_usage } = spoken(&chat, ask, target, language)?;
             let back = Back::FromChat { from, to: Teller::Completions, shows_usage };
-            Ok(Outbound { endpoint, body, betas, back })
+            Ok(Outbound { betas, ..Outbound::new(endpoint, body, back) })
         }
+        Face::Plain(Plain::Images) if language == Language::Replicate && target.mock().is_none() => {
+            let body = prepare_native(ask.envelope, &deployment.shape, target.model()).join();
+            let id = ask.id.simple().to_string();
+            let facts = facts(ask, target, &id, deployment.shape.drops(ask.envelope));
+            let body = replicate::picture_request(&body, &facts)?;
+            let back = Back::Painted { created: facts.created };
+            Ok(Outbound::new(Endpoint::Images, Bytes::from(body).into(), back))
+        }
+        Face::Plain(plain) if language.is_for_audio_alone() && target.mock().is_none() => audio_of(plain, ask, target),
         Face::Plain(Plain::Embeddings) if !matches!(deployment.place.path(target.dialect()), Path::VertexRaw(_)) => {
             // What is made up is made up in OpenAI's format.
-            let own = target.mock().is_none().then(|| vectors::style(deployment.provider, language)).transpose()?;
+            let base = &deployment.place.base;
+            let own =
+                target.mock().is_none().then(|| vectors::style(deployment.provider, language, base)).transpose()?;
             match own.flatten() {
                 Some(style) => embeddings_of(style, ask, target),
                 None => Ok(as_it_is(Plain::Embeddings, ask, target)),
@@ -291,7 +316,7 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let body = prepare_plain(ask.envelope, &deployment.shape, target.model()).join();
             let (body, asked) = ranking::request(deployment.provider, language, body.to_vec())?;
             let (body, back) = (Bytes::from(body).into(), Back::Ranks(Box::new(asked)));
-            Ok(Outbound { endpoint: Endpoint::Rerank, body, betas: Vec::new(), back })
+            Ok(Outbound::new(Endpoint::Rerank, body, back))
         }
         Face::Plain(plain) if language == Language::OpenAi => Ok(as_it_is(plain, ask, target)),
         Face::Plain(plain) => Err(unserved(plain, deployment.provider.name)),
@@ -300,11 +325,11 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
             let left = leave_out(ask.envelope, deployment.provider, target.model(), facts, ask.max_nesting)?;
             let chat = left.as_ref().unwrap_or(ask.envelope);
             let Spoken { body, betas, from, .. } = spoken(chat, ask, target, language)?;
-            Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage: true } })
+            Ok(Outbound { betas, ..Outbound::new(endpoint, body, Back::Chat { from, shows_usage: true }) })
         }
         Face::Chat => {
             let Spoken { body, betas, from, shows_usage } = spoken(ask.envelope, ask, target, language)?;
-            Ok(Outbound { endpoint, body, betas, back: Back::Chat { from, shows_usage } })
+            Ok(Outbound { betas, ..Outbound::new(endpoint, body, Back::Chat { from, shows_usage }) })
         }
     }
 }
@@ -326,7 +351,38 @@ fn as_it_is(plain: Plain, ask: &Ask<'_>, target: &Target) -> Outbound {
         Plain::Images | Plain::ImageEdits | Plain::ImageVariations => Back::Pictures,
         _ => Back::Plain { in_base64: said("encoding_format").as_deref() == Some("base64") },
     };
-    Outbound { endpoint: plain.endpoint(), body, betas: Vec::new(), back }
+    Outbound::new(plain.endpoint(), body, back)
+}
+
+/// Audio of a provider with words of its own.
+fn audio_of(plain: Plain, ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
+    let (shape, language) = (&target.deployment.shape, target.dialect().language);
+    if !matches!(plain, Plain::Transcription | Plain::Translation | Plain::Speech) {
+        return Err(unserved(plain, target.deployment.provider.name));
+    }
+    let body = prepare_native(ask.envelope, shape, target.model()).join();
+    let id = ask.id.simple().to_string();
+    let facts = facts(ask, target, &id, shape.drops(ask.envelope));
+    let audio::Request { path, body, file_alone, wish } = audio::request(language, plain, &body, &facts)?;
+    let back = match plain {
+        Plain::Speech => Back::Plain { in_base64: false },
+        _ => Back::Heard { language, wish },
+    };
+    let detour = Some(Box::new(Detour { file_alone, ..Detour::path(path) }));
+    Ok(Outbound { detour, ..Outbound::new(plain.endpoint(), Bytes::from(body).into(), back) })
+}
+
+/// What a translation must know of this call.
+fn facts<'a>(ask: &Ask<'_>, target: &'a Target, id: &'a str, drop_params: bool) -> Facts<'a> {
+    Facts {
+        provider: target.deployment.provider.name,
+        model: target.model(),
+        streams: ask.streams,
+        drop_params,
+        max_output: target.known().facts.max_output_tokens,
+        id,
+        created: created(&ask.id),
+    }
 }
 
 /// Embeddings of a provider with words of its own.
@@ -338,8 +394,14 @@ fn embeddings_of(style: vectors::Style, ask: &Ask<'_>, target: &Target) -> Resul
         asked: body.len(),
         in_base64: ask.envelope.string("encoding_format").as_deref() == Some("base64"),
     };
+    let detour = match style {
+        vectors::Style::HuggingFace => {
+            Some(Box::new(vectors::pipeline(&target.deployment.place.base, target.model())?))
+        }
+        _ => None,
+    };
     let body = Bytes::from(vectors::request(style, &body, target.model())?).into();
-    Ok(Outbound { endpoint: Endpoint::Embeddings, body, betas: Vec::new(), back })
+    Ok(Outbound { detour, ..Outbound::new(Endpoint::Embeddings, body, back) })
 }
 
 /// A response that the upstream makes itself. What it does not keep of the conversation is sent along.
@@ -375,18 +437,12 @@ fn spoken(chat: &Envelope, ask: &Ask<'_>, target: &Target, language: Language) -
     let deployment = &target.deployment;
     let Prepared { body, shows_usage, drop_params } = prepare(chat, &deployment.shape, target.model(), ask.streams)?;
     if language == Language::OpenAi {
-        return Ok(Spoken { body, betas: Vec::new(), from: None, shows_usage });
+        let has_parts = deployment.provider.quirks.content_parts && target.mock().is_none();
+        let from = has_parts.then(|| Box::new(foreign::Context::Parts));
+        return Ok(Spoken { body, betas: Vec::new(), from, shows_usage });
     }
     let id = ask.id.simple().to_string();
-    let facts = Facts {
-        provider: deployment.provider.name,
-        model: target.model(),
-        streams: ask.streams,
-        drop_params,
-        max_output: target.known().facts.max_output_tokens,
-        id: &id,
-        created: created(&ask.id),
-    };
+    let facts = facts(ask, target, &id, drop_params);
     let foreign::Foreign { body, betas, context } = foreign::request(language, &body.join(), &facts)?;
     Ok(Spoken { body: Bytes::from(body).into(), betas, from: Some(Box::new(context)), shows_usage })
 }
@@ -496,6 +552,12 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
             let encoded = if *in_base64 { embeddings::in_base64(&body) } else { None };
             Ok(Whole { body: encoded.map_or(body, Bytes::from), usage: told.usage, id: told.id, is_text: false })
         }
+        Back::Vectors { style: style @ vectors::Style::HuggingFace, model, asked, in_base64 } => {
+            let body = Bytes::from(vectors::answer(*style, &body, model, *asked, origin)?);
+            let usage = plain(&body).and_then(|told| told.usage);
+            let encoded = if *in_base64 { embeddings::in_base64(&body) } else { None };
+            Ok(Whole { body: encoded.map_or(body, Bytes::from), usage, id: None, is_text: false })
+        }
         Back::Vectors { style, model, asked, in_base64 } => {
             let told = plain(&body).ok_or_else(no_object)?;
             if told.is_error {
@@ -527,12 +589,24 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
         }
         Back::Transcript { is_text } => match plain(&body) {
             Some(told) if told.is_error => Err(from_upstream(origin, StatusCode::OK, &body)),
-            Some(told) => Ok(Whole { usage: audio::usage(&body), body, id: told.id, is_text: false }),
+            Some(told) => Ok(Whole { usage: wire::audio::usage(&body), body, id: told.id, is_text: false }),
             None if *is_text && std::str::from_utf8(&body).is_ok() => {
                 Ok(Whole { body, usage: None, id: None, is_text: true })
             }
             None => Err(no_object()),
         },
+        Back::Painted { created } => {
+            let (body, usage) = replicate::painted(&body, *created, origin)?;
+            Ok(Whole { body: body.into(), usage: Some(usage), id: None, is_text: false })
+        }
+        Back::Heard { language, wish } => {
+            let heard = audio::heard(*language, &body, origin)?;
+            // Else it is as long as its file.
+            let told = heard.seconds.and_then(|_| heard.millis());
+            let usage = told.map(|millis_in| Usage { millis_in, ..Usage::default() });
+            let (body, is_text) = heard.told(*wish);
+            Ok(Whole { body: body.into(), usage, id: heard.id, is_text })
+        }
         Back::FromChat { from, to, .. } => {
             let answer = chat(from, body)?;
             let body = match to {

@@ -289,10 +289,10 @@ impl Files {
     }
 }
 
-/// A form as it is sent.
+/// A form as it is sent, or a file without one.
 #[derive(Debug)]
 pub struct Outgoing {
-    boundary: String,
+    kind: HeaderValue,
     held: Rc<Held>,
     left: VecDeque<Segment>,
     length: u64,
@@ -329,12 +329,28 @@ impl Outgoing {
             Segment::File { at, end } => end - at,
         });
         let length = length.sum();
-        Outgoing { boundary, held: files.0.clone(), left, length, reading: None }
+        let kind = HeaderValue::from_str(&format!("multipart/form-data; boundary={boundary}"));
+        let kind = kind.unwrap_or(HeaderValue::from_static("multipart/form-data"));
+        Outgoing { kind, held: files.0.clone(), left, length, reading: None }
+    }
+
+    /// The file of that name alone, or else the first one.
+    pub fn alone(files: &Files) -> Self {
+        let parts = &files.0.parts;
+        let part = parts.iter().find(|part| part.head.name == "file").or(parts.first());
+        let (at, length) = part.map_or((0, 0), |part| (part.at, part.length));
+        let kind = part.and_then(|part| part.head.kind.as_deref()).and_then(|kind| HeaderValue::from_str(kind).ok());
+        Outgoing {
+            kind: kind.unwrap_or(HeaderValue::from_static("application/octet-stream")),
+            held: files.0.clone(),
+            left: VecDeque::from([Segment::File { at, end: at + length }]),
+            length,
+            reading: None,
+        }
     }
 
     pub fn content_type(&self) -> HeaderValue {
-        HeaderValue::from_str(&format!("multipart/form-data; boundary={}", self.boundary))
-            .unwrap_or(HeaderValue::from_static("multipart/form-data"))
+        self.kind.clone()
     }
 }
 
@@ -408,7 +424,8 @@ mod tests {
             // It is sent as often as it has to be.
             for _ in 0..2 {
                 let form = Outgoing::new(br#"{"model":"m","a":["1","2"],"stream":true,"none":null}"#, &files);
-                let mut parser = Parser::new(&form.boundary);
+                let kind = form.content_type();
+                let mut parser = Parser::new(kind.to_str().unwrap().split_once("boundary=").unwrap().1);
                 parser.push(&sent(form).await);
                 let mut parts: Vec<(String, Vec<u8>)> = Vec::new();
                 while let Some(event) = parser.take().unwrap() {

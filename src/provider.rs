@@ -6,6 +6,7 @@
 //! function from the caller's bytes to the upstream's.
 
 pub mod anthropic;
+pub mod audio;
 pub mod bedrock;
 pub mod cohere;
 pub mod compatible;
@@ -20,9 +21,11 @@ mod leave_out;
 pub mod ollama;
 #[cfg(test)]
 mod overview;
+mod parts;
 mod path;
 mod prepare;
 pub mod ranking;
+pub mod replicate;
 pub mod sigv4;
 mod spent;
 pub mod tool_names;
@@ -34,7 +37,7 @@ use actix_web::http::header::{self, HeaderName, HeaderValue};
 pub use fit::fit;
 pub use inside::Inside;
 pub use leave_out::{leave_out, wants_reasoning};
-pub use path::{Endpoint, Path};
+pub use path::{Detour, Endpoint, Path};
 pub use prepare::{Prepared, Shape, Wishes, prepare, prepare_native, prepare_plain};
 pub use spent::Spent;
 
@@ -88,6 +91,12 @@ pub enum Language {
     Cohere,
     /// Ollama's own chat.
     Ollama,
+    /// Replicate's predictions.
+    Replicate,
+    /// Deepgram's audio, and nothing else.
+    Deepgram,
+    /// ElevenLabs' audio, and nothing else.
+    ElevenLabs,
 }
 
 impl Language {
@@ -97,7 +106,15 @@ impl Language {
             Language::OpenAi | Language::Anthropic | Language::Gemini | Language::Cohere => Framing::Sse,
             Language::Ollama => Framing::Lines,
             Language::Bedrock => Framing::EventStream,
+            Language::Replicate => Framing::Named,
+            // Nothing of theirs is translated piece by piece.
+            Language::Deepgram | Language::ElevenLabs => Framing::Sse,
         }
+    }
+
+    /// Whether it is for audio, and nothing else.
+    pub fn is_for_audio_alone(self) -> bool {
+        matches!(self, Language::Deepgram | Language::ElevenLabs)
     }
 }
 
@@ -204,6 +221,8 @@ pub struct Quirks {
     /// Put behind an operator's base URL that has no path of its own: users write `http://host:11434` for Ollama.
     /// Anthropic's is put behind any that does not end with it.
     pub base_path: &'static str,
+    /// Whether content of its answers may be a list of parts, where OpenAI has a text.
+    pub content_parts: bool,
     /// How usage is asked for in a stream.
     pub stream_usage: StreamUsage,
     /// What is special about single models: the first rule whose pattern fits adds to the above.
@@ -221,6 +240,7 @@ pub enum Cloud {
     AzureAi,
     /// IBM watsonx.
     Ibm,
+    Databricks,
     GithubCopilot,
 }
 
@@ -282,6 +302,7 @@ impl Quirks {
         many_choices: true,
         metadata: Metadata::Ours,
         base_path: "",
+        content_parts: false,
         stream_usage: StreamUsage::OnRequest,
         models: &[],
     };
@@ -291,7 +312,6 @@ impl Quirks {
 pub const FOREIGN: &[&str] = &[
     "sagemaker",
     "sagemaker_chat",
-    "replicate",
     "watsonx_text",
     "sap",
     "oci",
@@ -300,8 +320,6 @@ pub const FOREIGN: &[&str] = &[
     "nlp_cloud",
     "bytez",
     "triton",
-    "elevenlabs",
-    "deepgram",
     "stability",
     "recraft",
     "fal_ai",

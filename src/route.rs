@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Origin, Result};
 use crate::mock::Mock;
 use crate::pattern;
 use crate::price::{self, Prices};
-use crate::provider::{Auth, Dialect, Endpoint, Language, Path, Provider, Shape};
+use crate::provider::{Auth, Detour, Dialect, Endpoint, Language, Path, Provider, Shape};
 use crate::upstream::credentials::Credential;
 use actix_web::http::Uri;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -120,13 +120,25 @@ impl Place {
 
     /// The URL of a call.
     pub fn url(&self, dialect: Dialect, endpoint: Endpoint, model: &str) -> String {
-        let path = self.path(dialect).write(dialect.language, endpoint, model);
+        self.behind(&self.base, &self.path(dialect).write(dialect.language, endpoint, model))
+    }
+
+    /// The URL of a call that goes another way.
+    pub fn url_by(&self, detour: &Detour) -> String {
+        let host = match self.base.split_once("://") {
+            Some((scheme, rest)) => scheme.len() + 3 + rest.find('/').unwrap_or(rest.len()),
+            None => self.base.len(),
+        };
+        self.behind(if detour.at_root { &self.base[..host] } else { &self.base }, &detour.path)
+    }
+
+    fn behind(&self, base: &str, path: &str) -> String {
         let sign = match (self.query.is_empty(), path.contains('?')) {
             (true, _) => "",
             (_, true) => "&",
             (_, false) => "?",
         };
-        format!("{}/{path}{sign}{}", self.base, self.query)
+        format!("{base}/{path}{sign}{}", self.query)
     }
 
     /// The URL of what lies beside the models: files, batches.
@@ -134,7 +146,7 @@ impl Place {
         let prefix = match self.path(dialect) {
             Path::Behind(prefix) => prefix,
             Path::AzureDeployment => "openai/",
-            Path::VertexRaw(_) | Path::Watsonx => "",
+            Path::VertexRaw(_) | Path::Watsonx | Path::Invocations => "",
         };
         let sign = if self.query.is_empty() { "" } else { "?" };
         format!("{}/{prefix}{path}{sign}{}", self.base, self.query)

@@ -6,6 +6,7 @@
 pub(crate) mod connect;
 pub mod credentials;
 mod ends;
+mod predictions;
 mod raw;
 pub mod tls;
 
@@ -13,7 +14,7 @@ use crate::envelope::Pieces;
 use crate::error::{Error, Kind, Result, from_upstream};
 use crate::form::{Files, Outgoing};
 pub use crate::provider::Endpoint;
-use crate::provider::{Language, anthropic, fit, foreign};
+use crate::provider::{Detour, Language, anthropic, fit, foreign};
 use crate::route::{Deployment, Target, Transport};
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::StatusCode;
@@ -57,12 +58,14 @@ pub struct Request {
     pub betas: Vec<Cow<'static, str>>,
     /// Another `anthropic-version` than the usual one.
     pub version: Option<HeaderValue>,
+    /// How it is sent, where the endpoint alone does not say.
+    pub detour: Option<Box<Detour>>,
 }
 
 impl Request {
     /// A call without anything of its own.
     pub fn call(body: Pieces) -> Self {
-        Request { endpoint: Endpoint::Call, body, files: None, betas: Vec::new(), version: None }
+        Request { endpoint: Endpoint::Call, body, files: None, betas: Vec::new(), version: None, detour: None }
     }
 }
 
@@ -95,7 +98,10 @@ impl Upstream {
             0 | 1 => 0,
             many => deployment.next_key.fetch_add(1, Ordering::Relaxed) % many,
         };
-        let ready = self.ready(generation, target, turn, request.endpoint)?;
+        let ready = match &request.detour {
+            Some(detour) => self.build(target, turn, request.endpoint, Some(detour))?,
+            None => self.ready(generation, target, turn, request.endpoint)?,
+        };
         let is_anthropic = target.dialect().language == Language::Anthropic;
         let betas = if is_anthropic { betas(deployment, turn, request.betas) } else { None };
         let version = request.version.filter(|_| is_anthropic);
@@ -105,12 +111,18 @@ impl Upstream {
         given.into_iter().for_each(|(name, value)| {
             value.map(|value| headers.insert(name, value));
         });
+        let predicts = target.dialect().language == Language::Replicate;
+        let streams = request.endpoint == Endpoint::Stream;
+        if predicts {
+            predictions::patience(deployment, streams, &mut headers);
+        }
         if let Some(credential) = &deployment.credential {
             Box::pin(credential.show(self, target, request.endpoint, &body, &mut headers)).await?;
         }
         let sending = match (&request.files, headers.is_empty()) {
             (Some(files), _) => {
-                let form = Outgoing::new(&body.join(), files);
+                let is_alone = request.detour.as_ref().is_some_and(|detour| detour.file_alone);
+                let form = if is_alone { Outgoing::alone(files) } else { Outgoing::new(&body.join(), files) };
                 headers.insert(header::CONTENT_TYPE, form.content_type());
                 ready.extra_headers(headers).send_body(form)
             }
@@ -118,8 +130,12 @@ impl Upstream {
             (None, false) => ready.extra_headers(headers).send_body(Sent(body)),
         };
         let response = sending.await.map_err(|e| unsent(deployment, &e))?;
-        if response.status() == StatusCode::OK {
-            return Ok(response);
+        match response.status() {
+            StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED if predicts => {
+                return Box::pin(self.predicted(target, turn, response, streams)).await;
+            }
+            StatusCode::OK => return Ok(response),
+            _ => (),
         }
         if let (401, Some(credential)) = (response.status().as_u16(), &deployment.credential) {
             credential.forget();
@@ -141,7 +157,7 @@ impl Upstream {
         let deployment = &*target.deployment;
         // There may be as many of these as callers can think of names.
         if target.is_named() && deployment.place.names_model(target.dialect()) {
-            return self.build(target, turn, endpoint);
+            return self.build(target, turn, endpoint, None);
         }
         let place = (deployment.index, turn, endpoint);
         let mut ready = self.ready.borrow_mut();
@@ -153,16 +169,26 @@ impl Upstream {
         if let Some(request) = ready.1.get(&place) {
             return Ok(request.clone());
         }
-        let request = self.build(target, turn, endpoint)?;
+        let request = self.build(target, turn, endpoint, None)?;
         ready.1.insert(place, request.clone());
         Ok(request)
     }
 
-    fn build(&self, target: &Target, turn: usize, endpoint: Endpoint) -> Result<FrozenClientRequest> {
+    fn build(
+        &self,
+        target: &Target,
+        turn: usize,
+        endpoint: Endpoint,
+        detour: Option<&Detour>,
+    ) -> Result<FrozenClientRequest> {
         let deployment = &*target.deployment;
         let dialect = target.dialect();
         let client = self.client(&deployment.transport).map_err(|e| Error::new(Kind::Internal, e))?;
-        let mut request = client.post(deployment.place.url(dialect, endpoint, target.model())).no_decompress();
+        let url = match detour {
+            Some(detour) => deployment.place.url_by(detour),
+            None => deployment.place.url(dialect, endpoint, target.model()),
+        };
+        let mut request = client.post(url).no_decompress();
         let headers = request.headers_mut();
         if let Some(host) = deployment.calls.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
             headers.insert(header::HOST, host);

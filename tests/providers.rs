@@ -3,9 +3,15 @@
 //! The scripted upstream refuses what the true provider would; what a translation makes of each part of a request and
 //! of an answer is told by the golden cases in `tests/fixtures`.
 
+mod databricks;
+mod deepgram;
+mod elevenlabs;
 mod gemini;
+mod huggingface;
+mod replicate;
 
-use crate::support::{Gateway, Reply, Upstream, config, deployment};
+use crate::support::forms::form;
+use crate::support::{Answer, Gate, Gateway, Reply, Step, Upstream, authorization, config, deployment};
 use serde_json::{Value, json};
 
 /// A gateway whose model `m` is this upstream model.
@@ -106,4 +112,48 @@ fn streamed(content_type: &str, pieces: &[&[u8]]) -> Reply {
     let start = Reply(vec![crate::support::Step::Raw(head.into_bytes())]);
     let reply = pieces.iter().fold(start, |reply, piece| reply.then(crate::support::Step::EveryByte(piece.to_vec())));
     reply.end_body()
+}
+
+/// A gateway whose model `m` is this one of the provider; with these prices, or those of the tables.
+fn priced(up: Upstream, provider: &str, model: &str, prices: &str) -> (Upstream, Gateway) {
+    let info = if prices.is_empty() { String::new() } else { format!("info = {{ {prices} }}\n") };
+    let gateway = serve(&up, &format!("{provider}/{model}"), up.origin(), &info);
+    (up, gateway)
+}
+
+/// Silence: 16 kHz, 16 bit, mono.
+fn wav(seconds: usize) -> Vec<u8> {
+    let mut file = b"RIFF\0\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0".to_vec();
+    file.extend_from_slice(&16_000u32.to_le_bytes());
+    file.extend_from_slice(&32_000u32.to_le_bytes());
+    file.extend_from_slice(b"\x02\0\x10\0data");
+    file.extend_from_slice(&(32_000 * seconds as u32).to_le_bytes());
+    file.resize(file.len() + 32_000 * seconds, 7);
+    file
+}
+
+fn transcribes(gateway: &Gateway, texts: &[(&str, &str)], sound: &[u8]) -> Answer {
+    let texts: Vec<(&str, &str)> = [("model", "m")].iter().chain(texts).copied().collect();
+    let (kind, body) = form(&texts, &[("file", "a.wav", sound)]);
+    let (name, key) = authorization();
+    gateway.call("POST", "/v1/audio/transcriptions", &[(name, &key), ("Content-Type", &kind)], &body)
+}
+
+/// Has `Grüße!` spoken; the first bytes are there while the rest is not made.
+fn sends_speech(over: impl FnOnce(Upstream) -> (Upstream, Gateway), voice: &str) -> (Upstream, Gateway) {
+    let gate = Gate::new();
+    let head = "HTTP/1.1 200 OK\r\nContent-Type: audio/mpeg\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let reply = Reply(vec![Step::Raw(head.into()), Step::Chunk(vec![0xff, 0xfb, 0x90, 0])]);
+    let (up, gateway) = over(Upstream::new(reply.wait(&gate).then(Step::Chunk(vec![1, 2])).end_body()));
+    let mut client = gateway.client();
+    let (name, key) = authorization();
+    let ask = json!({"model": "m", "input": "Grüße!", "voice": voice});
+    client.post_with("/v1/audio/speech", &[(name, &key), ("Content-Type", "application/json")], ask.to_string());
+    let head = client.head();
+    assert_eq!((head.status(), head.header("content-type").as_deref()), (200, Some("audio/mpeg")));
+    assert_eq!(client.chunk().unwrap().unwrap(), [0xff, 0xfb, 0x90, 0]);
+    gate.open();
+    assert_eq!(client.chunk().unwrap().unwrap(), [1, 2]);
+    drop(client);
+    (up, gateway)
 }

@@ -92,6 +92,7 @@ pub fn account(
         Cloud::Azure => azure(&mut reading, start, base, model)?,
         Cloud::AzureAi => azure_ai(&mut reading, start, base)?,
         Cloud::Ibm => ibm(&mut reading, start, base)?,
+        Cloud::Databricks => databricks(&mut reading, start, base)?,
         Cloud::GithubCopilot => copilot(&mut reading, start, base),
     };
     account.secrets = reading.shown;
@@ -494,6 +495,40 @@ fn ibm(reading: &mut Reading<'_>, mut account: Account, base: Option<String>) ->
     let url = "https://iam.cloud.ibm.com/identity/token";
     let url = reading.plain(cloud.token_url.as_ref(), &["WATSONX_IAM_URL"]).unwrap_or_else(|| url.to_owned());
     account.credential = renewed(Grant::Ibm { url, key });
+    Ok(account)
+}
+
+/// Databricks: a token, or a service principal of the workspace.
+fn databricks(reading: &mut Reading<'_>, mut account: Account, base: Option<String>) -> Result<Account, String> {
+    let Some(base) = base else {
+        return Err("no address: set api_base to the workspace, such as `https://NAME.cloud.databricks.com`".to_owned());
+    };
+    // The host's own variable has no scheme.
+    let base = if base.contains("://") { base } else { format!("https://{base}") };
+    let url = base.trim_end_matches('/');
+    let url = url.strip_suffix("/chat/completions").unwrap_or(url);
+    let host = url.find("://").map_or(0, |at| at + 3);
+    let root = url[..url[host..].find('/').map_or(url.len(), |at| host + at)].to_owned();
+    if has_no_path(url) || url.ends_with("/serving-endpoints") {
+        account.base = Some(format!("{root}/serving-endpoints"));
+    } else {
+        // A gateway of the workspace, which has OpenAI's paths.
+        account.base = Some(url.to_owned());
+        account.path = Some(Path::OWN);
+    }
+    if !account.keys.is_empty() {
+        return Ok(account);
+    }
+    let cloud = reading.cloud;
+    let client_id = reading.plain(cloud.client_id.as_ref(), &["DATABRICKS_CLIENT_ID"]);
+    let client_secret = reading.secret(cloud.client_secret.as_ref(), &["DATABRICKS_CLIENT_SECRET"]);
+    let (Some(client_id), Some(client_secret)) = (client_id, client_secret) else {
+        return Err("no key: set api_key or DATABRICKS_API_KEY, or a service principal (cloud.client_id, \
+                    cloud.client_secret, or DATABRICKS_CLIENT_ID and DATABRICKS_CLIENT_SECRET)"
+            .to_owned());
+    };
+    let url = reading.plain(cloud.token_url.as_ref(), &[]).unwrap_or_else(|| format!("{root}/oidc/v1/token"));
+    account.credential = renewed(Grant::Databricks { url, client_id, client_secret });
     Ok(account)
 }
 

@@ -522,6 +522,10 @@ fn with_path(base: String, quirks: &Quirks) -> String {
         let root = ends.iter().find_map(|end| bare.strip_suffix(end));
         return root.unwrap_or(bare).to_owned();
     }
+    if quirks.language == Language::ElevenLabs {
+        // The version is a part of each path.
+        return bare.strip_suffix("/v1").unwrap_or(bare).to_owned();
+    }
     if quirks.language == Language::Anthropic {
         let bare = bare.strip_suffix("/messages").unwrap_or(bare);
         return if bare.ends_with(path) { bare.to_owned() } else { format!("{bare}{path}") };

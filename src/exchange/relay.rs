@@ -157,9 +157,13 @@ impl Relay {
                 Way::Chat { foreign: None, tap: Tap::new(origin.clone(), shows_usage, tariff) }
             }
             // It does not stream; what comes all the same is looked at as a stream of chat.
-            Back::Plain { .. } | Back::Vectors { .. } | Back::Ranks(_) | Back::Pictures | Back::Transcript { .. } => {
-                Way::Chat { foreign: None, tap: Tap::new(origin.clone(), true, tariff) }
-            }
+            Back::Plain { .. }
+            | Back::Vectors { .. }
+            | Back::Ranks(_)
+            | Back::Pictures
+            | Back::Transcript { .. }
+            | Back::Painted { .. }
+            | Back::Heard { .. } => Way::Chat { foreign: None, tap: Tap::new(origin.clone(), true, tariff) },
             Back::Responses => Way::Responses(responses::Watch::new(origin.clone())),
             Back::FromChat { from, to, shows_usage } => Way::FromChat {
                 foreign: translator(from),

@@ -75,6 +75,7 @@ async fn count(request: &HttpRequest, payload: Payload, id: &Uuid) -> Result<Htt
         files: None,
         betas: betas(request.headers())?.collect(),
         version: version(request.headers())?,
+        detour: None,
     };
     let deployment = &target.deployment;
     let exchange = async {

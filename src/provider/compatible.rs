@@ -36,6 +36,7 @@ const MISTRAL: Quirks = Quirks {
         marks_prefix: true,
         ..Inside::PLAIN
     },
+    content_parts: true,
     ..HOST_UNASKED
 };
 
@@ -87,6 +88,20 @@ const ANTHROPIC: Quirks = Quirks {
 const OWN_LANGUAGE: Quirks = Quirks { metadata: Metadata::Theirs, stream_usage: StreamUsage::Unasked, ..Quirks::NONE };
 
 const COHERE: Quirks = Quirks { language: Language::Cohere, base_path: "/v2", ..OWN_LANGUAGE };
+
+/// Texts in, text out.
+const REPLICATE: Quirks = Quirks {
+    language: Language::Replicate,
+    base_path: "/v1",
+    unsupported: &["tools", "tool_choice", "functions", "function_call"],
+    inside: TEXTS,
+    ..OWN_LANGUAGE
+};
+
+/// Audio alone. What goes into their queries and forms is told by the translation.
+const DEEPGRAM: Quirks = Quirks { language: Language::Deepgram, base_path: "/v1", ..OWN_LANGUAGE };
+
+const ELEVENLABS: Quirks = Quirks { language: Language::ElevenLabs, ..OWN_LANGUAGE };
 
 const OLLAMA: Quirks = Quirks { language: Language::Ollama, ..OWN_LANGUAGE };
 
@@ -157,6 +172,15 @@ const WATSONX: Quirks = Quirks {
     path: Path::Watsonx,
     cloud: Some(Cloud::Ibm),
     unsupported: &["user", "parallel_tool_calls", "logit_bias"],
+    ..HOST_UNASKED
+};
+
+/// What of several vendors stands behind the endpoints of a workspace.
+const DATABRICKS: Quirks = Quirks {
+    path: Path::Invocations,
+    cloud: Some(Cloud::Databricks),
+    unsupported: &["presence_penalty", "frequency_penalty", "seed", "logprobs", "top_logprobs", "parallel_tool_calls"],
+    content_parts: true,
     ..HOST_UNASKED
 };
 
@@ -249,6 +273,10 @@ pub static PROVIDERS: &[Provider] = &[
     Provider { base_url: None, ..local("watsonx", "", &["WATSONX_TOKEN"], &["WATSONX_API_BASE", "WATSONX_URL"], WATSONX) },
     Provider { auth: Auth::Header("x-goog-api-key"), ..hosted("gemini", "https://generativelanguage.googleapis.com/v1beta", &["GEMINI_API_KEY", "GOOGLE_API_KEY"], &["GEMINI_API_BASE"], GEMINI) },
 
+    hosted("replicate", "https://api.replicate.com/v1", &["REPLICATE_API_KEY", "REPLICATE_API_TOKEN"], &["REPLICATE_API_BASE"], REPLICATE),
+    Provider { auth: Auth::Scheme("Token"), ..hosted("deepgram", "https://api.deepgram.com/v1", &["DEEPGRAM_API_KEY"], &["DEEPGRAM_API_BASE"], DEEPGRAM) },
+    Provider { auth: Auth::Header("xi-api-key"), ..hosted("elevenlabs", "https://api.elevenlabs.io", &["ELEVENLABS_API_KEY"], &["ELEVENLABS_API_BASE"], ELEVENLABS) },
+
     // Hosted.
     // Embeddings and reranking alone.
     hosted("voyage", "https://api.voyageai.com/v1", &["VOYAGE_API_KEY", "VOYAGE_AI_API_KEY"], &["VOYAGE_API_BASE"], HOST),
@@ -305,7 +333,7 @@ pub static PROVIDERS: &[Provider] = &[
         cloud: Some(Cloud::GithubCopilot),
         ..OPENAI
     }),
-    Provider { base_url: None, ..hosted("databricks", "", &["DATABRICKS_API_KEY"], &["DATABRICKS_API_BASE"], Quirks { unsupported: &["presence_penalty", "frequency_penalty", "seed", "logprobs", "top_logprobs", "parallel_tool_calls"], ..HOST_UNASKED }) },
+    Provider { base_url: None, ..local("databricks", "", &["DATABRICKS_API_KEY", "DATABRICKS_TOKEN"], &["DATABRICKS_API_BASE", "DATABRICKS_HOST"], DATABRICKS) },
     hosted("huggingface", "https://router.huggingface.co/v1", &["HF_TOKEN", "HUGGINGFACE_API_KEY"], &["HF_API_BASE"], HOST),
     Provider { synonyms: &["qwencloud", "qwen_ai_platform"], ..hosted("dashscope", "https://dashscope-intl.aliyuncs.com/compatible-mode/v1", &["DASHSCOPE_API_KEY"], &["DASHSCOPE_API_BASE"], HOST) },
     hosted("moonshot", "https://api.moonshot.ai/v1", &["MOONSHOT_API_KEY"], &["MOONSHOT_API_BASE"], Quirks {

@@ -1,12 +1,12 @@
 //! Credentials that are not simply a key: how a short-lived one is asked for, and what the answer means.
 //!
 //! Pure: the time is an argument, and the requests are sent by [`crate::upstream`]. Sources: Google's "OAuth 2.0 for
-//! server to server", Microsoft's "client credentials flow" and "managed identities", IBM Cloud's IAM API, the AWS SDKs'
+//! server to server", Microsoft's "client credentials flow" and "managed identities", IBM Cloud's IAM API, Databricks' "OAuth M2M", the AWS SDKs'
 //! reference of credential providers.
 
 use super::sigv4::{self, Keys, Signed};
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::rand::SystemRandom;
 use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
@@ -38,6 +38,8 @@ pub enum Grant {
     EntraMachine { url: String, client_id: Option<String>, resource: String },
     /// IBM Cloud, by an API key.
     Ibm { url: String, key: SecretString },
+    /// A service principal of Databricks, by its secret.
+    Databricks { url: String, client_id: String, client_secret: SecretString },
     /// GitHub Copilot, by a token of its device flow.
     Copilot { url: String, token: SecretString },
     /// The role of an EC2 instance.
@@ -86,6 +88,7 @@ impl Grant {
             | Grant::EntraFile { url, .. }
             | Grant::EntraMachine { url, .. }
             | Grant::Ibm { url, .. }
+            | Grant::Databricks { url, .. }
             | Grant::Copilot { url, .. }
             | Grant::AwsInstance { url }
             | Grant::AwsContainer { url, .. }
@@ -153,6 +156,12 @@ impl Grant {
             }
             Grant::Ibm { url, key } => {
                 form(url, &[("grant_type", "urn:ibm:params:oauth:grant-type:apikey"), ("apikey", key.expose_secret())])
+            }
+            Grant::Databricks { url, client_id, client_secret } => {
+                let mut asking = form(url, &[("grant_type", "client_credentials"), ("scope", "all-apis")]);
+                let pair = STANDARD.encode(format!("{client_id}:{}", client_secret.expose_secret()));
+                asking.headers.push(("authorization", format!("Basic {pair}").into()));
+                asking
             }
             Grant::Copilot { url, token } => {
                 get(url.clone(), "authorization", format!("token {}", token.expose_secret()).into())

@@ -8,13 +8,18 @@ use crate::wire::json::Kind;
 pub fn fit(path: Path, endpoint: Endpoint, body: Pieces) -> Pieces {
     match path {
         Path::Behind(_) | Path::AzureDeployment => body,
-        Path::VertexRaw(_) | Path::Watsonx => {
+        Path::VertexRaw(_) | Path::Watsonx | Path::Invocations => {
             // It was made of one that was checked.
             let Ok(envelope) = Envelope::parse(body.join(), usize::MAX) else { return body };
             let mut edits = Edits::default();
             match path {
                 Path::VertexRaw("anthropic") => anthropic(&envelope, endpoint, &mut edits),
                 Path::Watsonx => watsonx(&envelope, &mut edits),
+                Path::Invocations => {
+                    if let Some(place) = envelope.find("model") {
+                        edits.remove(place);
+                    }
+                }
                 _ => (),
             }
             edits.pieces(&envelope)
@@ -63,6 +68,7 @@ mod tests {
             r#"{"stream":true,"messages":[],"anthropic_version":"vertex-2023-10-16"}"#
         );
         assert!(fitted(Path::VertexRaw("anthropic"), Endpoint::Count, body).contains(r#""model":"m""#));
+        assert_eq!(fitted(Path::Invocations, Endpoint::Call, body), r#"{"stream":true,"messages":[]}"#);
         assert_eq!(
             fitted(Path::Watsonx, Endpoint::Stream, r#"{"model":"m","stream":true,"tool_choice":"auto"}"#),
             r#"{"model_id":"m","tool_choice_option":"auto"}"#

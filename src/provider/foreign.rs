@@ -6,7 +6,7 @@
 mod tests;
 
 use super::hub::{self, Fault, Frames, Out, Sink, Whole};
-use super::{Facts, Language, anthropic, bedrock, cohere, gemini, ollama};
+use super::{Facts, Language, anthropic, audio, bedrock, cohere, gemini, ollama, parts, replicate};
 use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::usage::Usage;
 use crate::wire::feed::Framing;
@@ -30,8 +30,16 @@ pub struct Foreign {
 /// What the way back of an answer must know about the request.
 #[derive(Debug, Clone)]
 pub enum Context {
-    Anthropic { context: anthropic::Context, created: u64 },
-    Hub { language: Language, context: hub::Context },
+    Anthropic {
+        context: anthropic::Context,
+        created: u64,
+    },
+    Hub {
+        language: Language,
+        context: hub::Context,
+    },
+    /// OpenAI's format, but for lists where that has texts.
+    Parts,
 }
 
 /// The body that means the same as a checked chat completion (members that are the gateway's alone have left it).
@@ -51,6 +59,11 @@ pub fn request(language: Language, chat: &[u8], facts: &Facts<'_>) -> Result<For
         Language::Bedrock => bedrock::request(chat, facts),
         Language::Cohere => cohere::request(chat, facts),
         Language::Ollama => ollama::request(chat, facts),
+        Language::Replicate => replicate::request(chat, facts),
+        Language::Deepgram | Language::ElevenLabs => {
+            let message = format!("The provider '{}' serves audio alone, and no conversations.", facts.provider);
+            return Err(Error::new(Kind::NotServed, message).at_param("model"));
+        }
     };
     let (body, context) = made?;
     Ok(Foreign { body, betas: Vec::new(), context: Context::Hub { language, context } })
@@ -63,15 +76,19 @@ enum Reader {
     Bedrock(bedrock::Reader),
     Cohere(cohere::Reader),
     Ollama(ollama::Reader),
+    Replicate(replicate::Reader),
 }
 
 impl Reader {
     fn new(language: Language) -> Self {
         match language {
-            Language::OpenAi | Language::Anthropic | Language::Gemini => Reader::Gemini(gemini::Reader),
+            Language::OpenAi | Language::Anthropic | Language::Gemini | Language::Deepgram | Language::ElevenLabs => {
+                Reader::Gemini(gemini::Reader)
+            }
             Language::Bedrock => Reader::Bedrock(bedrock::Reader),
             Language::Cohere => Reader::Cohere(cohere::Reader),
             Language::Ollama => Reader::Ollama(ollama::Reader),
+            Language::Replicate => Reader::Replicate(replicate::Reader),
         }
     }
 
@@ -82,6 +99,7 @@ impl Reader {
             Reader::Bedrock(reader) => reader.piece(data, out),
             Reader::Cohere(reader) => reader.piece(data, out),
             Reader::Ollama(reader) => reader.piece(data, out),
+            Reader::Replicate(reader) => reader.piece(data, out),
         }
     }
 
@@ -92,6 +110,7 @@ impl Reader {
             Reader::Bedrock(reader) => reader.whole(body, out),
             Reader::Cohere(reader) => reader.whole(body, out),
             Reader::Ollama(reader) => reader.whole(body, out),
+            Reader::Replicate(reader) => reader.whole(body, out),
         }
     }
 }
@@ -102,6 +121,7 @@ impl Reader {
 /// The upstream's own error if the body is one, or [`Kind::Garbled`].
 pub fn answer(context: &Context, body: &[u8], origin: &Origin) -> Result<Vec<u8>> {
     match context {
+        Context::Parts => Ok(parts::flatten(body).unwrap_or_else(|| body.to_vec())),
         Context::Anthropic { context, created } => {
             let (_, is_error) = messages::native_usage(body);
             if is_error {
@@ -113,15 +133,18 @@ pub fn answer(context: &Context, body: &[u8], origin: &Origin) -> Result<Vec<u8>
             let mut out = Out::new(context.clone(), Whole::default());
             match Reader::new(*language).whole(body, &mut out) {
                 Ok(()) => Ok(out.completion()),
-                Err(fault @ Fault::Garbled(_)) => {
-                    let told = fault.frame(origin.provider);
-                    Err(Error::new(Kind::Garbled, told["error"]["message"].as_str().unwrap_or_default()))
-                }
-                Err(fault) => {
-                    Err(from_upstream(origin, fault.status(), fault.frame(origin.provider).to_string().as_bytes()))
-                }
+                Err(fault) => Err(failed(&fault, origin)),
             }
         }
+    }
+}
+
+/// What a whole answer means that is none.
+pub(super) fn failed(fault: &Fault, origin: &Origin) -> Error {
+    let told = fault.frame(origin.provider);
+    match fault {
+        Fault::Garbled(_) => Error::new(Kind::Garbled, told["error"]["message"].as_str().unwrap_or_default()),
+        Fault::Told { .. } => from_upstream(origin, fault.status(), told.to_string().as_bytes()),
     }
 }
 
@@ -162,6 +185,9 @@ pub fn error<'a>(language: Language, status: StatusCode, name: &str, body: &'a [
         Language::Bedrock => bedrock::error(status, name, body),
         Language::Cohere => cohere::error(status, body),
         Language::Ollama => ollama::error(status, body),
+        Language::Replicate => replicate::error(status, body),
+        Language::Deepgram => audio::deepgram_error(status, body),
+        Language::ElevenLabs => audio::elevenlabs_error(status, body),
     }
 }
 
@@ -173,6 +199,7 @@ pub struct Stream(Way);
 enum Way {
     Anthropic { stream: Box<anthropic::Stream>, out: BytesMut },
     Hub { reader: Reader, out: Box<Out<Frames>>, has_ended: bool },
+    Parts(BytesMut),
 }
 
 impl Stream {
@@ -181,6 +208,7 @@ impl Stream {
             Context::Anthropic { context, created } => {
                 Way::Anthropic { stream: Box::new(anthropic::Stream::new(context, created)), out: BytesMut::new() }
             }
+            Context::Parts => Way::Parts(BytesMut::new()),
             Context::Hub { language, context } => Way::Hub {
                 reader: Reader::new(language),
                 out: Box::new(Out::new(context, Frames::default())),
@@ -193,6 +221,11 @@ impl Stream {
     pub fn piece(&mut self, data: &[u8]) {
         match &mut self.0 {
             Way::Anthropic { stream, out } => stream.event(data, out),
+            Way::Parts(out) => {
+                out.extend_from_slice(b"data: ");
+                out.extend_from_slice(parts::flatten(data).as_deref().unwrap_or(data));
+                out.extend_from_slice(b"\n\n");
+            }
             Way::Hub { has_ended: true, .. } => (),
             // Proxies of any API end their streams in OpenAI's way.
             Way::Hub { .. } if data.trim_ascii() == b"[DONE]" => (),
@@ -215,6 +248,7 @@ impl Stream {
     pub fn end(&mut self) {
         match &mut self.0 {
             Way::Anthropic { stream, out } => stream.end(out),
+            Way::Parts(_) => (),
             Way::Hub { out, has_ended, .. } => {
                 if !*has_ended && out.has_finished() {
                     out.done();
@@ -227,7 +261,7 @@ impl Stream {
     /// The chunks that were not taken yet.
     pub fn take(&mut self) -> Bytes {
         match &mut self.0 {
-            Way::Anthropic { out, .. } => out.split().freeze(),
+            Way::Anthropic { out, .. } | Way::Parts(out) => out.split().freeze(),
             Way::Hub { out, .. } => out.sink.take(),
         }
     }
@@ -237,6 +271,7 @@ impl Stream {
         match &self.0 {
             Way::Anthropic { stream, .. } => stream.usage_so_far(),
             Way::Hub { out, .. } => out.usage,
+            Way::Parts(_) => None,
         }
     }
 }
@@ -244,7 +279,7 @@ impl Stream {
 impl Context {
     pub fn framing(&self) -> Framing {
         match self {
-            Context::Anthropic { .. } => Framing::Sse,
+            Context::Anthropic { .. } | Context::Parts => Framing::Sse,
             Context::Hub { language, .. } => language.framing(),
         }
     }

@@ -23,7 +23,8 @@ How to read it:
 - *Own language* is what it is spoken to in; *stream* how usage comes in a stream: asked for, or by itself.
 - *Tools*, *images* and *thinking* say whether those parameters go on; what a single model takes is told by its facts
   (`/model/info`). A parameter that the provider refuses is a 400 that names it, or dropped under `drop_params`.
-- *Other* stands for `/v1/moderations`, `/v1/images/*` and `/v1/audio/*`.
+- *Other* stands for `/v1/moderations`, `/v1/images/*` and `/v1/audio/*`; *~ audio* for transcriptions and speech, *~ pictures* for `/v1/images/generations`,
+  translated.
 
 Anthropic's Messages over an upstream of another language, Responses where the upstream makes none, and text completions
 where it completes none are made of its chat completions, streams included.
@@ -37,6 +38,9 @@ fn language(language: Language) -> &'static str {
         Language::Bedrock => "Converse",
         Language::Cohere => "Cohere",
         Language::Ollama => "Ollama",
+        Language::Replicate => "Replicate",
+        Language::Deepgram => "Deepgram",
+        Language::ElevenLabs => "ElevenLabs",
     }
 }
 
@@ -55,10 +59,23 @@ fn languages(quirks: &Quirks) -> String {
 fn row(provider: &Provider) -> String {
     let quirks = &provider.quirks;
     let own = quirks.language;
-    let mark = |is_native: bool| if is_native { "=" } else { "~" };
-    let takes = |name: &str| if quirks.unsupported.contains(&name) { "no" } else { "yes" };
+    let is_for_audio_alone = own.is_for_audio_alone();
+    let mark = |is_native: bool| match is_native {
+        _ if is_for_audio_alone => "-",
+        true => "=",
+        false => "~",
+    };
+    let takes = |name: &str| {
+        if is_for_audio_alone {
+            "-"
+        } else if quirks.unsupported.contains(&name) {
+            "no"
+        } else {
+            "yes"
+        }
+    };
     let is_for_chat_alone = quirks.path.is_for_chat_alone();
-    let embeds = match vectors::style(provider, own) {
+    let embeds = match vectors::style(provider, own, provider.base_url.unwrap_or_default()) {
         Ok(None | Some(vectors::Style::Named { .. })) => "=",
         Ok(Some(_)) => "~",
         Err(_) => "-",
@@ -73,8 +90,15 @@ fn row(provider: &Provider) -> String {
         (_, [first, ..], KeyNeed::Required) => format!("`{first}`"),
         (_, [first, ..], KeyNeed::Optional) => format!("`{first}`, if any"),
     };
-    let sees = if quirks.inside.text_roles.contains(&"user") { "no" } else { "yes" };
+    let sees = if is_for_audio_alone {
+        "-"
+    } else if quirks.inside.text_roles.contains(&"user") {
+        "no"
+    } else {
+        "yes"
+    };
     let stream = match quirks.stream_usage {
+        _ if is_for_audio_alone => "-",
         StreamUsage::OnRequest => "asked for",
         StreamUsage::Unasked => "by itself",
     };
@@ -90,7 +114,13 @@ fn row(provider: &Provider) -> String {
         mark(own == Language::OpenAi && endpoints::has_completions(provider)).to_owned(),
         embeds.to_owned(),
         ranks.to_owned(),
-        if own == Language::OpenAi && !is_for_chat_alone { "=" } else { "-" }.to_owned(),
+        match own {
+            _ if is_for_audio_alone => "~ audio",
+            Language::Replicate => "~ pictures",
+            Language::OpenAi if !is_for_chat_alone => "=",
+            _ => "-",
+        }
+        .to_owned(),
         stream.to_owned(),
         takes("tools").to_owned(),
         sees.to_owned(),
@@ -107,6 +137,7 @@ impl Provider {
             Cloud::Aws => "AWS account",
             Cloud::Azure | Cloud::AzureAi => "Azure key or Entra",
             Cloud::Ibm => "IBM key",
+            Cloud::Databricks => "Databricks token or OAuth",
             Cloud::GithubCopilot => "GitHub token",
         })
     }

@@ -27,6 +27,24 @@ pub enum Endpoint {
     Speech,
 }
 
+/// How a call is sent, where its endpoint alone does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Detour {
+    /// Its path and query.
+    pub path: String,
+    /// They stand behind the host, and not behind the base URL.
+    pub at_root: bool,
+    /// Its file goes alone, and no form around it.
+    pub file_alone: bool,
+}
+
+impl Detour {
+    /// Another path behind the base URL.
+    pub fn path(path: String) -> Self {
+        Detour { path, at_root: false, file_alone: false }
+    }
+}
+
 /// How a provider writes the path of a language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Path {
@@ -38,6 +56,8 @@ pub enum Path {
     VertexRaw(&'static str),
     /// IBM's, whose streams have a path of their own.
     Watsonx,
+    /// Databricks': each endpoint of a workspace is invoked by its name, whatever it does.
+    Invocations,
 }
 
 /// RFC 3986's unreserved characters, and `@`, go as they are; a model's name is one segment, whatever it holds.
@@ -66,6 +86,7 @@ impl Path {
             (Path::VertexRaw(vendor), Endpoint::Count) => format!("publishers/{vendor}/models/count-tokens:rawPredict"),
             // What is no chat is asked of no such model.
             (Path::VertexRaw(vendor), _) => format!("publishers/{vendor}/models/{}:rawPredict", segment(model)),
+            (Path::Invocations, _) => format!("{}/invocations", segment(model)),
             (Path::Watsonx, Endpoint::Stream) => "ml/v1/text/chat_stream".to_owned(),
             (Path::Watsonx, Endpoint::Embeddings) => "ml/v1/text/embeddings".to_owned(),
             (Path::Watsonx, _) => "ml/v1/text/chat".to_owned(),
@@ -82,9 +103,13 @@ impl Path {
         match self {
             Path::Behind(_) => match language {
                 Language::OpenAi | Language::Anthropic | Language::Cohere | Language::Ollama => false,
+                // Where a model is run.
+                Language::Replicate => true,
+                // A call names its own.
+                Language::Deepgram | Language::ElevenLabs => false,
                 Language::Gemini | Language::Bedrock => true,
             },
-            Path::AzureDeployment | Path::VertexRaw(_) => true,
+            Path::AzureDeployment | Path::VertexRaw(_) | Path::Invocations => true,
             Path::Watsonx => false,
         }
     }
@@ -116,6 +141,11 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
         (Language::Cohere, _) => "chat".to_owned(),
         (Language::Ollama, Endpoint::Embeddings) => "api/embed".to_owned(),
         (Language::Ollama, _) => "api/chat".to_owned(),
+        (Language::Replicate, _) => super::replicate::route(model).0,
+        (Language::Deepgram, Endpoint::Speech) => "speak".to_owned(),
+        (Language::Deepgram, _) => "listen".to_owned(),
+        (Language::ElevenLabs, Endpoint::Speech) => "v1/text-to-speech".to_owned(),
+        (Language::ElevenLabs, _) => "v1/speech-to-text".to_owned(),
         (Language::Bedrock, Endpoint::Stream) => format!("model/{}/converse-stream", whole_segment(model)),
         (Language::Bedrock, Endpoint::Embeddings) => format!("model/{}/invoke", whole_segment(model)),
         (Language::Bedrock, Endpoint::Count) => format!("model/{}/count-tokens", whole_segment(model)),
@@ -136,7 +166,7 @@ fn own(language: Language, endpoint: Endpoint, model: &str) -> String {
     }
 }
 
-fn segment(text: &str) -> String {
+pub(super) fn segment(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 

@@ -74,6 +74,11 @@ impl Shape {
             force: forced.chain(wishes.extra_body).collect(),
         }
     }
+
+    /// Whether what cannot be sent is to be left out instead of refused.
+    pub fn drops(&self, envelope: &Envelope) -> bool {
+        self.drop_params || envelope.flag("drop_params")
+    }
 }
 
 fn rule_for(provider: &Provider, model: &str) -> Option<&'static ModelQuirks> {
@@ -97,7 +102,7 @@ pub struct Prepared {
 pub fn prepare(envelope: &Envelope, shape: &Shape, upstream_model: &str, streams: bool) -> Result<Prepared, Error> {
     let quirks = &shape.provider.quirks;
     let rules = Rules { shape, rule: shape.rule.unwrap_or_else(|| rule_for(shape.provider, upstream_model)) };
-    let drop_params = shape.drop_params || envelope.flag("drop_params");
+    let drop_params = shape.drops(envelope);
     let mut edits = Edits::default();
     let mut saw_model = false;
     let mut shows_usage = false;

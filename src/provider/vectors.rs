@@ -3,7 +3,8 @@
 //! OpenAI's request becomes theirs, and their vectors OpenAI's list, digit by digit as they came. Base64 is made of that
 //! list by whoever wants it ([`crate::wire::embeddings`]).
 
-use super::{Language, Provider};
+use super::path::segment;
+use super::{Detour, Language, Provider};
 use crate::error::{Error, Kind, Origin, Result};
 use crate::meter;
 use serde::Deserialize;
@@ -27,17 +28,28 @@ pub enum Style {
     Bedrock,
     /// `/ml/v1/text/embeddings`
     Watsonx,
+    /// `pipeline/feature-extraction`
+    HuggingFace,
 }
+
+/// Hugging Face's router of conversations; what is none lies beside it.
+const HUGGING_FACE: &str = "https://router.huggingface.co/v1";
+/// The one of its hosts that makes vectors.
+const HF_INFERENCE: &str = "hf-inference";
 
 /// How this provider makes embeddings, where it differs from OpenAI.
 ///
 /// # Errors
 /// It makes none that are served.
-pub fn style(provider: &Provider, language: Language) -> Result<Option<Style>> {
+pub fn style(provider: &Provider, language: Language, base: &str) -> Result<Option<Style>> {
     Ok(match (language, provider.name) {
         (Language::OpenAi, "voyage" | "mistral") => Some(Style::Named { dimensions: "output_dimension" }),
-        (Language::OpenAi, "jina_ai") => Some(Style::Named { dimensions: "dimensions" }),
+        (Language::OpenAi, "jina_ai" | "databricks") => Some(Style::Named { dimensions: "dimensions" }),
         (Language::OpenAi, "watsonx") => Some(Style::Watsonx),
+        // A server of one's own (TEI) speaks OpenAI's format.
+        (Language::OpenAi, "huggingface") if base == HUGGING_FACE || base.ends_with(HF_INFERENCE) => {
+            Some(Style::HuggingFace)
+        }
         (Language::OpenAi, _) => None,
         (Language::Gemini, "gemini") => Some(Style::Gemini),
         (Language::Gemini, "vertex_ai") => Some(Style::Vertex),
@@ -49,6 +61,23 @@ pub fn style(provider: &Provider, language: Language) -> Result<Option<Style>> {
             return Err(Error::new(Kind::NotServed, message).at_param("model"));
         }
     })
+}
+
+/// Where a model of Hugging Face makes vectors, seen from this base.
+///
+/// # Errors
+/// A 501 for a host that makes none.
+pub fn pipeline(base: &str, model: &str) -> Result<Detour> {
+    let (model, host) = model.rsplit_once(':').unwrap_or((model, HF_INFERENCE));
+    if host != HF_INFERENCE {
+        let message = format!("Embeddings of Hugging Face are served by '{HF_INFERENCE}' alone, not by '{host}'.");
+        return Err(Error::new(Kind::NotServed, message).at_param("model"));
+    }
+    let model: Vec<String> = model.split('/').map(segment).collect();
+    let path = format!("models/{}/pipeline/feature-extraction", model.join("/"));
+    let at_root = base == HUGGING_FACE;
+    let path = if at_root { format!("{HF_INFERENCE}/{path}") } else { path };
+    Ok(Detour { at_root, ..Detour::path(path) })
 }
 
 /// The provider's request from OpenAI's, which names the provider's model.
@@ -128,6 +157,16 @@ pub fn request(style: Style, body: &[u8], model: &str) -> Result<Vec<u8>> {
             asked.insert("inputs".to_owned(), texts.into());
             Value::Object(asked)
         }
+        Style::HuggingFace => {
+            if asked.shift_remove("dimensions").is_some_and(|dimensions| !dimensions.is_null()) {
+                let why = "The provider 'huggingface' does not take the parameter 'dimensions'. Leave it out.";
+                return Err(Error::invalid(why).at_param("dimensions"));
+            }
+            let texts = texts(&mut asked, usize::MAX)?;
+            asked.shift_remove("model");
+            asked.insert("inputs".to_owned(), texts.into());
+            Value::Object(asked)
+        }
         Style::Ollama => {
             let texts = texts(&mut asked, usize::MAX)?;
             asked.insert("input".to_owned(), texts.into());
@@ -172,7 +211,7 @@ fn texts(asked: &mut Map<String, Value>, most: usize) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Told<'a> {
     /// Cohere's by type, Ollama's one behind the other, Gemini's in objects.
     #[serde(borrow)]
@@ -241,7 +280,12 @@ pub fn answer(style: Style, body: &[u8], model: &str, asked: usize, origin: &Ori
         );
         Error::new(Kind::Garbled, message)
     };
-    let told: Told<'_> = serde_json::from_slice(body).map_err(|_| garbled())?;
+    let told: Told<'_> = match style {
+        // A list, and nothing around it.
+        Style::HuggingFace => Told::default(),
+        _ => serde_json::from_slice(body).map_err(|_| garbled())?,
+    };
+    let pooled: Vec<Box<RawValue>>;
     let written = told.embeddings.map_or("null", RawValue::get);
     let mut counted = None;
     let vectors: Vec<&RawValue> = match style {
@@ -261,6 +305,10 @@ pub fn answer(style: Style, body: &[u8], model: &str, asked: usize, origin: &Ori
             },
         },
         Style::Ollama => serde_json::from_str(written).map_err(|_| garbled())?,
+        Style::HuggingFace => {
+            pooled = pool(body).ok_or_else(garbled)?;
+            pooled.iter().map(|one| &**one).collect()
+        }
         Style::Gemini => {
             let all: Vec<Values<'_>> = serde_json::from_str(written).map_err(|_| garbled())?;
             all.into_iter().map(|one| one.values).collect()
@@ -294,6 +342,27 @@ pub fn answer(style: Style, body: &[u8], model: &str, asked: usize, origin: &Ori
     let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
     out.extend_from_slice(format!(r#"],"model":{model},"usage":{usage}}}"#).as_bytes());
     Ok(out)
+}
+
+/// A vector for each text; where there is one for each of its tokens, their mean.
+fn pool(body: &[u8]) -> Option<Vec<Box<RawValue>>> {
+    let all: Vec<Box<RawValue>> = serde_json::from_slice(body).ok()?;
+    all.into_iter()
+        .map(|one| match one.get().get(1..)?.trim_start().starts_with('[') {
+            false => Some(one),
+            true => {
+                let tokens: Vec<Vec<f32>> = serde_json::from_str(one.get()).ok()?;
+                let mut mean = tokens.first()?.clone();
+                for token in &tokens[1..] {
+                    (token.len() == mean.len()).then_some(())?;
+                    mean.iter_mut().zip(token).for_each(|(sum, value)| *sum += value);
+                }
+                let count = tokens.len() as f32;
+                mean.iter_mut().for_each(|sum| *sum /= count);
+                serde_json::value::to_raw_value(&mean).ok()
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -338,6 +407,9 @@ mod tests {
         assert_eq!(cohere, json!({"texts": ["a"], "input_type": "search_document", "embedding_types": ["float"]}));
         let watsonx = json!({"model": "m", "input": "a", "project_id": "p"});
         assert_eq!(sent(Style::Watsonx, &watsonx, "m"), json!({"model": "m", "project_id": "p", "inputs": ["a"]}));
+        let plain = json!({"model": "m", "input": "a", "user": "u", "normalize": true});
+        assert_eq!(sent(Style::HuggingFace, &plain, "m"), json!({"normalize": true, "inputs": ["a"]}));
+        assert!(request(Style::HuggingFace, asked.to_string().as_bytes(), "m").is_err());
         let query = json!({"model": "m", "input": "a", "input_type": "search_query"});
         assert_eq!(sent(Style::Cohere, &query, "m")["input_type"], "search_query");
         assert_eq!(sent(Style::Gemini, &query, "m")["requests"][0]["taskType"], "search_query");
@@ -357,6 +429,15 @@ mod tests {
             let body = json!({"model": "m", "input": input}).to_string();
             assert_eq!(request(style, body.as_bytes(), "m").unwrap_err().param(), Some("input"));
         }
+    }
+
+    #[test]
+    fn hugging_faces_vectors_lie_beside_its_conversations() {
+        let of = |base: &str, model: &str| pipeline(base, model).ok().map(|detour| (detour.path, detour.at_root));
+        let path = "models/BAAI/bge-m3/pipeline/feature-extraction";
+        assert_eq!(of(HUGGING_FACE, "BAAI/bge-m3:hf-inference"), Some((format!("hf-inference/{path}"), true)));
+        assert_eq!(of("http://h/hf-inference", "BAAI/bge-m3"), Some((path.to_owned(), false)));
+        assert_eq!(of(HUGGING_FACE, "BAAI/bge-m3:nebius"), None);
     }
 
     #[test]
@@ -384,6 +465,12 @@ mod tests {
         assert_eq!(told(Style::Watsonx, watsonx), expected(9));
         for bedrock in [r#"{"embeddings":[[0.10,-1e-3],[1]]}"#, r#"{"embeddings":{"float":[[0.10,-1e-3],[1]]}}"#] {
             assert_eq!(told(Style::Bedrock, bedrock), expected(2));
+        }
+        assert_eq!(told(Style::HuggingFace, "[[0.10,-1e-3],[1]]"), expected(2));
+        let tokens = told(Style::HuggingFace, "[ [[1,2],[3,4]] ]");
+        assert!(tokens.contains("[2.0,3.0]"), "{tokens}");
+        for body in ["{}", "[1]", "[[[1],[1,2]]]", "[[[]"] {
+            assert!(answer(Style::HuggingFace, body.as_bytes(), "m", 8, &origin).is_err(), "{body}");
         }
         let titan = told(Style::Bedrock, r#"{"embedding":[1],"inputTextTokenCount":3}"#);
         assert!(titan.contains(r#""embedding":[1]"#) && titan.contains(r#""prompt_tokens":3"#), "{titan}");

@@ -9,6 +9,8 @@ use bytes::{Bytes, BytesMut};
 pub enum Framing {
     /// Server-sent events; a piece is the data of one.
     Sse,
+    /// The same; a piece is a whole event, since its name says what it means.
+    Named,
     /// A JSON value a line.
     Lines,
     /// Amazon's event stream; a piece is a whole message.
@@ -21,7 +23,7 @@ impl Framing {
         let kind = content_type.to_ascii_lowercase();
         let starts = |with: &str| kind.starts_with(with.as_bytes());
         match self {
-            Framing::Sse => starts("text/event-stream"),
+            Framing::Sse | Framing::Named => starts("text/event-stream"),
             Framing::Lines => starts("application/x-ndjson") || starts("application/json") || starts("text/plain"),
             Framing::EventStream => starts("application/vnd.amazon.eventstream"),
         }
@@ -36,6 +38,7 @@ pub struct Broken;
 #[derive(Debug)]
 pub enum Feed {
     Sse(Events),
+    Named(Events),
     Lines { rest: BytesMut, max: usize },
     EventStream(Messages),
 }
@@ -44,6 +47,7 @@ impl Feed {
     pub fn new(framing: Framing, max_piece: usize) -> Self {
         match framing {
             Framing::Sse => Feed::Sse(Events::new(max_piece)),
+            Framing::Named => Feed::Named(Events::new(max_piece)),
             Framing::Lines => Feed::Lines { rest: BytesMut::new(), max: max_piece },
             Framing::EventStream => Feed::EventStream(Messages::new(max_piece)),
         }
@@ -52,7 +56,7 @@ impl Feed {
     /// Takes the next bytes; [`Feed::take`] must have returned `None` before.
     pub fn push(&mut self, chunk: Bytes) {
         match self {
-            Feed::Sse(events) => events.push(chunk),
+            Feed::Sse(events) | Feed::Named(events) => events.push(chunk),
             Feed::Lines { rest, .. } => rest.extend_from_slice(&chunk),
             Feed::EventStream(messages) => messages.push(&chunk),
         }
@@ -68,6 +72,12 @@ impl Feed {
                 let Some(event) = events.take().map_err(|sse::TooLarge| Broken)? else { return Ok(None) };
                 if let Some(data) = data_of(&event)? {
                     return Ok(Some(data));
+                }
+            },
+            Feed::Named(events) => loop {
+                let Some(event) = events.take().map_err(|sse::TooLarge| Broken)? else { return Ok(None) };
+                if data_of(&event)?.is_some() {
+                    return Ok(Some(event));
                 }
             },
             Feed::Lines { rest, max } => loop {
@@ -90,6 +100,10 @@ impl Feed {
     pub fn finish(&mut self) -> Result<Option<Bytes>, Broken> {
         match self {
             Feed::Sse(events) => data_of(&events.finish()),
+            Feed::Named(events) => {
+                let event = events.finish();
+                Ok(data_of(&event)?.map(|_| event))
+            }
             Feed::Lines { rest, .. } => Ok(line_of(&rest.split().freeze())),
             // A message that is cut off says nothing: that the end is missing is seen by the translation.
             Feed::EventStream(_) => Ok(None),

@@ -1,6 +1,11 @@
 //! APIs other than OpenAI's and Anthropic's: each file checks a request as its provider would. Pure functions.
 
+pub mod databricks;
+pub mod deepgram;
+pub mod elevenlabs;
 pub mod gemini;
+pub mod huggingface;
+pub mod replicate;
 
 use super::upstream::Seen;
 use serde_json::{Map, Value};
@@ -40,6 +45,19 @@ pub fn only<'a>(value: &'a Value, place: &str, known: &[&'static str]) -> Result
         [name] => Ok((name, &value[*name])),
         _ => Err(format!("{place}: exactly one of {known:?} must be set, not {found:?}: {value}")),
     }
+}
+
+/// The names and values of the query, which must be escaped as it should be.
+pub fn query(seen: &Seen) -> Result<Vec<(String, String)>, Wrong> {
+    let query = seen.target.split_once('?').map_or("", |(_, query)| query);
+    let plain = |text: &str| {
+        let plain = percent_encoding::percent_decode_str(text).decode_utf8().map_err(|e| e.to_string())?;
+        Ok::<_, Wrong>(plain.into_owned())
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs
+        .map(|pair| pair.split_once('=').map_or(Err(format!("no value: {pair}")), |(n, v)| Ok((plain(n)?, plain(v)?))))
+        .collect()
 }
 
 pub fn is_base64(text: &str) -> bool {

@@ -1,8 +1,8 @@
 //! Finds out what an answer used while it is passed on, and never changes it.
 
 use crate::provider::Spent;
-use crate::wire::eventstream;
 use crate::wire::feed::{Feed, Framing};
+use crate::wire::{eventstream, sse};
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use bytes::{Bytes, BytesMut};
 
@@ -113,6 +113,11 @@ impl Watch {
 fn read(spent: &mut Spent, framing: Framing, piece: &[u8]) {
     match framing {
         Framing::Sse | Framing::Lines => spent.read(piece),
+        Framing::Named => {
+            if let sse::Content::Data(data) = sse::content(piece) {
+                spent.read(&data);
+            }
+        }
         Framing::EventStream => {
             if let Some(message) = eventstream::read(piece) {
                 spent.read(message.payload);

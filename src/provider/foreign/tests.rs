@@ -23,6 +23,7 @@ const LANGUAGES: &[(Language, &str, &str, &str, usize)] = &[
     (Language::Bedrock, "bedrock", "bedrock", "amazon.nova-pro-v1:0", 39),
     (Language::Cohere, "cohere", "cohere_chat", "command-a-03-2025", 27),
     (Language::Ollama, "ollama", "ollama", "qwen3:8b", 28),
+    (Language::Replicate, "replicate", "replicate", "meta/meta-llama-3-8b-instruct", 34),
 ];
 
 struct Case {

@@ -245,6 +245,11 @@ impl<'a> Ask<'a> {
         }
     }
 
+    /// Whatever was not taken.
+    pub fn rest(self) -> Map<String, Value> {
+        self.members
+    }
+
     /// Ends the reading: members of `native` go into `body` as they are, what says nothing is left out, and the rest is
     /// refused.
     ///

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use gateway::envelope::Envelope;
 use gateway::error::Origin;
-use gateway::exchange::{Back, Relay, Teller};
+use gateway::exchange::{Back, Plain, Relay, Teller};
 use gateway::price::Prices;
 use gateway::provider::anthropic::{self, Context, Facts};
 use gateway::provider::{self, Language, foreign};
@@ -25,7 +25,10 @@ pub const ALL: &[(&str, Target)] = &[
     ("gemini", |data| language(Language::Gemini, "gemini", "gemini-3-pro", data)),
     ("bedrock", |data| language(Language::Bedrock, "bedrock", "us.anthropic.claude-sonnet-4-5-v1:0", data)),
     ("cohere", |data| language(Language::Cohere, "cohere_chat", "command-a-03-2025", data)),
+    ("replicate", |data| language(Language::Replicate, "replicate", "meta/meta-llama-3-8b-instruct", data)),
     ("ollama", |data| language(Language::Ollama, "ollama", "qwen3", data)),
+    ("audio", audio),
+    ("parts", parts),
     ("messages_to_chat", messages_to_chat),
     ("messages_from_chat", messages_from_chat),
     ("messages_stream", messages_stream),
@@ -113,6 +116,46 @@ fn language(language: Language, provider: &'static str, model: &str, data: &[u8]
             same_however_cut(data, &back, chunks);
         }
     }
+}
+
+/// Audio of providers with words of their own: what is asked has a path that is one, what was heard can be told.
+fn audio(data: &[u8]) {
+    let Some((way, data)) = data.split_first() else { return };
+    let (language, provider, model) = match way & 1 {
+        0 => (Language::Deepgram, "deepgram", if way & 2 == 0 { "nova-3" } else { "aura-2" }),
+        _ => (Language::ElevenLabs, "elevenlabs", "scribe_v2"),
+    };
+    let drop_params = way & 4 != 0;
+    let facts =
+        provider::Facts { provider, model, streams: false, drop_params, max_output: None, id: "id", created: 1 };
+    if Envelope::parse(Bytes::copy_from_slice(data), MAX_DEPTH).is_ok() {
+        for plain in [Plain::Transcription, Plain::Speech] {
+            if let Ok(made) = provider::audio::request(language, plain, data, &facts) {
+                assert!(made.path.parse::<actix_web::http::Uri>().is_ok() || format!("/{}", made.path).parse::<actix_web::http::Uri>().is_ok(), "{}", made.path);
+                let _: Value = serde_json::from_slice(&made.body).expect("the body is JSON");
+            }
+        }
+    }
+    let _ = foreign::error(language, StatusCode::BAD_REQUEST, "", data);
+    if let Ok(heard) = provider::audio::heard(language, data, &Origin::default()) {
+        use provider::audio::{Format, Wish};
+        for format in [Format::Json, Format::Verbose, Format::Diarized, Format::Text, Format::Srt, Format::Vtt] {
+            let (told, is_text) = heard.told(Wish { format, words: true, segments: true });
+            assert!(std::str::from_utf8(&told).is_ok());
+            assert!(is_text || serde_json::from_slice::<Value>(&told).is_ok());
+        }
+    }
+}
+
+/// Lists of parts become texts, however the stream is cut.
+fn parts(data: &[u8]) {
+    if let Ok(told) = foreign::answer(&foreign::Context::Parts, data, &Origin::default())
+        && serde_json::from_slice::<Value>(data).is_ok()
+    {
+        let _: Value = serde_json::from_slice(&told).expect("what was JSON stays it");
+    }
+    let back = Back::Chat { from: Some(Box::new(foreign::Context::Parts)), shows_usage: true };
+    same_however_cut(data, &back, chunks);
 }
 
 /// What Google's clients ask becomes a chat request, or is refused.
