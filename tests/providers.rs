@@ -3,11 +3,15 @@
 //! The scripted upstream refuses what the true provider would; what a translation makes of each part of a request and
 //! of an answer is told by the golden cases in `tests/fixtures`.
 
+mod azure;
+mod bedrock;
+mod cohere;
 mod databricks;
 mod deepgram;
 mod elevenlabs;
 mod gemini;
 mod huggingface;
+mod ollama;
 mod replicate;
 
 use crate::support::forms::form;

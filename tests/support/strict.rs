@@ -1,10 +1,14 @@
 //! APIs other than OpenAI's and Anthropic's: each file checks a request as its provider would. Pure functions.
 
+pub mod azure;
+pub mod bedrock;
+pub mod cohere;
 pub mod databricks;
 pub mod deepgram;
 pub mod elevenlabs;
 pub mod gemini;
 pub mod huggingface;
+pub mod ollama;
 pub mod replicate;
 
 use super::upstream::Seen;
