@@ -22,30 +22,32 @@ pub async fn alive() -> HttpResponse {
 
 /// `GET /health/readiness`: calls are served.
 pub async fn ready(request: HttpRequest) -> HttpResponse {
-    let result = worker(&request).map(|worker| {
-        let live = worker.gateway.live();
-        let draining = worker.gateway.ending.is_draining();
-        let database = worker.gateway.database.state();
-        let engine = worker.gateway.store.engine();
-        // The embedded store is of use to those who have keys; a Postgres that was asked for must be there.
-        let lost = database == State::Down && engine == Engine::Postgres;
-        let mut builder = if draining || lost { HttpResponse::ServiceUnavailable() } else { HttpResponse::Ok() };
-        builder.json(json!({
-            "status": match (draining, lost) {
-                (true, _) => "stopping",
-                (_, true) => "unhealthy",
-                _ => "healthy",
-            },
-            "db": if database == State::Up { "connected" } else { "Not connected" },
-            "store": engine.name(),
-            "cache": null,
-            "models": live.routes.deployments.len(),
-            "uptime_seconds": worker.gateway.started.elapsed().as_secs(),
-            "litellm_version": env!("CARGO_PKG_VERSION"),
-            "success_callbacks": [],
-        }))
-    });
-    result.unwrap_or_else(|e| super::reply::error(&e, &crate::meter::new_id()))
+    let worker = match worker(&request) {
+        Ok(worker) => worker,
+        Err(e) => return super::reply::error(&e, &crate::meter::new_id()),
+    };
+    // Whoever asks in the first moment is not told of a state that nobody has looked at.
+    let database = worker.gateway.database.settled().await;
+    let live = worker.gateway.live();
+    let draining = worker.gateway.ending.is_draining();
+    let engine = worker.gateway.store.engine();
+    // The embedded store is of use to those who have keys; a Postgres that was asked for must be there.
+    let lost = database == State::Down && engine == Engine::Postgres;
+    let mut builder = if draining || lost { HttpResponse::ServiceUnavailable() } else { HttpResponse::Ok() };
+    builder.json(json!({
+        "status": match (draining, lost) {
+            (true, _) => "stopping",
+            (_, true) => "unhealthy",
+            _ => "healthy",
+        },
+        "db": if database == State::Up { "connected" } else { "Not connected" },
+        "store": engine.name(),
+        "cache": null,
+        "models": live.routes.deployments.len(),
+        "uptime_seconds": worker.gateway.started.elapsed().as_secs(),
+        "litellm_version": env!("CARGO_PKG_VERSION"),
+        "success_callbacks": [],
+    }))
 }
 
 /// `GET /health`: calls every deployment for real, or those of `?model=NAME`.

@@ -38,13 +38,36 @@ impl TlsConfigs {
     }
 }
 
-fn build(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+/// The authorities of the system.
+fn of_system() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     for error in &system.errors {
         tracing::warn!("a certificate of this system cannot be read: {error}");
     }
     roots.add_parsable_certificates(system.certs);
+    roots
+}
+
+/// Those in this file and no others, or those of the system.
+///
+/// # Errors
+/// A text that names the file and what is wrong with it, or that there are none.
+pub fn authorities(file: Option<&Path>) -> Result<RootCertStore, String> {
+    let Some(path) = file else {
+        let roots = of_system();
+        return if roots.is_empty() { Err(NONE.to_owned()) } else { Ok(roots) };
+    };
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(read(path)?);
+    if roots.is_empty() { Err(format!("{}: no certificate in it can be used", path.display())) } else { Ok(roots) }
+}
+
+const NONE: &str =
+    "This system has no certificate authorities (install ca-certificates), so that nobody can be trusted.";
+
+fn build(ca_file: Option<&Path>) -> Result<ClientConfig, String> {
+    let mut roots = of_system();
     if let Some(path) = ca_file {
         roots.add_parsable_certificates(read(path)?);
     }

@@ -58,3 +58,36 @@ fn a_password_comes_from_the_env_file() {
     gateway.wait_log("why", |line| line.contains("the store (postgres) is down") && line.contains("28P01"));
     assert!(!gateway.logs().contains("hush"), "{}", gateway.logs());
 }
+
+#[test]
+fn a_certificate_is_checked_as_far_as_the_address_says() {
+    let (ca, own) = (crate::support::tls::CA_FILE, crate::support::tls::CERTIFICATE);
+    let Some(postgres) = Postgres::over_tls(own, crate::support::tls::KEY) else { return };
+    let up = Upstream::new(Reply::texts(&["Hello"]));
+    // An authority that has signed for nobody here.
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/tls/other-ca.pem");
+    for (host, query, fault) in [
+        ("localhost", String::new(), None),
+        ("localhost", "sslmode=disable".to_owned(), Some("no encryption")),
+        ("127.0.0.1", "sslmode=require".to_owned(), None),
+        ("localhost", format!("sslmode=verify-full&sslrootcert={ca}"), None),
+        ("127.0.0.1", format!("sslmode=verify-full&sslrootcert={ca}"), Some("not valid for name")),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={ca}"), None),
+        ("localhost", "sslmode=verify-full".to_owned(), Some("UnknownIssuer")),
+        ("127.0.0.1", format!("sslmode=verify-ca&sslrootcert={other}"), Some("UnknownIssuer")),
+        ("localhost", "sslmode=verify-full&sslrootcert=/nonexistent.pem".to_owned(), Some("/nonexistent.pem")),
+        ("localhost", format!("sslmode=require&sslcert={other}&sslaccept=accept_invalid_certs"), None),
+    ] {
+        let url = format!("postgresql://gateway@{host}:{}/postgres?{query}", postgres.port());
+        let gateway = Gateway::start(&priced(&format!("database_url = \"{url}\"\n"), &up));
+        // The first to ask is told what the first look found.
+        let ready = gateway.get("/health/readiness");
+        match fault {
+            None => assert_eq!(ready.ok().json()["db"], "connected", "{host} {query}"),
+            Some(fault) => {
+                assert_eq!(ready.status, 503, "{host} {query}");
+                gateway.wait_log("why", |line| line.contains("is down") && line.contains(fault));
+            }
+        }
+    }
+}

@@ -12,6 +12,8 @@ pub struct Postgres {
     dir: TempDir,
     /// Postgres does not run as root.
     user: Option<(u32, u32)>,
+    /// Where it listens on 127.0.0.1.
+    port: Option<u16>,
 }
 
 impl Postgres {
@@ -36,7 +38,7 @@ impl Postgres {
         if let Some((uid, gid)) = user {
             chown(dir.path(), Some(uid), Some(gid)).unwrap();
         }
-        let server = Postgres { bin, dir, user };
+        let server = Postgres { bin, dir, user, port: None };
         let mut made = vec!["-U", role, "-A", method, "-N", "-E", "UTF8", "--locale=C", "-D", "data"];
         if let Some(password) = password {
             std::fs::write(server.dir.path().join("password"), password).unwrap();
@@ -47,8 +49,36 @@ impl Postgres {
         Some(server)
     }
 
+    /// A running server on 127.0.0.1 too, where it speaks TLS alone, with this certificate and its key.
+    pub fn over_tls(certificate: &str, key: &str) -> Option<Self> {
+        let mut server = Self::start()?;
+        server.tool("pg_ctl", &["-w", "-s", "-D", "data", "-m", "immediate", "stop"]);
+        for (from, to) in [(certificate, "server.crt"), (key, "server.key")] {
+            let to = server.dir.path().join("data").join(to);
+            std::fs::copy(from, &to).unwrap();
+            std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((uid, gid)) = server.user {
+                chown(&to, Some(uid), Some(gid)).unwrap();
+            }
+        }
+        let rules = "local all all trust\nhostssl all all 127.0.0.1/32 trust\n";
+        std::fs::write(server.dir.path().join("data/pg_hba.conf"), rules).unwrap();
+        // Free a moment ago; another one would have to take it just now.
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        server.port = Some(free.local_addr().unwrap().port());
+        drop(free);
+        server.up();
+        Some(server)
+    }
+
+    /// What follows `postgresql://gateway@HOST:` for this server.
+    pub fn port(&self) -> u16 {
+        self.port.expect("a server over TLS")
+    }
+
     pub fn up(&self) {
-        let options = format!("-c listen_addresses= -k {} -c fsync=off", self.dir.path().display());
+        let tcp = self.port.map_or_else(String::new, |port| format!("127.0.0.1 -p {port} -c ssl=on"));
+        let options = format!("-c listen_addresses={tcp} -k {} -c fsync=off", self.dir.path().display());
         let start = ["-w", "-s", "-D", "data", "-o", options.as_str(), "-l", "log", "start"];
         // What was killed is a process, to whoever looks for it by its number, until somebody has waited for it.
         let end = Instant::now() + super::feed::PATIENCE;

@@ -1,11 +1,12 @@
 //! TLS towards Postgres, with rustls: the driver asks for a connector and has none for it of its own.
 
-use super::url::Address;
-use crate::upstream::tls::TlsConfigs;
+use super::url::{Address, Verify};
+use crate::upstream::tls::authorities;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme};
 use std::io;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -28,16 +29,19 @@ enum Wanted {
     /// `sslmode=disable`, or a unix socket.
     Nothing,
     Encryption,
-    /// By the system's authorities, or by the one in this file.
-    Verification(Option<PathBuf>),
+    /// By the system's authorities, or by the one in this file alone; also of the name, or not.
+    Verification {
+        by: Option<PathBuf>,
+        name: bool,
+    },
 }
 
 impl Connector {
     pub fn new(address: &Address) -> Self {
         let wanted = match (address.config.get_ssl_mode(), address.verify) {
             (SslMode::Disable, _) => Wanted::Nothing,
-            (_, false) => Wanted::Encryption,
-            (_, true) => Wanted::Verification(address.root_cert.clone()),
+            (_, Verify::Nothing) => Wanted::Encryption,
+            (_, verify) => Wanted::Verification { by: address.root_cert.clone(), name: verify == Verify::Name },
         };
         Connector { wanted, made: Arc::default() }
     }
@@ -47,26 +51,81 @@ impl Connector {
         if made.is_some() {
             return Ok(made.clone());
         }
-        let mut config = match &self.wanted {
+        let config = match &self.wanted {
             Wanted::Nothing => return Ok(None),
-            Wanted::Encryption => unverified()?,
-            Wanted::Verification(file) => ClientConfig::clone(&*TlsConfigs::default().get(file.as_deref())?),
+            Wanted::Encryption => with_verifier(Arc::new(Anyone(provider())))?,
+            Wanted::Verification { by, name } => {
+                let roots = Arc::new(authorities(by.as_deref())?);
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build();
+                let verifier = verifier.map_err(|e| format!("TLS cannot be set up: {e}"))?;
+                match name {
+                    true => with_verifier(verifier)?,
+                    false => with_verifier(Arc::new(AnyName(verifier)))?,
+                }
+            }
         };
-        config.alpn_protocols.clear();
         *made = Some(Arc::new(config));
         Ok(made.clone())
     }
 }
 
-/// What `sslmode=require` and `prefer` mean to libpq and to Prisma: encrypted, whoever the server is.
-fn unverified() -> Result<ClientConfig, String> {
-    let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
-    Ok(builder.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider))).with_no_client_auth())
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }
 
+fn with_verifier(verifier: Arc<dyn ServerCertVerifier>) -> Result<ClientConfig, String> {
+    let builder = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("TLS cannot be set up: {e}"))?;
+    Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth())
+}
+
+/// `verify-ca`: one of the authorities has signed for the server, whatever it is called.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        cert: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        // The name is looked at last, so that everything else is as it should be then.
+        match self.0.verify_server_cert(cert, chain, name, ocsp, now) {
+            Err(TlsError::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.0.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        self.0.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+/// What `sslmode=require` and `prefer` mean to libpq and to Prisma: encrypted, whoever the server is.
 #[derive(Debug)]
 struct Anyone(Arc<CryptoProvider>);
 
@@ -78,7 +137,7 @@ impl ServerCertVerifier for Anyone {
         _: &ServerName<'_>,
         _: &[u8],
         _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<ServerCertVerified, TlsError> {
         Ok(ServerCertVerified::assertion())
     }
 
@@ -87,7 +146,7 @@ impl ServerCertVerifier for Anyone {
         message: &[u8],
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, TlsError> {
         verify_tls12_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 
@@ -96,7 +155,7 @@ impl ServerCertVerifier for Anyone {
         message: &[u8],
         cert: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, TlsError> {
         verify_tls13_signature(message, cert, signed, &self.0.signature_verification_algorithms)
     }
 

@@ -11,12 +11,21 @@ use tokio_postgres::config::{Host, SslMode};
 #[derive(Clone)]
 pub struct Address {
     pub config: Config,
-    /// The server's certificate is checked, and its name.
-    pub verify: bool,
-    /// The authority that signed it, instead of the system's.
+    pub verify: Verify,
+    /// The authority that signed the server's certificate, instead of the system's.
     pub root_cert: Option<PathBuf>,
     pub connections: usize,
     pub wait: Duration,
+}
+
+/// What is checked of a server's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verify {
+    Nothing,
+    /// Who signed it.
+    Authority,
+    /// And that it is for the host that is connected to.
+    Name,
 }
 
 impl std::fmt::Debug for Address {
@@ -32,8 +41,9 @@ const WAIT: Duration = Duration::from_secs(5);
 /// Reads a URL such as `postgresql:///gateway?host=/run/postgresql` (a unix socket, whose peer is who we are) or
 /// `postgresql://name:password@host:5432/gateway?sslmode=verify-full`.
 ///
-/// `sslmode` means what it means to libpq (<https://www.postgresql.org/docs/15/libpq-ssl.html>): only `verify-ca` and
-/// `verify-full`, which are one here, or a `sslrootcert`, check who the server is.
+/// `sslmode` means what it means to libpq (<https://www.postgresql.org/docs/15/libpq-ssl.html>): `verify-ca`, or `require`
+/// with a `sslrootcert`, checks who signed the server's certificate, `verify-full` its name too. A `sslrootcert` without
+/// a mode is `verify-full`, and so is Prisma's `sslaccept=strict`.
 ///
 /// # Errors
 /// What cannot be understood. The URL holds a password, so nothing of it is repeated.
@@ -45,7 +55,9 @@ pub fn read(url: &SecretString) -> Result<Address> {
         return Err(wrong(form));
     }
     let mut left = Vec::new();
-    let (mut mode, mut verify, mut root_cert, mut options) = (None, false, None, String::new());
+    let (mut mode, mut root_cert, mut options) = (None, None, String::new());
+    // Asked for by the mode; by a certificate to check it with; by Prisma, or not.
+    let (mut by_mode, mut by_authority, mut strict) = (Verify::Nothing, false, None);
     let (mut connections, mut wait, mut pooled) = (CONNECTIONS, WAIT, false);
     for pair in query.split('&').filter(|p| !p.is_empty()) {
         let (name, written) = pair.split_once('=').unwrap_or((pair, ""));
@@ -59,8 +71,12 @@ pub fn read(url: &SecretString) -> Result<Address> {
                     "disable" => SslMode::Disable,
                     "allow" | "prefer" => SslMode::Prefer,
                     "require" => SslMode::Require,
-                    "verify-ca" | "verify-full" => {
-                        verify = true;
+                    "verify-ca" => {
+                        by_mode = Verify::Authority;
+                        SslMode::Require
+                    }
+                    "verify-full" => {
+                        by_mode = Verify::Name;
                         SslMode::Require
                     }
                     _ => {
@@ -70,13 +86,19 @@ pub fn read(url: &SecretString) -> Result<Address> {
                     }
                 });
             }
-            "sslrootcert" | "sslcert" if value == "system" => verify = true,
+            "sslrootcert" | "sslcert" if value == "system" => by_authority = true,
             // Prisma's name for the authority is sslcert.
             "sslrootcert" | "sslcert" => {
-                verify = true;
+                by_authority = true;
                 root_cert = Some(PathBuf::from(value));
             }
-            "sslaccept" => verify |= value == "strict",
+            "sslaccept" => {
+                strict = Some(match value.as_str() {
+                    "strict" => true,
+                    "accept_invalid_certs" => false,
+                    _ => return Err(wrong("has a sslaccept other than strict and accept_invalid_certs")),
+                });
+            }
             "connection_limit" => {
                 let many: usize = value.parse().map_err(|_| wrong("has a connection_limit that is not a number"))?;
                 connections = many.clamp(1, 64);
@@ -123,11 +145,18 @@ pub fn read(url: &SecretString) -> Result<Address> {
     if config.get_hosts().is_empty() {
         config.host_path("/run/postgresql");
     }
+    let verify = match (by_mode, strict) {
+        (Verify::Nothing, Some(false)) => Verify::Nothing,
+        (_, Some(true)) => Verify::Name,
+        (Verify::Nothing, None) if by_authority && mode == Some(SslMode::Require) => Verify::Authority,
+        (Verify::Nothing, None) if by_authority => Verify::Name,
+        (asked, _) => asked,
+    };
     let local = config.get_hosts().iter().all(|h| matches!(h, Host::Unix(_)));
     config.ssl_mode(match mode {
         // As libpq: no TLS on a unix socket.
         _ if local => SslMode::Disable,
-        None if verify => SslMode::Require,
+        None if verify != Verify::Nothing => SslMode::Require,
         None => SslMode::Prefer,
         Some(mode) => mode,
     });
@@ -174,14 +203,32 @@ mod tests {
             "postgres://llm:p%40ss@db:5433/litellm?schema=litellm&connection_limit=3&pool_timeout=9&sslmode=require&pgbouncer=true",
         );
         assert_eq!(prisma.config.get_password(), Some("p@ss".as_bytes()));
-        assert_eq!((prisma.connections, prisma.wait, prisma.verify), (3, Duration::from_secs(9), false));
+        assert_eq!((prisma.connections, prisma.wait, prisma.verify), (3, Duration::from_secs(9), Verify::Nothing));
         assert_eq!(prisma.config.get_ssl_mode(), SslMode::Require);
         assert!(prisma.config.get_options().unwrap().contains("search_path=litellm"));
 
         let verified = address("postgresql://a@db/x?sslrootcert=/etc/ca.pem");
-        assert_eq!((verified.verify, verified.config.get_ssl_mode()), (true, SslMode::Require));
+        assert_eq!((verified.verify, verified.config.get_ssl_mode()), (Verify::Name, SslMode::Require));
         assert_eq!(address("postgresql://a@db/x").config.get_ssl_mode(), SslMode::Prefer);
         assert_eq!(address("postgresql://").config.get_hosts(), [Host::Unix("/run/postgresql".into())]);
+    }
+
+    #[test]
+    fn what_is_checked_of_a_certificate_is_what_libpq_and_prisma_check() {
+        for (query, checked) in [
+            ("sslmode=disable", Verify::Nothing),
+            ("sslmode=require", Verify::Nothing),
+            ("sslmode=verify-ca", Verify::Authority),
+            ("sslmode=verify-full", Verify::Name),
+            ("sslmode=require&sslrootcert=/ca.pem", Verify::Authority),
+            ("sslrootcert=/ca.pem", Verify::Name),
+            ("sslrootcert=system", Verify::Name),
+            ("sslmode=require&sslaccept=strict", Verify::Name),
+            ("sslmode=require&sslcert=/ca.pem&sslaccept=accept_invalid_certs", Verify::Nothing),
+            ("sslmode=verify-full&sslaccept=accept_invalid_certs", Verify::Name),
+        ] {
+            assert_eq!(address(&format!("postgresql://a@db/x?{query}")).verify, checked, "{query}");
+        }
     }
 
     #[test]
@@ -192,6 +239,7 @@ mod tests {
             "postgresql://u:pa?hush=1@db/x",
             "mysql://u:hush@db/x",
             "postgresql://u:hush@db/x?sslmode=hush",
+            "postgresql://u:hush@db/x?sslaccept=hush",
             "postgresql://u:hush@db/x?schema=a;hush",
         ] {
             let fault = read(&SecretString::from(url)).unwrap_err().to_string();
