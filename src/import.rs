@@ -3,6 +3,7 @@
 //! [`tables`] is pure: a row of LiteLLM's as JSON becomes a record of ours, or a reason why it does not. [`sealed`] opens
 //! values that LiteLLM has encrypted. What is not carried over is counted and named; nothing is imported blank.
 
+pub mod calls;
 mod days;
 mod mcp;
 mod models;
@@ -61,8 +62,8 @@ const READ: [(&str, &str); 16] = [
 const LEFT: [(&str, &str); 12] = [
     ("LiteLLM_MCPUserCredentials", "callers have no credentials of their own at servers of tools"),
     (
-        "LiteLLM_SpendLogs",
-        "single calls stay there; what they add up to is carried over by day, key, model and provider",
+        calls::TABLE,
+        "single calls stay there, unless --with-logs is given; what they add up to is carried over by day, key, model and provider",
     ),
     ("LiteLLM_ErrorLogs", "single calls stay there"),
     ("LiteLLM_SpendLogToolIndex", "single calls stay there"),
@@ -98,13 +99,22 @@ pub struct Found {
     sealed: sealed::Survey,
     /// Tables of LiteLLM, with their rows.
     tables: BTreeMap<String, i64>,
+    /// Keys that were given another text, by their hash before.
+    renewed: BTreeMap<String, String>,
+    /// Single calls are carried over too.
+    with_calls: bool,
 }
 
 /// Reads everything that is carried over, but for the sums of days.
 ///
 /// # Errors
 /// A text for the operator: the database does not answer, or is not LiteLLM's.
-pub async fn look(from: &Foreign, opener: &Opener, now: i64, zone: &TimeZone) -> Result<Found, String> {
+pub async fn look(
+    from: &Foreign,
+    opener: &Opener,
+    (now, zone): (i64, &TimeZone),
+    with_calls: bool,
+) -> Result<Found, String> {
     let tables: BTreeMap<String, i64> = from.tables(PREFIX).await.map_err(|e| e.to_string())?.into_iter().collect();
     if !tables.contains_key("LiteLLM_VerificationToken") {
         return Err(
@@ -124,7 +134,8 @@ pub async fn look(from: &Foreign, opener: &Opener, now: i64, zone: &TimeZone) ->
     let mut stored = models::read(&rows, opener, &mut notes, &mut survey);
     stored.extend(mcp::read(&rows, opener, &mut notes, &mut survey));
     let brought = tables::records(&rows, now, zone, &mut notes);
-    Ok(Found { brought, stored, notes, sealed: survey, tables })
+    let renewed = tables::renewed(rows.get("LiteLLM_DeprecatedVerificationToken").map_or(&[], Vec::as_slice));
+    Ok(Found { brought, stored, notes, sealed: survey, tables, renewed, with_calls })
 }
 
 async fn all(from: &Foreign, table: &str, key: &str) -> Result<Vec<Row>, String> {
@@ -148,7 +159,8 @@ async fn all(from: &Foreign, table: &str, key: &str) -> Result<Vec<Row>, String>
     }
 }
 
-/// Writes it into the store, with the sums of days.
+/// Writes it into the store, with the sums of days, and with single calls where they are wanted; `tell` hears how many of
+/// them are done.
 ///
 /// # Errors
 /// A text for the operator: one of the two databases does not answer, or there is no key to seal with.
@@ -157,6 +169,7 @@ pub async fn write(
     from: &Foreign,
     (to, seals): (&Store, &Seals),
     now: i64,
+    tell: impl Fn(&calls::Copied),
 ) -> Result<String, String> {
     found.brought.configured = found.sealed_anew(seals, now)?;
     let done = to.bring(&found.brought, now).await.map_err(|e| e.to_string())?;
@@ -174,6 +187,15 @@ pub async fn write(
     } else {
         "\n".to_owned()
     });
+    if found.with_calls && found.tables.contains_key(calls::TABLE) {
+        let calls::Copied { read, written, odd } = calls::copy(from, to, &found.renewed, tell).await?;
+        let _ = write!(text, "{written:>9}  single calls");
+        let there = read.saturating_sub(written).saturating_sub(odd);
+        text.push_str(&if there > 0 { format!(" ({there} were there already)\n") } else { "\n".to_owned() });
+        if odd > 0 {
+            let _ = writeln!(text, "{odd:>9}  single calls without a time or an id are left out");
+        }
+    }
     Ok(text)
 }
 
@@ -217,6 +239,10 @@ impl Found {
         }
         let days: i64 = days::TABLES.iter().filter_map(|table| self.tables.get(table.name)).sum();
         let _ = writeln!(text, "{days:>9}  rows of LiteLLM's sums of days");
+        if self.with_calls {
+            let calls = self.tables.get(calls::TABLE).copied().unwrap_or(0);
+            let _ = writeln!(text, "{calls:>9}  single calls, without prompts and answers");
+        }
         text
     }
 
@@ -226,7 +252,8 @@ impl Found {
         let is_read = |table: &str| {
             READ.iter().any(|(name, _)| *name == table) || days::TABLES.iter().any(|known| known.name == table)
         };
-        for (table, count) in self.tables.iter().filter(|(_, count)| **count > 0) {
+        let is_wanted = |table: &str| self.with_calls && table == calls::TABLE;
+        for (table, count) in self.tables.iter().filter(|(table, count)| **count > 0 && !is_wanted(table)) {
             let why = LEFT.iter().find(|(name, _)| name == table).map(|(_, why)| *why);
             if why.is_some() || !is_read(table) {
                 let _ = writeln!(text, "{count:>9}  {table}: {}", why.unwrap_or("not known here"));

@@ -51,7 +51,7 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
         "        2  members of teams\n",
         "        5  keys\n",
         "        1  old keys in their grace period\n",
-        "     1234  LiteLLM_SpendLogs: single calls stay there",
+        "     2234  LiteLLM_SpendLogs: single calls stay there, unless --with-logs is given",
         "        4  models, credentials and servers of tools\n",
         "           mcp_server 'house'\n",
         "           mcp_toolset 'evening'\n",
@@ -156,6 +156,61 @@ fn keys_people_budgets_and_spend_come_over_and_go_on() {
     assert_eq!(of("tag/")["metadata"]["total_api_requests"], 40);
     let ann = get(&format!("/user/daily/activity?user_id=ann&{days}"));
     assert_eq!(ann["metadata"]["total_api_requests"], 40);
+}
+
+#[test]
+fn single_calls_come_over_once_and_are_added_to_nothing() {
+    let Some(postgres) = litellm() else { return };
+    let Some(own) = Postgres::start() else { return };
+    let up = Upstream::new(Reply::whole());
+    for database in [String::new(), format!("database_url = \"{}\"\n", own.url())] {
+        let toml = database + &config("", &[model("small", &up)]);
+        let state = tempfile::tempdir().unwrap();
+        let run = |more: &[&str]| import(state.path(), &toml, &postgres, "sk-salt-1234", more);
+        let plan = run(&["--with-logs"]);
+        assert!(plan.stdout.contains("     2234  single calls, without prompts and answers\n"), "{plan:?}");
+        assert!(!plan.stdout.contains("LiteLLM_SpendLogs"), "{plan:?}");
+        // As whoever has imported the rest before.
+        assert!(!run(&["--apply"]).stdout.contains("single calls\n"));
+        let done = run(&["--apply", "--with-logs"]);
+        assert!(done.code == Some(0) && done.stdout.contains("     2234  single calls\n"), "{done:?}");
+        let again = run(&["--apply", "--with-logs"]);
+        assert!(again.stdout.contains("        0  single calls (2234 were there already)\n"), "{again:?}");
+
+        let gateway = Setup::toml(&toml).state(state.path()).secret("LITELLM_SALT_KEY", "sk-salt-1234").start();
+        let get = |path: &str| gateway.get(path).ok().json();
+        let row = get("/spend/logs?request_id=chatcmpl-1500")[0].clone();
+        for (name, expected) in [
+            ("spend", json!(0.001)),
+            ("prompt_tokens", json!(20)),
+            ("completion_tokens", json!(10)),
+            ("startTime", json!("2026-11-01T10:00:00.002Z")),
+            ("endTime", json!("2026-11-01T10:00:02.500Z")),
+            ("model", json!("gpt-4o-mini")),
+            ("model_group", json!("small")),
+            ("user", json!("ann")),
+            ("request_tags", json!(["house"])),
+            ("status", json!("success")),
+        ] {
+            assert_eq!(row[name], expected, "{name}: {row:#}");
+        }
+        assert_eq!(row["metadata"]["usage_object"]["cache_read_input_tokens"], 8, "{row:#}");
+        let count = |query: &str| get(&format!("/spend/logs/v2?{query}"))["total"].clone();
+        assert_eq!(count(&format!("api_key={LAPTOP}")), 2234, "one of them by the key's old text");
+        assert_eq!(
+            (count("tag=house"), count("status_filter=failure"), count("user_id=ann")),
+            (json!(2233), json!(1), json!(2233))
+        );
+        let failed = get("/spend/logs?request_id=failed-1")[0].clone();
+        assert_eq!(failed["metadata"]["error_information"]["error_class"], "RateLimitError", "{failed:#}");
+        let text = gateway.get("/spend/logs?request_id=chatcmpl-1").ok().text();
+        assert!(!text.contains("secret question"), "{text}");
+        // What was spent is what LiteLLM said it was.
+        let info = get(&format!("/key/info?key={LAPTOP}"));
+        assert_eq!(dollars(&info["info"]["spend"]), 2.125, "{info:#}");
+        let days = get("/user/daily/activity?user_id=ann&start_date=2026-11-01&end_date=2026-11-02");
+        assert_eq!(days["metadata"]["total_api_requests"], 40, "{days:#}");
+    }
 }
 
 /// The models of its database are served here, with the keys that were opened, and stand sealed in the store.

@@ -25,6 +25,9 @@ pub struct Database {
     /// Write into the store that the configuration names
     #[arg(long)]
     apply: bool,
+    /// Import single calls too, as rows of the ledger; they count in no sum, since sums come over by themselves
+    #[arg(long)]
+    with_logs: bool,
     #[command(flatten)]
     files: Files,
     /// The state directory of the gateway, where its embedded store is
@@ -63,13 +66,20 @@ fn from_database(args: Database) -> Result<String, String> {
         let from = Foreign::new(&url, tokio::runtime::Handle::current())
             .map_err(|e| e.to_string().replacen("database_url", "the URL", 1))?;
         let now = database::now();
-        let mut found = look(&from, &Opener::new(key), now, &config.limits.zone).await?;
+        let mut found = look(&from, &Opener::new(key), (now, &config.limits.zone), args.with_logs).await?;
         if !args.apply {
             return Ok(format!("{}{}nothing was written; add --apply to do it\n", found.plan(), found.left()));
         }
         let to = database::open(&config, tokio::runtime::Handle::current())?;
         to.migrate(now).await.map_err(|e| e.to_string())?;
-        let done = write(&mut found, &from, (&to, &config.seals), now).await?;
+        let done = write(&mut found, &from, (&to, &config.seals), now, tell).await?;
         Ok(format!("{done}{}", found.left()))
     })
+}
+
+/// Says now and then how far it is: millions of calls take their time.
+fn tell(copied: &crate::import::calls::Copied) {
+    if copied.read > 0 && copied.read.is_multiple_of(100_000) {
+        eprintln!("{} single calls", copied.read);
+    }
 }

@@ -176,6 +176,18 @@ pub fn records(rows: &BTreeMap<&str, Vec<Row>>, now: i64, zone: &TimeZone, notes
     all
 }
 
+/// Keys that were given another text: the hash that they had, and the one that they have.
+pub fn renewed(rows: &[Row]) -> BTreeMap<String, String> {
+    let next: BTreeMap<&str, &str> =
+        rows.iter().filter_map(|row| text(row, "token").zip(text(row, "active_token_id"))).collect();
+    let last = |first: &str| {
+        // As often as a key can have been renewed; what leads to itself ends there too.
+        let steps = std::iter::successors(Some(first), |hash| next.get(hash).copied()).take(rows.len() + 1);
+        steps.last().unwrap_or(first).to_owned()
+    };
+    next.keys().map(|hash| ((*hash).to_owned(), last(hash))).collect()
+}
+
 fn keys(all: &mut Brought, rows: &[Row], grants: &BTreeMap<&str, Value>, clock: &Clock<'_>, notes: &mut Notes) {
     let mut sessions = 0;
     let mut aliases: BTreeSet<String> = BTreeSet::new();
@@ -378,7 +390,7 @@ fn is_nothing(value: &Value) -> bool {
 }
 
 /// JSON, also where it stands in a text.
-fn json(value: &Value) -> Value {
+pub(super) fn json(value: &Value) -> Value {
     match value {
         Value::String(text) => serde_json::from_str(text).unwrap_or_else(|_| value.clone()),
         other => other.clone(),
@@ -389,11 +401,11 @@ fn tree(row: &Row, column: &str) -> Value {
     row.get(column).filter(|value| !is_nothing(value)).map(json).unwrap_or_default()
 }
 
-fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
+pub(super) fn text<'a>(row: &'a Row, column: &str) -> Option<&'a str> {
     row.get(column).and_then(Value::as_str).filter(|text| !text.is_empty())
 }
 
-fn owned(row: &Row, column: &str) -> Option<String> {
+pub(super) fn owned(row: &Row, column: &str) -> Option<String> {
     text(row, column).map(str::to_owned)
 }
 
@@ -403,6 +415,6 @@ fn texts(row: &Row, column: &str) -> Vec<String> {
 }
 
 /// Prisma's times are in UTC and have no zone.
-fn moment(row: &Row, column: &str) -> Option<i64> {
+pub(super) fn moment(row: &Row, column: &str) -> Option<i64> {
     text(row, column).and_then(times::read)
 }

@@ -7,6 +7,7 @@ use super::sql::{Cell, Row, Value};
 use super::{Fault, Result};
 use secrecy::SecretString;
 use serde_json::{Map, Value as Json};
+use std::collections::BTreeMap;
 use tokio::runtime::Handle;
 
 /// A database whose tables are not ours.
@@ -49,6 +50,18 @@ impl Foreign {
     async fn count(&self, table: &str) -> Result<i64> {
         let sql = format!("SELECT COUNT(*) FROM {}", quoted(table));
         self.db.read(&sql, &[], false).await?.rows.pop().map_or(Ok(0), Row::one)
+    }
+
+    /// The columns of a table with their types; none where there is no such table.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn columns(&self, table: &str) -> Result<BTreeMap<String, String>> {
+        let sql = "SELECT CAST(json_build_object('name', attname, 'type', format_type(atttypid, atttypmod)) AS TEXT) \
+                   FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped";
+        let rows = self.read(sql, &[quoted(table).to_value()]).await?;
+        let text = |row: &Map<String, Json>, name: &str| row.get(name).and_then(Json::as_str).map(str::to_owned);
+        Ok(rows.iter().filter_map(|row| Some((text(row, "name")?, text(row, "type")?))).collect())
     }
 
     /// Rows of a table in the order of these columns, which are its key, after the one that ended the part before; `more`

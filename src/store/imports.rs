@@ -3,6 +3,7 @@
 use super::configured::{CONFIGURED, Configured};
 use super::copy::Copied;
 use super::keys::{Grace, Key};
+use super::ledger::{LedgerRow, Month, Tagged, time_of_id};
 use super::records;
 use super::reports::Daily;
 use super::sql::Record;
@@ -84,6 +85,27 @@ impl Store {
         let mut rows = 0;
         for part in days.chunks(CHUNK) {
             rows += records::insert_new(&mut tx, part).await?;
+        }
+        tx.commit().await?;
+        Ok(rows)
+    }
+
+    /// Inserts calls of another ledger, but for those that there are; they count in no sum. Says how many were new.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn bring_calls(&self, calls: &[LedgerRow]) -> Result<u64> {
+        let months = calls.iter().filter_map(|call| time_of_id(&call.id)).map(Month::of).collect();
+        self.make_partitions(&months).await?;
+        let tag = |call: &LedgerRow, tag: &String| Tagged { tag: tag.clone(), id: call.id.clone() };
+        let mut tx = self.db.begin().await?;
+        let mut rows = 0;
+        for part in calls.chunks(CHUNK) {
+            rows += records::insert_new(&mut tx, part).await?;
+            let tags: Vec<Tagged> = part.iter().flat_map(|call| call.tags.iter().map(|name| tag(call, name))).collect();
+            for part in tags.chunks(CHUNK) {
+                records::insert_new(&mut tx, part).await?;
+            }
         }
         tx.commit().await?;
         Ok(rows)
