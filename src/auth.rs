@@ -140,8 +140,7 @@ pub async fn caller(gateway: &Gateway, live: &Live, request: &HttpRequest) -> Re
         Some(holder) => {
             good(&holder)?;
             let caller = Caller::Key(holder);
-            let (path, root) = (request.path(), live.config.server.root_path.as_str());
-            access::route(&caller, path.strip_prefix(root).filter(|p| p.starts_with('/')).unwrap_or(path))?;
+            access::route(&caller, path(request, live))?;
             Ok(caller)
         }
         None => {
@@ -149,6 +148,13 @@ pub async fn caller(gateway: &Gateway, live: &Live, request: &HttpRequest) -> Re
             Err(Error::new(Kind::Unauthorized, message).with_type("token_not_found_in_db"))
         }
     }
+}
+
+/// The path as the router has read it, without the root that the operator puts before it. The router decodes what need
+/// not be encoded; were the path that a key is for read in another way, `/%6Bey/generate` would lead past it.
+pub fn path<'a>(request: &'a HttpRequest, live: &Live) -> &'a str {
+    let path = request.match_info().as_str();
+    path.strip_prefix(live.config.server.root_path.as_str()).filter(|p| p.starts_with('/')).unwrap_or(path)
 }
 
 async fn look_up(gateway: &Gateway, live: &Live, hash: &Hash) -> Result<Option<Arc<Holder>>> {

@@ -132,6 +132,33 @@ fn a_key_expires_and_its_routes_are_its_own() {
 }
 
 #[test]
+fn a_key_for_calls_manages_nothing_however_its_path_is_written() {
+    let gateway = serve();
+    gateway.post("/user/new", json!({"user_id": "root", "user_role": "proxy_admin"}).to_string()).ok();
+    let of_type = |kind: &str| generate(&gateway, &json!({"user_id": "root", "key_type": kind}));
+    let calling = of_type("llm_api");
+    let key = text(&calling["key"]);
+    chat(&gateway, key).ok();
+    get(&gateway, key, "/v1/models").ok();
+    // The router decodes what need not be encoded, and so has whoever looks at the path.
+    for path in ["/key/generate", "/%6Bey/generate", "/k%65y/gener%61te", "/credentials", "/fallback", "/v1/mcp/server"]
+    {
+        let error = post(&gateway, key, path, &json!({})).error(403);
+        assert!(error.message.contains("not allowed to call this route"), "{path}: {error:?}");
+    }
+    for path in ["/spend/logs", "/%73pend/logs", "/global/%73pend", "/router/settings", "/v1/access_group"] {
+        get(&gateway, key, path).error(403);
+    }
+    let managing = of_type("management");
+    let key = text(&managing["key"]);
+    for path in ["/router/settings", "/tag/list", "/credentials", "/v1/access_group", "/access_group/list"] {
+        get(&gateway, key, path).ok();
+    }
+    post(&gateway, key, "/chat/c%6Fmpletions", &json!({})).error(403);
+    chat(&gateway, key).error(403);
+}
+
+#[test]
 fn another_text_keeps_the_rest_and_the_old_one_has_its_grace() {
     let gateway = serve();
     let made = generate(&gateway, &json!({"key_alias": "phone", "tpm_limit": 7000}));

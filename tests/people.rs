@@ -207,6 +207,96 @@ fn the_shell_makes_changes_and_deletes_people_of_a_running_gateway() {
     gateway.get("/team/info?team_id=home").error(404);
 }
 
+#[test]
+fn what_others_spend_is_shown_to_those_who_lead_them() {
+    let gateway = serve();
+    for user in ["ann", "bob"] {
+        send(&gateway, "/user/new", &json!({"user_id": user, "user_role": "internal_user", "auto_create_key": false}));
+    }
+    let members = json!([{"role": "admin", "user_id": "ann"}, {"role": "user", "user_id": "bob"}]);
+    send(&gateway, "/team/new", &json!({"team_id": "home", "members_with_roles": members}));
+    send(&gateway, "/team/new", &json!({"team_id": "other"}));
+    let key_of = |body: Value| text(&generate(&gateway, &body)["key"]).to_owned();
+    let (ann, bob) = (key_of(json!({"user_id": "ann"})), key_of(json!({"user_id": "bob"})));
+    chat(&gateway, &key_of(json!({"team_id": "home", "user_id": "bob"}))).ok();
+    until("the call in its row", 200, || {
+        let rows = get(&gateway, &bob, "/spend/logs").ok().json();
+        if rows.as_array().is_some_and(|rows| rows.len() == 1) {
+            get(&gateway, &bob, "/v1/models")
+        } else {
+            gateway.get("/nothing")
+        }
+    });
+    // The path of one's own rows ends like one of everybody's days.
+    for key in [&ann, &bob] {
+        get(&gateway, key, "/spend/logs").ok();
+        get(&gateway, key, "/global/spend/logs").error(403);
+        get(&gateway, key, "/global/%73pend/logs").error(403);
+        get(&gateway, key, "/team/daily/activity?team_ids=other").error(403);
+        get(&gateway, key, "/team/daily/activity?team_ids=home,other").error(403);
+    }
+    let requests = |path: &str| get(&gateway, &ann, path).ok().json()["metadata"]["total_api_requests"].clone();
+    for path in ["?team_ids=home", "", "/aggregated?team_ids=home"] {
+        assert_eq!(requests(&format!("/team/daily/activity{path}")), 1, "{path}");
+    }
+    assert_eq!(requests("/user/daily/activity"), 0);
+    get(&gateway, &bob, "/team/daily/activity").error(403);
+}
+
+#[test]
+fn a_user_whose_key_cannot_be_made_is_not_made() {
+    let gateway = serve();
+    let body = |duration: &str| json!({"user_id": "ann", "user_email": "ann@home", "duration": duration}).to_string();
+    let error = gateway.post("/user/new", body("soon")).error(400);
+    assert_eq!(error.param.as_deref(), Some("duration"), "{error:?}");
+    gateway.get("/user/info?user_id=ann").error(404);
+    gateway.post("/user/new", body("30d")).ok();
+}
+
+#[test]
+fn an_access_group_is_given_to_keys_and_teams() {
+    let gateway = serve();
+    let call = |method: &str, path: &str, body: &Value| {
+        let headers = [("x-api-key", MASTER_KEY), ("Content-Type", "application/json")];
+        gateway.call(method, path, &headers, body.to_string().as_bytes())
+    };
+    send(&gateway, "/team/new", &json!({"team_id": "home", "models": ["small"]}));
+    let of_team = generate(&gateway, &json!({"team_id": "home", "models": ["small"]}));
+    let own = generate(&gateway, &json!({"models": ["small"]}));
+    let asks = |key: &Value| {
+        let body = json!({"model": "fast", "messages": [{"role": "user", "content": "hi"}]});
+        post(&gateway, text(&key["key"]), "/v1/chat/completions", &body)
+    };
+    asks(&own).error(403);
+    let body =
+        json!({"access_group_name": "quick", "access_model_names": ["fast"], "assigned_key_ids": [own["token"]]});
+    let made = call("POST", "/v1/access_group", &body);
+    assert_eq!(made.status, 201, "{}", made.text());
+    let made = made.json();
+    let path = format!("/v1/access_group/{}", text(&made["access_group_id"]));
+    asks(&own).ok();
+    asks(&of_team).error(403);
+    let info = gateway.get(&format!("/key/info?key={}", text(&own["key"]))).ok().json();
+    assert_eq!(info["info"]["access_group_ids"], json!([made["access_group_id"]]));
+    let change = json!({"assigned_key_ids": [], "assigned_team_ids": ["home"], "description": "for all"});
+    let changed = call("PUT", &path, &change).ok().json();
+    assert_eq!((&changed["access_group_name"], &changed["description"]), (&json!("quick"), &json!("for all")));
+    asks(&own).error(403);
+    asks(&of_team).ok();
+    for (name, ids) in [("assigned_team_ids", "nobody"), ("assigned_key_ids", "sk-nobody-1234")] {
+        let error = call("PUT", &path, &json!({name: [ids]})).error(400);
+        assert_eq!(error.param.as_deref(), Some(name), "{error:?}");
+    }
+    call("POST", "/v1/access_group", &json!({"access_group_name": "quick"})).error(400);
+    call("POST", "/v1/access_group", &json!({})).error(400);
+    assert_eq!(gateway.get("/v1/access_group").ok().json().as_array().map(Vec::len), Some(1));
+    assert_eq!(get(&gateway, text(&own["key"]), &path).status, 403);
+    call("DELETE", &path, &json!({})).ok();
+    asks(&of_team).error(403);
+    gateway.get(&path).error(404);
+    assert_eq!(gateway.get("/team/info?team_id=home").ok().json()["team_info"]["access_group_ids"], json!([]));
+}
+
 /// A LiteLLM file with rules for new keys and users.
 fn ruled() -> Gateway {
     let up = Upstream::new(Reply::whole());

@@ -32,6 +32,53 @@ fn call(gateway: &Gateway, method: &str, path: &str, body: &Value) -> Answer {
 }
 
 #[test]
+fn models_are_put_into_groups_and_out_of_them() {
+    let up = Upstream::new(Reply::whole());
+    let fixed = model("small", &up) + "info = { access_groups = [\"fixed\"] }\n";
+    let gateway = Gateway::start(&config("", &[fixed]));
+    for (name, id) in [("large", "m1"), ("large", "m2"), ("huge", "m3")] {
+        gateway.post("/model/new", new_model(name, id, &up).to_string()).ok();
+    }
+    let key = gateway.post("/key/generate", r#"{"models":["prod"]}"#).ok().json()["key"].as_str().unwrap().to_owned();
+    let asks_for = |model: &str| {
+        gateway.call("POST", "/v1/chat/completions", &[("x-api-key", key.as_str())], asks(model).as_bytes())
+    };
+    asks_for("large").error(403);
+    let made = json!({"access_group": "prod", "model_names": ["large"]});
+    let done = gateway.post("/access_group/new", made.to_string()).ok().json();
+    assert_eq!((&done["access_group"], &done["models_updated"]), (&json!("prod"), &json!(2)), "{done}");
+    asks_for("large").ok();
+    asks_for("huge").error(403);
+    gateway.post("/access_group/new", made.to_string()).error(400);
+    let info = gateway.get("/access_group/prod/info").ok().json();
+    assert_eq!(info, json!({"access_group": "prod", "model_names": ["large"], "deployment_count": 2}));
+    let all = gateway.get("/access_group/list").ok().json();
+    let names: Vec<&str> =
+        all["access_groups"].as_array().unwrap().iter().filter_map(|group| group["access_group"].as_str()).collect();
+    assert_eq!(names, ["fixed", "prod"]);
+    let put = |group: &str, body: Value| call(&gateway, "PUT", &format!("/access_group/{group}/update"), &body);
+    put("prod", json!({"model_ids": ["m3", "m1"]})).ok();
+    asks_for("huge").ok();
+    assert_eq!(gateway.get("/access_group/prod/info").ok().json()["model_names"], json!(["huge", "large"]));
+    for (body, param) in [
+        (json!({}), "model_names"),
+        (json!({"model_names": ["lrge"]}), "model_names"),
+        (json!({"model_ids": ["m9"]}), "model_ids"),
+    ] {
+        assert_eq!(put("prod", body).error(400).param.as_deref(), Some(param));
+    }
+    // What the file says stays as it is there.
+    for (group, models) in [("prod", json!(["small"])), ("fixed", json!(["huge"]))] {
+        assert_eq!(put(group, json!({"model_names": models})).error(403).kind, "locked_by_configuration", "{group}");
+    }
+    put("nobody", json!({"model_names": ["huge"]})).error(404);
+    assert_eq!(call(&gateway, "DELETE", "/access_group/prod/delete", &json!({})).ok().json()["models_updated"], 2);
+    asks_for("huge").error(403);
+    gateway.get("/access_group/prod/info").error(404);
+    call(&gateway, "DELETE", "/access_group/fixed/delete", &json!({})).error(403);
+}
+
+#[test]
 fn a_model_is_made_changed_and_taken_away_while_calls_are_served() {
     let (up, other) = (Upstream::new(Reply::whole()), Upstream::new(Reply::whole()));
     let gateway = Gateway::start(&config("", &[model("small", &up)]));
@@ -49,6 +96,8 @@ fn a_model_is_made_changed_and_taken_away_while_calls_are_served() {
     assert_eq!(other.requests()[1].json()["model"], "huge");
     gateway.post("/model/update", json!({"model_name": "great", "model_info": {"id": "m1"}}).to_string()).ok();
     gateway.chat(asks("great")).ok();
+    // As LiteLLM's own client names it.
+    gateway.post("/model/update", json!({"id": "m1", "model_info": {"note": "kept"}}).to_string()).ok();
     gateway.chat(asks("large")).error(400);
     let broken = json!({"model_name": "x", "litellm_params": {"model": "grok-of-nobody/x"}});
     assert_eq!(gateway.post("/model/new", broken.to_string()).error(400).param.as_deref(), Some("litellm_params"));

@@ -7,6 +7,7 @@ use crate::envelope::shorten;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Live;
 use crate::pattern;
+use crate::route::Deployment;
 use crate::store::Holder;
 use serde_json::Value;
 use std::borrow::Cow;
@@ -52,9 +53,8 @@ pub fn upstream(live: &Live, caller: &Caller, provider: &str, model: &str) -> Re
     let Some(holder) = caller.holder() else { return Ok(()) };
     let full = format!("{provider}/{model}");
     let Some(denied) = denied(live, holder, &full) else { return Ok(()) };
-    let leads_there = |d: &&std::sync::Arc<crate::route::Deployment>| {
-        d.provider.name == provider && d.model == model && !d.name.contains('*')
-    };
+    let leads_there =
+        |d: &&std::sync::Arc<Deployment>| d.provider.name == provider && d.model == model && !d.name.contains('*');
     match live.routes.deployments.iter().filter(leads_there).any(|d| may_call(live, caller, &d.name)) {
         true => Ok(()),
         false => Err(denied.error(&full)),
@@ -132,12 +132,17 @@ fn admits(live: &Live, entry: &str, model: &str) -> bool {
     if entry.contains('*') && pattern::capture(entry, model).is_some() {
         return true;
     }
-    live.routes.deployments.iter().filter(|d| in_group(d, entry)).any(|d| pattern::capture(&d.name, model).is_some())
+    live.routes
+        .deployments
+        .iter()
+        .filter(|d| groups_of(d).any(|group| group == entry))
+        .any(|d| pattern::capture(&d.name, model).is_some())
 }
 
-fn in_group(deployment: &crate::route::Deployment, group: &str) -> bool {
+/// The access groups that a deployment's info names.
+pub fn groups_of(deployment: &Deployment) -> impl Iterator<Item = &str> {
     let groups = deployment.info.get("model_info").and_then(|info| info.get("access_groups")).and_then(Value::as_array);
-    groups.is_some_and(|groups| groups.iter().any(|g| g.as_str() == Some(group)))
+    groups.into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// # Errors
@@ -156,34 +161,49 @@ pub fn route(caller: &Caller, path: &str) -> Result<()> {
     Err(Error::new(Kind::Forbidden, message).with_type("auth_error"))
 }
 
-/// Routes about keys and people.
-const MANAGEMENT: [&str; 9] =
-    ["/key/", "/v2/key/", "/user/", "/team/", "/v2/team/", "/v2/user/", "/budget/", "/customer/", "/end_user/"];
-/// Routes about the gateway itself.
-const OPERATING: [&str; 10] = [
-    "/spend/",
-    "/global/",
-    "/tag/",
-    "/organization/",
-    "/health",
-    "/cache/",
-    "/config/",
-    "/model/new",
-    "/model/update",
-    "/model/delete",
+/// Routes about keys, people, models, tools and settings, each with what lies under it: the management API.
+const MANAGEMENT: [&str; 18] = [
+    "/key",
+    "/v2/key",
+    "/user",
+    "/v2/user",
+    "/team",
+    "/v2/team",
+    "/budget",
+    "/customer",
+    "/end_user",
+    "/tag",
+    "/organization",
+    "/model",
+    "/credentials",
+    "/fallback",
+    "/router",
+    "/config",
+    "/v1/mcp/server",
+    "/v1/mcp/toolset",
 ];
+/// The same where the name goes on.
+const MANAGEMENT_OF: [&str; 3] = ["/mcp-rest/test/", "/access_group", "/v1/access_group"];
+/// Routes about the gateway itself.
+const OPERATING: [&str; 4] = ["/spend", "/global", "/health", "/cache"];
 /// Routes that only tell.
-const INFO: [&str; 16] = [
+const INFO: [&str; 22] = [
     "/key/info",
     "/v2/key/info",
     "/key/health",
     "/key/list",
     "/key/aliases",
     "/user/info",
+    "/v2/user/info",
+    "/user/list",
     "/team/info",
     "/team/list",
+    "/v2/team/list",
     "/budget/list",
     "/customer/info",
+    "/customer/list",
+    "/tag/list",
+    "/access_group/list",
     "/models",
     "/model/info",
     "/model_group/info",
@@ -194,16 +214,19 @@ const INFO: [&str; 16] = [
 
 fn leads(entry: &str, path: &str) -> bool {
     let bare = |path: &str| path.strip_prefix("/v1").filter(|rest| rest.starts_with('/')).unwrap_or(path).to_owned();
-    let (entry, path) = (bare(entry), bare(path));
-    let starts = |prefixes: &[&str]| prefixes.iter().any(|prefix| path.starts_with(prefix));
-    let manages = starts(&MANAGEMENT);
+    let (entry, short) = (bare(entry), bare(path));
+    let under = |all: &[&str]| {
+        all.iter().any(|base| path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    // A model may be looked at by whoever may call it.
+    let manages = path != "/model/info" && (under(&MANAGEMENT) || MANAGEMENT_OF.iter().any(|of| path.starts_with(of)));
     match entry.as_str() {
         "*" | "all_routes" => true,
-        "llm_api_routes" | "openai_routes" | "anthropic_routes" => !manages && !starts(&OPERATING),
-        "spend_tracking_routes" => starts(&["/spend/", "/global/"]),
-        "management_routes" => manages || INFO.contains(&path.as_str()),
-        "info_routes" => INFO.contains(&path.as_str()) || path.starts_with("/models/"),
-        _ => pattern::capture(&entry, &path).is_some(),
+        "llm_api_routes" | "openai_routes" | "anthropic_routes" => !manages && !under(&OPERATING),
+        "spend_tracking_routes" => under(&["/spend", "/global"]) || path.contains("/daily/activity"),
+        "management_routes" => manages || INFO.contains(&short.as_str()),
+        "info_routes" => INFO.contains(&short.as_str()) || short.starts_with("/models/"),
+        _ => pattern::capture(&entry, &short).is_some(),
     }
 }
 
@@ -280,8 +303,25 @@ mod tests {
             ("/chat/completions", "/v1/chat/completions", true),
             ("/v1/*", "/v1/models", true),
             ("/v1/models", "/v1/chat/completions", false),
+            ("llm_api_routes", "/key2/mcp", true),
+            ("llm_api_routes", "/model/info", true),
+            ("spend_tracking_routes", "/team/daily/activity", true),
         ] {
             assert_eq!(leads(entry, path), leads_there, "{entry} {path}");
         }
+    }
+
+    #[test]
+    fn a_key_for_calls_manages_nothing() {
+        for (_, path) in crate::http::admin::all() {
+            assert!(!leads("llm_api_routes", path) && leads("management_routes", path), "{path}");
+        }
+        let managing: Vec<&str> =
+            crate::http::all().map(|(_, path)| path).filter(|path| leads("management_routes", path)).collect();
+        let beside = |path: &&str| !crate::http::admin::all().any(|(_, managed)| managed == path);
+        let told: Vec<&str> = managing.into_iter().filter(beside).collect();
+        let only_tell = |path: &&str| path.contains("info") || path.contains("models") || path.contains("activity");
+        let others: Vec<&str> = told.into_iter().filter(|path| !only_tell(path)).collect();
+        assert_eq!(others, ["/health", "/spend/logs", "/routes"]);
     }
 }

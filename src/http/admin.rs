@@ -1,7 +1,8 @@
-//! The management API: keys, users, teams, budgets, customers and tags, with LiteLLM's requests and answers.
+//! The management API: keys, users, teams, budgets, customers, tags and access groups, with LiteLLM's requests and answers.
 
 mod allocation;
 mod budgets;
+mod bundles;
 mod customers;
 mod desk;
 pub mod fields;
@@ -19,7 +20,7 @@ pub use users::shape::{apply as apply_user, role_of_user, row as user_row};
 
 use actix_web::Route;
 use actix_web::guard::{Any, Delete, Get, Head, Patch, Post, Put};
-use actix_web::web::{self, patch, post};
+use actix_web::web::{self, delete, patch, post, put};
 
 /// The routes of the management API.
 pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
@@ -31,6 +32,8 @@ pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
         customers::ROUTES,
         tags::ROUTES,
         models::ROUTES,
+        models::groups::ROUTES,
+        bundles::ROUTES,
         mcp::ROUTES,
     ]
     .into_iter()
@@ -75,6 +78,15 @@ fn models(serve: &mut impl FnMut(&str, fn() -> Route)) {
     serve("/config/field/update", || post().to(models::update_field));
     serve("/config/field/info", || super::get().to(models::field_info));
     serve("/config/field/delete", || post().to(models::delete_field));
+    serve("/access_group/new", || post().to(models::groups::new));
+    serve("/access_group/list", || super::get().to(models::groups::list));
+    serve("/access_group/{id}/info", || super::get().to(models::groups::info));
+    serve("/access_group/{id}/update", || put().to(models::groups::update));
+    serve("/access_group/{id}/delete", || delete().to(models::groups::delete));
+    serve("/v1/access_group", || web::route().guard(Any(Get()).or(Head()).or(Post())).to(bundles::all));
+    serve("/v1/access_group/{id}", || {
+        web::route().guard(Any(Get()).or(Head()).or(Put()).or(Delete())).to(bundles::one)
+    });
 }
 
 fn tools(serve: &mut impl FnMut(&str, fn() -> Route)) {

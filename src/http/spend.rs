@@ -19,14 +19,16 @@ const DAY: i64 = 86_400_000_000;
 /// What is shown where no days are asked for.
 const USUAL_DAYS: i64 = 30;
 
-/// What a user may read of himself: his own calls, and what they add up to.
-const OWN: [&str; 6] = [
+/// What a user may read of himself: his own calls, what they add up to, and that of the teams that he leads.
+const OWN: [&str; 8] = [
     "/spend/logs",
     "/spend/logs/ui",
     "/spend/logs/v2",
     "/spend/logs/session/ui",
     "/user/daily/activity",
     "/user/daily/activity/aggregated",
+    "/team/daily/activity",
+    "/team/daily/activity/aggregated",
 ];
 
 /// What was asked and answered in a call; whose it was is looked at there.
@@ -36,11 +38,12 @@ const OWN_CALL: &str = "/spend/logs/ui/";
 async fn told<F: Future<Output = Result<Value>>>(request: &HttpRequest, tell: impl FnOnce(Asked) -> F) -> HttpResponse {
     let started = Instant::now();
     let result = async {
-        let (_, caller) = admitted(request).await?;
+        let (live, caller) = admitted(request).await?;
+        let path = crate::auth::path(request, &live);
         let role = caller.user().and_then(|user| user.role.as_deref());
         let is_admin = caller.holder().is_none() || matches!(role, Some("proxy_admin" | "proxy_admin_viewer"));
         let own = (!is_admin).then(|| caller.user().map(|user| user.id.clone())).flatten();
-        let is_own = OWN.iter().any(|path| request.path().ends_with(path)) || request.path().contains(OWN_CALL);
+        let is_own = OWN.contains(&path) || path.starts_with(OWN_CALL);
         if !is_admin && (own.is_none() || !is_own) {
             return Err(Error::new(
                 Kind::Forbidden,

@@ -1,6 +1,8 @@
 //! Models, credentials and settings at run time: `/model/*`, `/credentials`, `/fallback`, `/router/settings` and
 //! `/config/field/*`, with LiteLLM's requests and answers. What the configuration declares is locked.
 
+pub mod groups;
+
 use super::desk::{Body, Desk, run};
 use crate::config::stored::{CREDENTIAL, MODEL, SETTING, Stored, settings};
 use crate::error::{Error, Kind, Result};
@@ -208,7 +210,11 @@ async fn change(desk: Desk, id: String, body: Body) -> Result<Value> {
 
 pub async fn update(request: HttpRequest, payload: Payload) -> HttpResponse {
     run(request, payload, |desk, body| async move {
-        let id = text(&table(&body, "model_info")?, "id").map_err(|e| e.at_param("model_info.id"))?;
+        // LiteLLM's own client has it outside.
+        let id = match body.get("id") {
+            Some(Value::String(id)) => id.clone(),
+            _ => text(&table(&body, "model_info")?, "id").map_err(|e| e.at_param("model_info.id"))?,
+        };
         change(desk, id, body).await
     })
     .await

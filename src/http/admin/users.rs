@@ -52,7 +52,12 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
         let mut shown = shape::rows(&desk, std::slice::from_ref(&user)).await?.pop().unwrap_or_default();
         let wants_key = body.get("auto_create_key").is_none_or(|wanted| wanted != &Value::Bool(false));
         if wants_key {
-            let key = keys::of_user(&desk, &user.id, &body).await?;
+            let made = keys::of_user(&desk, &user.id, &body).await;
+            if made.is_err() {
+                // Else the same request could not be sent again, once mended.
+                desk.store().delete::<User>(std::slice::from_ref(&user.id), desk.by().as_deref(), desk.at).await?;
+            }
+            let key = made?;
             for name in ["key", "token", "key_name", "key_alias", "expires"] {
                 shown.insert(name.to_owned(), key[name].clone());
             }

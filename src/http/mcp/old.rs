@@ -38,7 +38,7 @@ pub async fn open(request: HttpRequest) -> HttpResponse {
         let (out, incoming) = mpsc::channel(QUEUE);
         let kept = gateway.mcp.streams.open(id.clone(), out, key(&visit.caller));
         let kept = kept.ok_or_else(|| Error::new(Kind::Unreachable, "Too many streams are open; try again later."))?;
-        let path = request.path();
+        let path = request.match_info().as_str();
         let root = path.strip_suffix("/mcp/sse").or_else(|| path.strip_suffix("/sse")).unwrap_or_default();
         let first = Bytes::from(format!("event: endpoint\ndata: {root}/mcp/sse/messages?session_id={id}\n\n"));
         let pulse = visit.live.config.server.keep_alive;

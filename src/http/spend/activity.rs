@@ -1,7 +1,7 @@
 //! Daily activity: `GET /{user,team,tag,customer,organization}/daily/activity[/aggregated]`.
 
 use super::{Asked, date, dollars, told};
-use crate::error::Result;
+use crate::error::{Error, Kind as ErrorKind, Result};
 use crate::store::{By, DailyFilter, Kind, ReportOrder, Sums};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
@@ -25,7 +25,7 @@ const PARTS: [(&str, By); 7] = [
 
 pub async fn daily(request: HttpRequest) -> HttpResponse {
     told(&request, |asked| async move {
-        let path = asked.request.path().to_owned();
+        let path = asked.request.match_info().as_str().to_owned();
         let of = |family: &str| path.contains(&format!("/{family}/daily/activity"));
         let (kind, names): (Kind, &[&str]) = if of("team") {
             (Kind::Team, &["team_ids", "team_id"])
@@ -41,8 +41,10 @@ pub async fn daily(request: HttpRequest) -> HttpResponse {
             // All users at once: also the calls that no user made.
             (Kind::Gateway, &[])
         };
-        let ids = asked.one(names).map(|ids| ids.split(',').map(|id| id.trim().to_owned()).collect());
+        let ids: Option<Vec<String>> =
+            asked.one(names).map(|ids| ids.split(',').map(|id| id.trim().to_owned()).collect());
         let (kind, ids) = match &asked.own {
+            Some(user) if kind == Kind::Team => (kind, Some(led(&asked, user, ids).await?)),
             Some(user) => (Kind::User, Some(vec![user.clone()])),
             None => (kind, ids),
         };
@@ -50,6 +52,25 @@ pub async fn daily(request: HttpRequest) -> HttpResponse {
         answer(&asked, kind, ids, is_whole).await
     })
     .await
+}
+
+/// Those of these teams, or of all, that the user leads.
+///
+/// # Errors
+/// 403 where one of them is led by others.
+async fn led(asked: &Asked, user: &str, wanted: Option<Vec<String>>) -> Result<Vec<String>> {
+    let places = asked.store.memberships_of(&[user.to_owned()]).await?;
+    let led: Vec<String> =
+        places.into_iter().filter(|place| place.role == "admin").map(|place| place.team_id).collect();
+    match wanted {
+        Some(wanted) if wanted.iter().any(|team| !led.contains(team)) => {
+            let message = "What a team spends is shown to its admins, and to proxy admins.";
+            Err(Error::new(ErrorKind::Forbidden, message).with_type("auth_error").at_param("team_ids"))
+        }
+        Some(wanted) => Ok(wanted),
+        None if led.is_empty() => Err(Error::new(ErrorKind::Forbidden, "You lead no team.").with_type("auth_error")),
+        None => Ok(led),
+    }
 }
 
 async fn answer(asked: &Asked, kind: Kind, ids: Option<Vec<String>>, is_whole: bool) -> Result<Value> {

@@ -76,7 +76,7 @@ pub async fn users(request: HttpRequest) -> HttpResponse {
 pub async fn tags(request: HttpRequest) -> HttpResponse {
     told(&request, |asked| async move {
         let rows = asked.report(Kind::Tag, None, &[By::Id], ReportOrder::Spend, asked.number("limit", 1000, MOST)?).await?;
-        let is_global = asked.request.path().contains("/global/");
+        let is_global = asked.request.match_info().as_str().contains("/global/");
         let shown = |row: &ReportRow| {
             let (name, sums) = (row.groups.first(), &row.sums);
             match is_global {
@@ -159,7 +159,7 @@ pub async fn top_keys(request: HttpRequest) -> HttpResponse {
 /// `GET /global/spend/models`, `/global/spend/provider` and `/global/spend/end_users`
 pub async fn top(request: HttpRequest) -> HttpResponse {
     told(&request, |asked| async move {
-        let path = asked.request.path();
+        let path = asked.request.match_info().as_str();
         let (kind, by, name, spend) = match path.rsplit('/').next() {
             Some("provider") => (Kind::Gateway, By::Provider, "provider", "spend"),
             Some("end_users") => (Kind::Customer, By::Id, "end_user", "total_spend"),
