@@ -130,6 +130,7 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/health"),
     ("GET", "/model/info"),
     ("GET", "/v1/model/info"),
+    ("GET", "/v2/model/info"),
     ("GET", "/model_group/info"),
     ("GET", "/spend/logs"),
     ("GET", "/spend/logs/ui"),
@@ -259,6 +260,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
     for path in ["/model/info", "/v1/model/info"] {
         serve(path, || get().to(models::info));
     }
+    serve("/v2/model/info", || get().to(models::pages));
     serve("/spend/logs", || get().to(spend::logs::list));
     for path in ["/spend/logs/ui", "/spend/logs/v2", "/spend/logs/session/ui"] {
         serve(path, || get().to(spend::logs::page));

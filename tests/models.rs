@@ -64,6 +64,25 @@ fn one_model_can_be_asked_for() {
 }
 
 #[test]
+fn model_info_comes_page_by_page_too() {
+    let gateway = serve(&Upstream::new(Reply::whole()));
+    let page = |query: &str| gateway.get(&format!("/v2/model/info{query}")).ok().json();
+    let first = page("?size=3");
+    assert_eq!(
+        (&first["total_count"], &first["total_pages"], &first["current_page"]),
+        (&json!(4), &json!(2), &json!(1))
+    );
+    let second = page("?size=3&page=2");
+    assert_eq!((first["data"].as_array().map(Vec::len), second["data"].as_array().map(Vec::len)), (Some(3), Some(1)));
+    assert_eq!(second["data"][0]["model_name"], "house/*");
+    assert_eq!(page("?search=LARGE")["data"][0]["model_name"], "my/large model");
+    let id = first["data"][0]["model_info"]["id"].as_str().unwrap();
+    assert_eq!(page(&format!("?modelId={id}"))["total_count"], 1);
+    assert_eq!(page("?page=9")["data"], json!([]));
+    assert_eq!(gateway.get("/v2/model/info?page=0").error(400).param.as_deref(), Some("page"));
+}
+
+#[test]
 fn model_info_shows_each_deployment_without_its_secrets() {
     let up = Upstream::new(Reply::whole());
     let gateway = serve(&up);

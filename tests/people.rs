@@ -36,8 +36,12 @@ fn a_user_comes_with_a_key_and_goes_with_it() {
     let listed = get(&gateway, key, "/key/list").ok().json();
     assert_eq!(listed["total_count"], 2);
     gateway.post("/user/new", json!({"user_id": "bob", "user_email": "ANN@home"}).to_string()).error(400);
-    let updated = send(&gateway, "/user/update", &json!({"user_id": "ann", "models": [], "max_budget": 3}));
+    // Empty texts are what a form sends that was not filled in.
+    let body = json!({"user_id": "ann", "models": [], "max_budget": 3, "budget_id": "", "organization_id": ""});
+    let updated = send(&gateway, "/user/update", &body);
+    assert_eq!(updated["data"]["organization_id"], Value::Null, "{updated}");
     assert_eq!((&updated["user_id"], &updated["data"]["max_budget"]), (&json!("ann"), &json!(3.0)));
+    let body = json!({"model": "fast", "messages": [{"role": "user", "content": "hi"}]});
     post(&gateway, key, "/v1/chat/completions", &body).ok();
     let users = gateway.get("/user/list?role=internal_user").ok().json();
     assert_eq!((&users["total"], &users["users"][0]["key_count"]), (&json!(1), &json!(2)));
@@ -251,6 +255,48 @@ fn a_user_whose_key_cannot_be_made_is_not_made() {
     assert_eq!(error.param.as_deref(), Some("duration"), "{error:?}");
     gateway.get("/user/info?user_id=ann").error(404);
     gateway.post("/user/new", body("30d")).ok();
+}
+
+#[test]
+fn an_organization_limits_its_teams_and_keys_as_long_as_it_has_any() {
+    let gateway = serve();
+    let call = |method: &str, path: &str, body: &Value| {
+        let headers = [("x-api-key", MASTER_KEY), ("Content-Type", "application/json")];
+        gateway.call(method, path, &headers, body.to_string().as_bytes())
+    };
+    let body = json!({"organization_id": "house", "organization_alias": "House", "models": ["small"], "max_budget": 9});
+    let made = send(&gateway, "/organization/new", &body);
+    assert_eq!(
+        (&made["max_budget"], &made["litellm_budget_table"]["max_budget"]),
+        (&json!(9.0), &json!(9.0)),
+        "{made}"
+    );
+    gateway.post("/organization/new", body.to_string()).error(400);
+    assert_eq!(gateway.post("/organization/new", "{}").error(400).param.as_deref(), Some("organization_alias"));
+    send(&gateway, "/team/new", &json!({"team_id": "home", "organization_id": "house"}));
+    let key = generate(&gateway, &json!({"team_id": "home"}));
+    let asks = || {
+        let body = json!({"model": "fast", "messages": [{"role": "user", "content": "hi"}]});
+        post(&gateway, text(&key["key"]), "/v1/chat/completions", &body)
+    };
+    chat(&gateway, text(&key["key"])).ok();
+    assert_eq!(asks().error(403).kind, "org_model_access_denied");
+    let changed =
+        call("PATCH", "/organization/update", &json!({"organization_id": "house", "models": ["small", "fast"]})).ok();
+    assert_eq!(changed.json()["models"], json!(["small", "fast"]));
+    asks().ok();
+    let info = gateway.get("/organization/info?organization_id=house").ok().json();
+    assert_eq!((&info["teams"][0]["team_id"], &info["members"]), (&json!("home"), &json!([])), "{info:#}");
+    assert_eq!(gateway.get("/organization/list?org_alias=hou").ok().json().as_array().map(Vec::len), Some(1));
+    assert_eq!(gateway.get("/organization/list?org_id=x").ok().json(), json!([]));
+    get(&gateway, text(&key["key"]), "/organization/list").error(403);
+    let away = |ids: Value| call("DELETE", "/organization/delete", &json!({"organization_ids": ids}));
+    let error = away(json!(["house"])).error(400);
+    assert!(error.message.starts_with("1 teams, 0 users and 0 keys belong to"), "{error:?}");
+    away(json!(["nobodys"])).error(404);
+    send(&gateway, "/team/update", &json!({"team_id": "home", "organization_id": null}));
+    assert_eq!(away(json!(["house"])).ok().json()[0]["organization_id"], "house");
+    gateway.get("/organization/info?organization_id=house").error(404);
 }
 
 #[test]

@@ -187,7 +187,7 @@ const MANAGEMENT_OF: [&str; 3] = ["/mcp-rest/test/", "/access_group", "/v1/acces
 /// Routes about the gateway itself.
 const OPERATING: [&str; 4] = ["/spend", "/global", "/health", "/cache"];
 /// Routes that only tell.
-const INFO: [&str; 22] = [
+const INFO: [&str; 24] = [
     "/key/info",
     "/v2/key/info",
     "/key/health",
@@ -204,8 +204,10 @@ const INFO: [&str; 22] = [
     "/customer/list",
     "/tag/list",
     "/access_group/list",
+    "/organization/list",
     "/models",
     "/model/info",
+    "/v2/model/info",
     "/model_group/info",
     "/health",
     "/routes",

@@ -1,4 +1,4 @@
-//! The management API: keys, users, teams, budgets, customers, tags and access groups, with LiteLLM's requests and answers.
+//! The management API: keys, users, teams, budgets, customers, tags, organizations and access groups, with LiteLLM's requests and answers.
 
 mod allocation;
 mod budgets;
@@ -9,6 +9,7 @@ pub mod fields;
 mod keys;
 mod mcp;
 mod models;
+mod organizations;
 mod tags;
 mod teams;
 pub mod times;
@@ -31,6 +32,7 @@ pub fn all() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
         budgets::ROUTES,
         customers::ROUTES,
         tags::ROUTES,
+        organizations::ROUTES,
         models::ROUTES,
         models::groups::ROUTES,
         bundles::ROUTES,
@@ -136,6 +138,11 @@ fn limits(serve: &mut impl FnMut(&str, fn() -> Route)) {
     serve("/tag/delete", || post().to(tags::delete));
     serve("/tag/info", || post().to(tags::info));
     serve("/tag/list", || super::get().to(tags::list));
+    serve("/organization/new", || post().to(organizations::new));
+    serve("/organization/update", || patch().to(organizations::update));
+    serve("/organization/delete", || delete().to(organizations::delete));
+    serve("/organization/info", || super::get().to(organizations::info));
+    serve("/organization/list", || super::get().to(organizations::list));
     for family in ["/customer", "/end_user"] {
         serve(&format!("{family}/new"), || post().to(customers::new));
         serve(&format!("{family}/update"), || post().to(customers::update));

@@ -109,6 +109,41 @@ pub async fn info(request: HttpRequest) -> HttpResponse {
     plain(&request, started, result)
 }
 
+/// `GET /v2/model/info`: the same page by page (`page`, `size`), by a part of the name (`search`) or by `modelId`.
+pub async fn pages(request: HttpRequest) -> HttpResponse {
+    let started = Instant::now();
+    let result = admitted(&request).await.and_then(|(live, caller)| {
+        let number = |name: &str, usual: usize| match query(&request, name).filter(|text| !text.is_empty()) {
+            None => Ok(usual),
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|number| (1..=1_000_000).contains(number))
+                .ok_or_else(|| Error::invalid(format!("'{name}' must be a number from 1.")).at_param(name)),
+        };
+        let (page, size) = (number("page", 1)?, number("size", 50)?.min(500));
+        let asked = |name: &str| query(&request, name).filter(|text| !text.is_empty());
+        let (id, part, name) = (asked("modelId"), asked("search").map(|part| part.to_lowercase()), asked("model"));
+        let all: Vec<&Arc<Deployment>> = live
+            .routes
+            .deployments
+            .iter()
+            .filter(|d| id.as_ref().is_none_or(|id| *id == d.id) && name.as_ref().is_none_or(|name| *name == d.name))
+            .filter(|d| part.as_ref().is_none_or(|part| d.name.to_lowercase().contains(part.as_str())))
+            .filter(|d| access::may_use(&live, &caller, &d.name))
+            .collect();
+        let shown: Vec<Value> = all.iter().skip((page - 1) * size).take(size).map(|d| deployment(d)).collect();
+        Ok(HttpResponse::Ok().json(json!({
+            "data": shown,
+            "total_count": all.len(),
+            "current_page": page,
+            "size": size,
+            "total_pages": all.len().div_ceil(size),
+        })))
+    });
+    plain(&request, started, result)
+}
+
 /// What is known of the deployment's model, under what the operator says of it, as LiteLLM's `model_info`.
 fn facts(deployment: &Deployment) -> Map<String, Value> {
     let known = deployment.pricing.known(&deployment.model);

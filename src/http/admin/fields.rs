@@ -100,6 +100,8 @@ fn set(slot: Slot<'_>, name: &str, value: &Value) -> Result<()> {
         Slot::Text(field) => {
             *field = match value {
                 Value::Null => None,
+                // Forms send what was not filled in; nothing is called so.
+                Value::String(text) if text.is_empty() => None,
                 Value::String(text) if text.len() <= MOST_TEXT => Some(text.clone()),
                 Value::String(_) => return Err(wrong("a text of at most 1024 bytes")),
                 _ => return Err(wrong("a text")),

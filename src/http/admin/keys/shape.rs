@@ -111,15 +111,6 @@ pub fn apply(desk: &Desk, key: &mut Key, body: &Body) -> Result<()> {
         key.expires_at =
             span.map(|span| times::after(desk.at, span).map_err(|e| e.at_param("duration"))).transpose()?;
     }
-    if key.alias.as_deref() == Some("") {
-        key.alias = None;
-    }
-    for field in [&mut key.user_id, &mut key.team_id, &mut key.organization_id, &mut key.budget_id, &mut key.project_id]
-    {
-        if field.as_deref() == Some("") {
-            *field = None;
-        }
-    }
     if text(body, "key_type")?.is_some() {
         routes_of_type(key)?;
     }
