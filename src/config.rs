@@ -72,7 +72,7 @@ pub struct Config {
     pub health: Health,
     pub store: store::Store,
     pub ledger: Ledger,
-    pub limits: limits::Limits,
+    pub limits: Arc<limits::Limits>,
     pub deployments: Vec<Arc<Deployment>>,
     pub mcp: mcp::Mcp,
     /// Paths that lead to other APIs.
@@ -324,7 +324,7 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
                 .retention_interval
                 .map_or(Duration::from_secs(86_400), |interval| interval.0.max(Duration::from_secs(1))),
         },
-        limits,
+        limits: Arc::new(limits),
         deployments,
         mcp,
         pass_through,

@@ -150,8 +150,13 @@ impl Envelope {
 
     /// The number of that name.
     pub fn number(&self, name: &str) -> Option<f64> {
-        let member = self.get(name).filter(|m| m.value.kind == Kind::Number)?;
-        std::str::from_utf8(self.text(&member.value)).ok()?.parse().ok()
+        self.number_of(self.get(name)?)
+    }
+
+    /// The number that a member is.
+    pub fn number_of(&self, member: &Member) -> Option<f64> {
+        let text = (member.value.kind == Kind::Number).then(|| self.text(&member.value))?;
+        std::str::from_utf8(text).ok()?.parse().ok()
     }
 }
 

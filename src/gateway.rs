@@ -11,6 +11,7 @@ use crate::dispatch::recent::Recent;
 use crate::http::Underway;
 use crate::ledger::{Ledger, Pen};
 use crate::limits::Limits;
+use crate::limits::plans::Plans;
 use crate::mcp::Mcp;
 use crate::route::{Deployment, Pulse, Routes};
 use crate::store::Store;
@@ -280,4 +281,6 @@ pub struct Worker {
     pub clock: Rc<Clock>,
     /// Writes this worker's calls into the ledger.
     pub pen: Rc<Pen>,
+    /// The limits of those who called lately.
+    pub plans: Plans,
 }

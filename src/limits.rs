@@ -16,12 +16,16 @@ pub mod calendar;
 pub mod demand;
 mod node;
 mod others;
+mod pace;
 mod permit;
 pub mod plan;
+pub mod plans;
 pub mod purse;
 pub mod refusal;
 pub mod remote;
 pub mod share;
+pub mod shelf;
+mod shown;
 pub mod subject;
 mod sums;
 pub mod terms;
@@ -42,8 +46,10 @@ use book::{Book, Crossed};
 use bucket::{SLOT_MS, Slot};
 pub use demand::Demand;
 use others::Others;
+use pace::Paces;
 pub use permit::{Permit, Strict};
 use plan::{Facts, Plan};
+use plans::Plans;
 use remote::Remote;
 use share::Share;
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -61,6 +67,7 @@ pub struct Limits {
     pub node: String,
     store: Store,
     book: Mutex<Book>,
+    paces: Paces,
     others: Others,
     /// Who else uses the store.
     share: Share,
@@ -94,6 +101,11 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     fn facts(&self) -> Facts<'_> {
         Facts { caller: self.caller, model: self.model, now: database::now(), is_strained: self.is_strained }
+    }
+
+    /// End users and tags, which may have limits.
+    fn names_others(&self) -> bool {
+        self.end_user.is_some() || !self.tags.is_empty()
     }
 }
 
@@ -134,6 +146,7 @@ impl Limits {
             node: node::new_id(),
             store,
             book: Mutex::default(),
+            paces: Paces::default(),
             others: Others::default(),
             share: Share::default(),
             remote: Remote::default(),
@@ -157,16 +170,19 @@ impl Limits {
     /// # Errors
     /// A 429 for a rate, the status for spent budgets, a 503 where nobody knows what was spent; a 400 for what has no
     /// bound where a budget is never to be exceeded.
-    pub async fn admit(self: &Arc<Self>, database: &Watch, settings: &Settings, asked: &Asked<'_>) -> Result<Permit> {
+    pub async fn admit(
+        self: &Arc<Self>,
+        plans: &Plans,
+        database: &Watch,
+        settings: &Arc<Settings>,
+        asked: &Asked<'_>,
+    ) -> Result<Permit> {
         let facts = asked.facts();
-        let mut plan = Plan::of(settings, facts);
-        if asked.end_user.is_some() || !asked.tags.is_empty() {
+        let mut plan = plans.of_caller(settings, &self.paces, facts);
+        if asked.names_others() {
             Box::pin(self.add_others(database, settings, asked, facts, &mut plan)).await;
         }
-        if plan.is_empty() {
-            return Ok(Permit::free());
-        }
-        Ok(Box::pin(self.ask(database, settings, asked, plan, Asker::Call)).await?)
+        Ok(self.ask(database, settings, asked, plan, Asker::Call).await?)
     }
 
     /// Admits a tool's call, whose cost is known, under the budgets of its caller. Rates are for models.
@@ -180,11 +196,11 @@ impl Limits {
         asked: &Asked<'_>,
     ) -> Result<Permit> {
         let facts = asked.facts();
-        let mut plan = Plan::of(settings, facts);
-        if asked.end_user.is_some() || !asked.tags.is_empty() {
+        let mut plan = Arc::new(Plan::of(settings, &self.paces, facts));
+        if asked.names_others() {
             Box::pin(self.add_others(database, settings, asked, facts, &mut plan)).await;
         }
-        plan.lines.clear();
+        let plan = Arc::new(plan.without_rates());
         Ok(self.ask(database, settings, asked, plan, Asker::Call).await?)
     }
 
@@ -195,18 +211,15 @@ impl Limits {
     /// As [`Limits::admit`]; another deployment may admit it.
     pub async fn enter(
         self: &Arc<Self>,
+        plans: &Plans,
         database: &Watch,
-        settings: &Settings,
+        settings: &Arc<Settings>,
         asked: &Asked<'_>,
-        deployment: &Deployment,
+        deployment: &Arc<Deployment>,
         strict: Option<Strict>,
     ) -> std::result::Result<Permit, Denied> {
-        if settings.deployments.is_empty() && settings.providers.is_empty() {
-            return Ok(Permit::free());
-        }
-        let facts = asked.facts();
-        let plan = Plan::of_target(settings, facts, deployment);
-        Box::pin(self.ask(database, settings, asked, plan, Asker::Visit(strict))).await
+        let plan = plans.of_target(settings, &self.paces, asked.facts(), deployment);
+        self.ask(database, settings, asked, plan, Asker::Visit(strict)).await
     }
 
     /// End users and tags, which no key leads to.
@@ -216,29 +229,31 @@ impl Limits {
         settings: &Settings,
         asked: &Asked<'_>,
         facts: Facts<'_>,
-        plan: &mut Plan,
+        plan: &mut Arc<Plan>,
     ) {
         let strict = plan::is_strict(settings, facts.caller);
+        let mut add = |subject: Subject, terms: &terms::Terms| {
+            if !terms.is_empty() {
+                Arc::make_mut(plan).add(settings, facts.now, subject, terms, strict);
+            }
+        };
         if let Some(id) = asked.end_user {
             let customer = self.others.customer(&self.store, database, id).await;
             let mut terms = customer.terms.clone();
             if terms.caps.is_empty() {
                 terms.caps.clone_from(&settings.customer.caps);
             }
-            plan.add(settings, facts.now, Subject::new(Who::Customer, id), &terms, strict);
+            add(Subject::new(Who::Customer, id), &terms);
             let [own, of_budget] = &customer.models;
             let caps = terms::cap_of_model([Some(own), Some(of_budget)], facts.model);
             let subject = Subject::new(Who::CustomerModel, id).with(facts.model);
-            plan.add(settings, facts.now, subject, &terms::Terms { caps, ..terms::Terms::default() }, strict);
+            add(subject, &terms::Terms { caps, ..terms::Terms::default() });
         }
         for tag in asked.tags {
             let subject = Subject::new(Who::Tag, tag);
             match settings.tags.get(tag) {
-                Some(terms) => plan.add(settings, facts.now, subject, terms, strict),
-                None => {
-                    let found = self.others.tag(&self.store, database, tag).await;
-                    plan.add(settings, facts.now, subject, &found.terms, strict);
-                }
+                Some(terms) => add(subject, terms),
+                None => add(subject, &self.others.tag(&self.store, database, tag).await.terms),
             }
         }
     }

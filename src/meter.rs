@@ -240,8 +240,9 @@ impl Meter {
         if self.permit.is_asked() {
             return Ok(());
         }
-        let gateway = &call.worker.gateway;
-        let admitted = gateway.limits.admit(&gateway.database, &call.live.config.limits, &self.asked_of(call)).await;
+        let (worker, settings) = (&call.worker, &call.live.config.limits);
+        let (limits, database) = (&worker.gateway.limits, &worker.gateway.database);
+        let admitted = limits.admit(&worker.plans, database, settings, &self.asked_of(call)).await;
         self.permit = admitted.inspect_err(|_| {
             // It is in the log. A script that runs wild must not fill the ledger with calls that were never made.
             self.entry = None;
@@ -253,17 +254,19 @@ impl Meter {
     ///
     /// # Errors
     /// The deployment, its provider or what is left of a strict budget does not admit it; another deployment may.
-    pub async fn enter(&mut self, call: &Call, deployment: &Deployment) -> Result<(), Denied> {
-        let (gateway, settings) = (&call.worker.gateway, &call.live.config.limits);
+    pub async fn enter(&mut self, call: &Call, deployment: &Arc<Deployment>) -> Result<(), Denied> {
+        let (worker, settings) = (&call.worker, &call.live.config.limits);
+        let (limits, database) = (&worker.gateway.limits, &worker.gateway.database);
         let before = std::mem::take(&mut self.visit);
         let was_made = std::mem::take(&mut self.is_visiting);
         self.is_left_over |= before.leave(was_made).await;
-        let is_raised = gateway.limits.raise(settings, &self.caller, &mut self.permit, &self.tariff).await?;
-        let asked = self.asked_of(call);
-        let strict = self.permit.strict();
-        self.visit = gateway.limits.enter(&gateway.database, settings, &asked, deployment, strict).await?;
+        let is_raised = limits.raise(database, settings, &self.caller, &mut self.permit, &self.tariff).await?;
+        if settings.has_targets() {
+            let (asked, strict) = (self.asked_of(call), self.permit.strict());
+            self.visit = limits.enter(&worker.plans, database, settings, &asked, deployment, strict).await?;
+        }
         if let Some(entry) = &mut self.entry {
-            entry.counts_in(&gateway.limits.node, &self.permit, &self.visit, is_raised);
+            entry.counts_in(&limits.node, &self.permit, &self.visit, is_raised);
         }
         Ok(())
     }
@@ -299,9 +302,9 @@ impl Meter {
         bound::limited(envelope, call.face, strict.output, call.live.config.server.max_nesting).map(Some)
     }
 
-    /// What is left of the limits, for the answer.
-    pub fn limit_headers(&self) -> &[(HeaderName, HeaderValue)] {
-        self.permit.headers()
+    /// Says what is left of the limits, as the headers of the answer.
+    pub fn tell_limits(&self, put: impl FnMut(HeaderName, HeaderValue)) {
+        self.permit.tell(put);
     }
 
     /// The call is about to be sent upstream. When this returns, its row is sure to come, whatever becomes of the

@@ -19,7 +19,7 @@ mod table;
 
 pub use build::{Built, build};
 pub use charge::{Charge, Tokens};
-pub use decimal::{usd_number, usd_text};
+pub use decimal::{put_usd, usd_number, usd_text};
 pub use facts::Facts;
 pub use overrides::not_charged;
 pub use rates::{Price, Service};

@@ -11,6 +11,7 @@ use crate::config::{Config, Listen, Mode, Sources, load};
 use crate::database::{self, State};
 use crate::gateway::{Gateway, Worker};
 use crate::ledger::writer::Writer;
+use crate::limits::plans::Plans;
 use crate::systemd::{self, Listener};
 use crate::upstream::Upstream;
 use crate::{control, http, limits, telemetry};
@@ -202,6 +203,7 @@ fn workers(
             upstream: Upstream::new(shared.tls.clone()),
             clock: Clock::start(shared.clone()),
             pen: shared.ledger.pen(),
+            plans: Plans::default(),
         });
         if let Some(beats) = &beats {
             actix_web::rt::spawn(beats.clone().keep());

@@ -40,6 +40,13 @@ pub struct Limits {
     pub redis: Option<Redis>,
 }
 
+impl Limits {
+    /// Whether any deployment or provider has limits.
+    pub fn has_targets(&self) -> bool {
+        !self.deployments.is_empty() || !self.providers.is_empty()
+    }
+}
+
 /// The tokens that a limit of tokens is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Counted {

@@ -188,7 +188,7 @@ async fn whole(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             reply::cost(&mut builder, meter.cost());
             reply::anthropic_id(&mut builder, call.face, &meter.id);
             reply::upstream_headers(&mut builder, &answer.headers);
-            reply::limits(&mut builder, meter.limit_headers());
+            reply::limits(&mut builder, &meter);
             if call.wishes.explains {
                 builder.insert_header((EXPLAIN, explain::header(&meter.id, meter.trace.steps())));
             }

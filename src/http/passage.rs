@@ -56,7 +56,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
         reply::cost(&mut builder, meter.cost());
     }
     reply::upstream_headers(&mut builder, passage.response.headers());
-    reply::limits(&mut builder, meter.limit_headers());
+    reply::limits(&mut builder, &meter);
     if explains {
         builder.insert_header((EXPLAIN, explain::header(&meter.id, meter.trace.steps())));
     }

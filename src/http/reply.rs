@@ -120,10 +120,10 @@ pub fn cost(builder: &mut HttpResponseBuilder, nanos: Option<u64>) {
 }
 
 /// What is left of the caller's limits. They go before those of the upstream.
-pub fn limits(builder: &mut HttpResponseBuilder, headers: &[(HeaderName, HeaderValue)]) {
-    for header in headers {
-        builder.insert_header(header.clone());
-    }
+pub fn limits(builder: &mut HttpResponseBuilder, meter: &Meter) {
+    meter.tell_limits(|name, value| {
+        builder.insert_header((name, value));
+    });
 }
 
 /// The id of a call as Anthropic's clients know it.

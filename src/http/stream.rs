@@ -75,7 +75,7 @@ pub async fn answer(call: Call, mut meter: Meter) -> Result<HttpResponse> {
             reply::call_headers(&mut builder, &id, meter.attempts(), group, (started.elapsed(), open.waited));
             reply::deployment_headers(&mut builder, &open.deployment);
             reply::upstream_headers(&mut builder, open.response.headers());
-            reply::limits(&mut builder, meter.limit_headers());
+            reply::limits(&mut builder, &meter);
             if explains {
                 builder.insert_header((EXPLAIN, explain::header(&id, meter.trace.steps())));
             }

@@ -1,12 +1,13 @@
 //! What is counted against limits, in memory: rates, calls under way, and money. One lock around all of it, held for a
-//! few look-ups: all limits of a call are checked, and then charged, or none is.
+//! moment: all limits of a call are checked, and then charged, or none is. Nothing is looked up by name that was found
+//! before.
 
 use super::bucket::{Bucket, Slot};
 use super::plan::{Line, Plan, Pot};
 use super::purse::Purse;
-use super::subject::Subject;
+use super::shelf::{Hint, Place, Shelf, Slab};
+use super::subject::{Subject, Who};
 use crate::store::{Entity, visit_id};
-use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -61,11 +62,31 @@ pub enum Refused {
 }
 
 /// What a call holds of its limits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Held {
+    pub plan: Arc<Plan>,
+    /// Of its rates, one for each.
     pub lines: Vec<HeldLine>,
-    pub pots: Vec<Pot>,
+    /// Set aside in each of its budgets.
     pub nanos: i64,
+    /// What each of its budgets had spent before it.
+    pub spent: Vec<i64>,
+    flight: Option<Place>,
+}
+
+impl Held {
+    pub fn new(plan: Arc<Plan>, nanos: i64) -> Self {
+        Held { plan, lines: Vec::new(), nanos, spent: Vec::new(), flight: None }
+    }
+
+    pub fn pots(&self) -> &[Pot] {
+        &self.plan.pots
+    }
+
+    /// What was left of its rates when it was admitted.
+    pub fn left(&self) -> impl Iterator<Item = Left> {
+        self.plan.lines.iter().zip(&self.lines).flat_map(|(line, held)| held.left(line))
+    }
 }
 
 /// A budget that has come to its soft limit.
@@ -77,7 +98,7 @@ pub struct Crossed {
 
 #[derive(Debug)]
 pub struct HeldLine {
-    pub subject: Arc<Subject>,
+    account: Place,
     /// Where the request was counted.
     requests: Option<Slot>,
     /// Where tokens were counted, and how many.
@@ -85,12 +106,25 @@ pub struct HeldLine {
     /// The same for those that came beyond what was expected.
     more: Vec<(Slot, u64)>,
     parallel: bool,
+    /// Of requests, tokens and calls at once: what was used with this one, and when all of it is free again.
+    used: [(u64, Slot); 3],
+}
+
+impl HeldLine {
+    fn left(&self, line: &Line) -> impl Iterator<Item = Left> {
+        let who = line.subject.who;
+        let limits = [(Unit::Requests, line.requests), (Unit::Tokens, line.tokens), (Unit::Parallel, line.parallel)];
+        limits.into_iter().zip(self.used).filter_map(move |((unit, limit), (used, free_at))| {
+            let limit = limit?;
+            Some(Left { who, unit, limit, left: limit.saturating_sub(used), free_at })
+        })
+    }
 }
 
 /// What is left of a limit.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Left {
-    pub subject: Arc<Subject>,
+    pub who: Who,
     pub unit: Unit,
     pub limit: u64,
     pub left: u64,
@@ -100,12 +134,10 @@ pub struct Left {
 
 #[derive(Debug, Default)]
 pub struct Book {
-    accounts: HashMap<Arc<Subject>, Account>,
-    pub purses: HashMap<Arc<Entity>, Purse>,
-    /// Output tokens of an answer, on average and times 16, by model.
-    paces: HashMap<String, u64>,
+    accounts: Shelf<Subject, Account>,
+    pub purses: Shelf<Entity, Purse>,
     /// Calls and attempts under way that have set money aside.
-    flights: HashMap<Claim, Flight>,
+    flights: Slab<Flight>,
     /// With so many owners those whose minute is empty are forgotten.
     sweep_at: usize,
     /// Sums were forgotten: one that is not there may have been there before.
@@ -113,7 +145,7 @@ pub struct Book {
 }
 
 /// Who has set money aside: a call, or its attempt at a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     pub call: Uuid,
     pub is_visit: bool,
@@ -130,13 +162,23 @@ impl Claim {
 /// What is set aside while it is under way.
 #[derive(Debug)]
 struct Flight {
-    entities: Vec<Arc<Entity>>,
+    claim: Claim,
+    plan: Arc<Plan>,
     nanos: i64,
     /// In the store, too.
     is_stored: bool,
 }
 
-/// Owners and models that are remembered anyway.
+/// Money that is set aside here, and not in the store.
+#[derive(Debug)]
+pub struct Flying {
+    pub claim: Claim,
+    pub plan: Arc<Plan>,
+    pub nanos: i64,
+    place: Place,
+}
+
+/// Owners that are remembered anyway.
 const MANY: usize = 4096;
 /// Sums are read again rather than more of them kept.
 const MOST_PURSES: usize = 65_536;
@@ -146,43 +188,46 @@ impl Book {
     /// to set aside, given what its strictest budget has left.
     pub fn admit(
         &mut self,
-        plan: &Plan,
+        plan: &Arc<Plan>,
         tokens: u64,
         reserve: impl FnOnce(i64) -> i64,
         now: Slot,
     ) -> Result<Held, Refused> {
-        let unread: Vec<Arc<Entity>> =
-            plan.pots.iter().filter(|pot| !self.is_read(&pot.entity)).map(|pot| pot.entity.clone()).collect();
+        let mut unread = Vec::new();
+        let mut free = i64::MAX;
+        for pot in &plan.pots {
+            match self.read(pot) {
+                None => unread.push(pot.entity.clone()),
+                Some(purse) if pot.strict => {
+                    let left =
+                        pot.max_nanos.map(|max| max.saturating_sub(purse.spent()).saturating_sub(purse.reserved()));
+                    free = left.map_or(free, |left| free.min(left));
+                }
+                Some(_) => (),
+            }
+        }
         if !unread.is_empty() {
             return Err(Refused::Unread(unread));
         }
-        let free = plan.pots.iter().filter(|pot| pot.strict).filter_map(|pot| {
-            let purse = self.purses.get(&pot.entity)?;
-            Some(pot.max_nanos?.saturating_sub(purse.spent()).saturating_sub(purse.reserved()))
-        });
-        let nanos = if plan.pots.is_empty() { 0 } else { reserve(free.min().unwrap_or(i64::MAX)) };
+        let nanos = if plan.pots.is_empty() { 0 } else { reserve(free) };
         for pot in &plan.pots {
             self.check_pot(pot, nanos)?;
         }
         self.check_lines(&plan.lines, tokens, now)?;
-        let mut held = Held { lines: self.charge(&plan.lines, tokens, now), pots: Vec::new(), nanos };
-        for pot in &plan.pots {
-            if let Some(purse) = self.purses.get_mut(&pot.entity) {
-                purse.reserve(nanos);
-                held.pots.push(pot.clone());
-            }
-        }
+        let mut held = Held::new(plan.clone(), nanos);
+        held.lines = self.charge(&plan.lines, tokens, now);
+        held.spent = self.hold(&plan.pots, nanos);
         Ok(held)
     }
 
     /// Sets more aside for a call that turns out to be dearer. What the store has admitted is not asked for again.
-    pub fn raise(&mut self, claim: &Claim, held: &mut Held, more: i64, is_admitted: bool) -> Result<(), Refused> {
-        for pot in held.pots.iter().filter(|pot| pot.strict && !is_admitted) {
+    pub fn raise(&mut self, held: &mut Held, more: i64, is_admitted: bool) -> Result<(), Refused> {
+        for pot in held.pots().iter().filter(|pot| pot.strict && !is_admitted) {
             self.check_pot(pot, more)?;
         }
-        self.hold(&held.pots, more);
+        self.hold(held.pots(), more);
         held.nanos = held.nanos.saturating_add(more);
-        if let Some(flight) = self.flights.get_mut(claim) {
+        if let Some(flight) = held.flight.and_then(|place| self.flights.get_mut(place)) {
             flight.nanos = held.nanos;
         }
         Ok(())
@@ -191,8 +236,8 @@ impl Book {
     /// A call has cost so much, and holds nothing any more. Says which budgets have come to their soft limit by it.
     pub fn spend(&mut self, held: &Held, cost_nanos: i64, is_booked_later: bool) -> Vec<Crossed> {
         let mut crossed = Vec::new();
-        for pot in &held.pots {
-            let Some(purse) = self.purses.get_mut(&pot.entity) else { continue };
+        for pot in held.pots() {
+            let Some(purse) = self.held_purse(pot) else { continue };
             purse.give_back(held.nanos);
             purse.spend(cost_nanos, is_booked_later);
             let spent = purse.spent();
@@ -205,47 +250,55 @@ impl Book {
     }
 
     /// Money is set aside, here or in the store as well.
-    pub fn depart(&mut self, claim: Claim, held: &Held, is_stored: bool) {
-        if !held.pots.is_empty() {
-            let entities = held.pots.iter().map(|pot| pot.entity.clone()).collect();
-            self.flights.insert(claim, Flight { entities, nanos: held.nanos, is_stored });
+    pub fn depart(&mut self, claim: Claim, held: &mut Held, is_stored: bool) {
+        if !held.pots().is_empty() {
+            let flight = Flight { claim, plan: held.plan.clone(), nanos: held.nanos, is_stored };
+            held.flight = Some(self.flights.put(flight));
         }
     }
 
     /// The call or its attempt has ended; whether something is set aside for it in the store.
-    pub fn arrive(&mut self, claim: &Claim) -> bool {
-        self.flights.remove(claim).is_some_and(|flight| flight.is_stored)
+    pub fn arrive(&mut self, held: &mut Held) -> bool {
+        let flight = held.flight.take().and_then(|place| self.flights.take(place));
+        flight.is_some_and(|flight| flight.is_stored)
     }
 
     /// Whether the store holds money for it.
-    pub fn is_stored(&self, claim: &Claim) -> bool {
-        self.flights.get(claim).is_some_and(|flight| flight.is_stored)
+    pub fn is_stored(&self, held: &Held) -> bool {
+        held.flight.and_then(|place| self.flights.get(place)).is_some_and(|flight| flight.is_stored)
     }
 
-    /// Sets aside without asking whether there is room: the store was asked.
-    pub fn hold(&mut self, pots: &[Pot], nanos: i64) {
-        for pot in pots {
-            self.purse(&pot.entity).reserve(nanos);
-        }
+    /// Sets aside without asking whether there is room: somebody has. What each had spent.
+    pub fn hold(&mut self, pots: &[Pot], nanos: i64) -> Vec<i64> {
+        let hold = |pot: &Pot| {
+            let purse = self.purse_of(&pot.entity, &pot.purse);
+            purse.reserve(nanos);
+            purse.spent()
+        };
+        pots.iter().map(hold).collect()
     }
 
-    /// Who has set money aside that is not in the store, with each of the sums and how much that is.
-    pub fn flying(&self) -> Vec<(Claim, Vec<Arc<Entity>>, i64)> {
+    /// Who has set money aside that is not in the store.
+    pub fn flying(&self) -> Vec<Flying> {
         let unstored = self.flights.iter().filter(|(_, flight)| !flight.is_stored);
-        unstored.map(|(claim, flight)| (*claim, flight.entities.clone(), flight.nanos)).collect()
+        let flying = |(place, flight): (Place, &Flight)| {
+            let Flight { claim, plan, nanos, .. } = flight;
+            Flying { claim: *claim, plan: plan.clone(), nanos: *nanos, place }
+        };
+        unstored.map(flying).collect()
     }
 
     /// So much is in the store now; what was set aside beyond that meanwhile, and none where it has ended.
-    pub fn mark_stored(&mut self, claim: &Claim, nanos: i64) -> Option<i64> {
-        let flight = self.flights.get_mut(claim)?;
+    pub fn mark_stored(&mut self, flying: &Flying, nanos: i64) -> Option<i64> {
+        let flight = self.flights.get_mut(flying.place)?;
         flight.is_stored = flight.nanos <= nanos;
         Some(flight.nanos.saturating_sub(nanos).max(0))
     }
 
     /// What was set aside is free again.
     pub fn give_back(&mut self, held: &Held) {
-        for pot in &held.pots {
-            if let Some(purse) = self.purses.get_mut(&pot.entity) {
+        for pot in held.pots() {
+            if let Some(purse) = self.held_purse(pot) {
                 purse.give_back(held.nanos);
             }
         }
@@ -253,24 +306,32 @@ impl Book {
 
     /// The sum of an entity, to be read into.
     pub fn purse(&mut self, entity: &Arc<Entity>) -> &mut Purse {
-        if self.purses.len() >= MOST_PURSES && !self.purses.contains_key(entity) {
-            self.purses.retain(|_, purse| !purse.is_idle());
+        self.purse_of(entity, &Hint::default())
+    }
+
+    fn purse_of(&mut self, entity: &Arc<Entity>, hint: &Hint) -> &mut Purse {
+        if self.purses.len() >= MOST_PURSES && !self.purses.contains(entity) {
+            self.purses.retain(|purse| !purse.is_idle());
             self.has_forgotten = true;
         }
-        self.purses.entry(entity.clone()).or_default()
+        self.purses.seat_mut(entity, hint)
     }
 
-    /// What the budgets of a call have spent so far.
-    pub fn spent(&self, pot: &Pot) -> i64 {
-        self.purses.get(&pot.entity).map_or(0, Purse::spent)
+    fn held_purse(&mut self, pot: &Pot) -> Option<&mut Purse> {
+        let place = self.purses.find(&pot.entity, &pot.purse)?;
+        self.purses.at_mut(place)
     }
 
-    fn is_read(&self, entity: &Entity) -> bool {
-        self.purses.get(entity).is_some_and(Purse::is_read)
+    /// The sum of a budget, if it was read.
+    fn read(&self, pot: &Pot) -> Option<&Purse> {
+        let place = self.purses.find(&pot.entity, &pot.purse)?;
+        self.purses.at(place).filter(|purse| purse.is_read())
     }
 
+    /// Of a budget whose sum was read.
     fn check_pot(&self, pot: &Pot, nanos: i64) -> Result<(), Refused> {
-        let (Some(purse), Some(max)) = (self.purses.get(&pot.entity), pot.max_nanos) else { return Ok(()) };
+        let Some(purse) = self.read(pot) else { return Err(Refused::Unread(vec![pot.entity.clone()])) };
+        let Some(max) = pot.max_nanos else { return Ok(()) };
         let (spent, reserved) = (purse.spent(), purse.reserved());
         let used = spent.saturating_add(reserved);
         let fits = if pot.strict { used.saturating_add(nanos) <= max && used < max } else { used < max };
@@ -284,7 +345,8 @@ impl Book {
     pub fn check_lines(&mut self, lines: &[Line], tokens: u64, now: Slot) -> Result<(), Refused> {
         let mut worst: Option<(Slot, Refused)> = None;
         for line in lines {
-            let Some(account) = self.accounts.get_mut(&line.subject) else {
+            let place = self.accounts.find(&line.subject, &line.account);
+            let Some(account) = place.and_then(|place| self.accounts.at_mut(place)) else {
                 for (unit, limit) in
                     [(Unit::Requests, line.requests), (Unit::Tokens, line.tokens), (Unit::Parallel, line.parallel)]
                 {
@@ -295,17 +357,20 @@ impl Book {
                 }
                 continue;
             };
-            let refuse = |unit, limit, used, need, at: Option<Slot>| {
-                (at.unwrap_or(Slot::MAX), Refused::Rate { subject: line.subject.clone(), unit, limit, used, need, at })
+            let mut refuse = |until: Slot, unit, limit, used, need, at| {
+                if worst.as_ref().is_none_or(|(longest, _)| until > *longest) {
+                    let subject = line.subject.clone();
+                    worst = Some((until, Refused::Rate { subject, unit, limit, used, need, at }));
+                }
             };
-            let mut refusals = Vec::new();
             if let Some(limit) = line.parallel.filter(|limit| account.parallel >= *limit) {
-                refusals.push((now, refuse(Unit::Parallel, limit, account.parallel, 1, None).1));
+                refuse(now, Unit::Parallel, limit, account.parallel, 1, None);
             }
             if let Some(limit) = line.requests {
                 let used = account.requests.used(now);
                 if used >= limit {
-                    refusals.push(refuse(Unit::Requests, limit, used, 1, account.requests.fits_at(now, limit, 1)));
+                    let at = account.requests.fits_at(now, limit, 1);
+                    refuse(at.unwrap_or(Slot::MAX), Unit::Requests, limit, used, 1, at);
                 }
             }
             if let Some(limit) = line.tokens {
@@ -313,12 +378,8 @@ impl Book {
                 // A call that is larger than the limit passes alone: what it will use is a guess.
                 let need = tokens.clamp(1, limit.max(1));
                 if limit == 0 || used.saturating_add(need) > limit {
-                    refusals.push(refuse(Unit::Tokens, limit, used, need, account.tokens.fits_at(now, limit, need)));
-                }
-            }
-            for refusal in refusals {
-                if worst.as_ref().is_none_or(|(at, _)| refusal.0 > *at) {
-                    worst = Some(refusal);
+                    let at = account.tokens.fits_at(now, limit, need);
+                    refuse(at.unwrap_or(Slot::MAX), Unit::Tokens, limit, used, need, at);
                 }
             }
         }
@@ -327,105 +388,72 @@ impl Book {
 
     pub fn charge(&mut self, lines: &[Line], tokens: u64, now: Slot) -> Vec<HeldLine> {
         if self.accounts.len() >= self.sweep_at.max(MANY) {
-            self.accounts.retain(|_, a| a.parallel > 0 || !a.requests.is_empty(now) || !a.tokens.is_empty(now));
+            self.accounts.retain(|a| a.parallel > 0 || !a.requests.is_empty(now) || !a.tokens.is_empty(now));
             // Whoever fills it within a minute must not make each call go through all of it.
             self.sweep_at = self.accounts.len() * 2;
         }
         let charge = |line: &Line| {
-            let account = self.accounts.entry(line.subject.clone()).or_default();
-            account.parallel += u64::from(line.parallel.is_some());
-            HeldLine {
-                subject: line.subject.clone(),
-                requests: line.requests.map(|_| account.requests.add(now, 1)),
-                tokens: line.tokens.map(|_| (account.tokens.add(now, tokens), tokens)),
+            let place = self.accounts.seat(&line.subject, &line.account);
+            let mut held = HeldLine {
+                account: place,
+                requests: None,
+                tokens: None,
                 more: Vec::new(),
                 parallel: line.parallel.is_some(),
+                used: [(0, now); 3],
+            };
+            let Some(account) = self.accounts.at_mut(place) else { return held };
+            if line.requests.is_some() {
+                held.requests = Some(account.requests.add(now, 1));
+                held.used[0] = (account.requests.used(now), account.requests.empty_at(now));
             }
+            if line.tokens.is_some() {
+                held.tokens = Some((account.tokens.add(now, tokens), tokens));
+                held.used[1] = (account.tokens.used(now), account.tokens.empty_at(now));
+            }
+            if held.parallel {
+                account.parallel += 1;
+                held.used[2] = (account.parallel, now);
+            }
+            held
         };
         lines.iter().map(charge).collect()
     }
 
     /// The call has used so many tokens so far: what goes beyond the reservation is counted when it comes.
-    pub fn count_on(&mut self, held: &mut [HeldLine], tokens: u64, now: Slot) {
-        for line in held {
-            let (Some((_, counted)), Some(account)) = (line.tokens, self.accounts.get_mut(&line.subject)) else {
-                continue;
-            };
-            let counted = line.more.iter().fold(counted, |sum, (_, more)| sum.saturating_add(*more));
+    pub fn count_on(&mut self, held: &mut Held, tokens: u64, now: Slot) {
+        for (line, held) in held.plan.lines.iter().zip(&mut held.lines) {
+            let Some((_, counted)) = held.tokens else { continue };
+            let Some(account) = self.accounts.again(held.account, &line.subject) else { continue };
+            let counted = held.more.iter().fold(counted, |sum, (_, more)| sum.saturating_add(*more));
             if tokens > counted {
                 let more = tokens - counted;
-                line.more.push((account.tokens.add(now, more), more));
+                held.more.push((account.tokens.add(now, more), more));
             }
         }
     }
 
     /// The call is over, having used these tokens; none where it was never made, and nothing of it counts.
-    pub fn release(&mut self, held: Vec<HeldLine>, tokens: Option<u64>, now: Slot) {
-        for line in held {
-            let Some(account) = self.accounts.get_mut(&line.subject) else { continue };
-            account.parallel -= u64::from(line.parallel && account.parallel > 0);
-            if let (Some(slot), None) = (line.requests, tokens) {
+    pub fn release(&mut self, held: &mut Held, tokens: Option<u64>, now: Slot) {
+        for (line, held) in held.plan.lines.iter().zip(&mut held.lines) {
+            let Some(account) = self.accounts.again(held.account, &line.subject) else { continue };
+            account.parallel -= u64::from(std::mem::take(&mut held.parallel) && account.parallel > 0);
+            if let (Some(slot), None) = (held.requests.take(), tokens) {
                 account.requests.take_back(slot, 1);
             }
-            let Some((slot, counted)) = line.tokens else { continue };
+            let Some((slot, counted)) = held.tokens.take() else { continue };
             let used = tokens.unwrap_or(0);
-            let mut counts = vec![(slot, counted)];
-            counts.extend(line.more);
-            let counted = counts.iter().fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
-            if used >= counted {
-                account.tokens.add(now, used - counted);
+            let all = held.more.iter().fold(counted, |sum, (_, count)| sum.saturating_add(*count));
+            if used >= all {
+                account.tokens.add(now, used - all);
                 continue;
             }
             // What came last was counted too much first.
-            let mut too_much = counted - used;
-            for (slot, count) in counts.into_iter().rev() {
+            let mut too_much = all - used;
+            for (slot, count) in std::iter::once((slot, counted)).chain(held.more.drain(..)).rev() {
                 let back = too_much.min(count);
                 account.tokens.take_back(slot, back);
                 too_much -= back;
-            }
-        }
-    }
-
-    /// What is left of each limit, now that the call is counted.
-    pub fn left(&mut self, lines: &[Line], now: Slot) -> Vec<Left> {
-        let mut all = Vec::new();
-        for line in lines {
-            let Some(account) = self.accounts.get_mut(&line.subject) else { continue };
-            let mut tell = |unit, limit: Option<u64>, used: u64, free_at| {
-                if let Some(limit) = limit {
-                    let left = limit.saturating_sub(used);
-                    all.push(Left { subject: line.subject.clone(), unit, limit, left, free_at });
-                }
-            };
-            let parallel = account.parallel;
-            for (unit, limit, bucket) in [
-                (Unit::Requests, line.requests, &mut account.requests),
-                (Unit::Tokens, line.tokens, &mut account.tokens),
-            ] {
-                if limit.is_some() {
-                    tell(unit, limit, bucket.used(now), bucket.empty_at(now));
-                }
-            }
-            tell(Unit::Parallel, line.parallel, parallel, now);
-        }
-        all
-    }
-
-    /// Output tokens that an answer of the model is expected to have.
-    pub fn pace(&self, model: &str) -> Option<u64> {
-        self.paces.get(model).map(|pace| pace.div_ceil(16))
-    }
-
-    /// An answer of the model had so many.
-    pub fn learn(&mut self, model: &str, output: u64) {
-        let output = output.min(1 << 32);
-        match self.paces.get_mut(model) {
-            Some(pace) => *pace = *pace - *pace / 8 + output * 2,
-            None => {
-                if self.paces.len() >= MANY {
-                    self.paces.clear();
-                }
-                self.paces.insert(model.to_owned(), output * 16);
             }
         }
     }

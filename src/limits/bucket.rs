@@ -48,8 +48,10 @@ impl Bucket {
 
     /// What was counted in that slot was less; nothing where its minute is over.
     pub fn take_back(&mut self, slot: Slot, amount: u64) {
-        if let Ok(place) = self.entries.binary_search_by_key(&slot, |(slot, _)| *slot) {
-            let entry = &mut self.entries[place].1;
+        // Most calls are over as soon as they have begun.
+        let last = self.entries.len().checked_sub(1).filter(|last| self.entries[*last].0 == slot);
+        let place = last.or_else(|| self.entries.binary_search_by_key(&slot, |(slot, _)| *slot).ok());
+        if let Some((_, entry)) = place.and_then(|place| self.entries.get_mut(place)) {
             let amount = amount.min(*entry);
             *entry -= amount;
             self.sum -= amount;

@@ -25,17 +25,23 @@ pub const OUTPUT_LIMITS: [&str; 3] = ["max_completion_tokens", "max_tokens", "ma
 
 impl Demand {
     pub fn of(envelope: &Envelope) -> Self {
-        let count = |name: &str| {
-            let number = envelope.number(name)?;
-            // What is larger is no bound at all.
-            (0.0..=1e12).contains(&number).then_some(number as u64)
-        };
-        Demand {
-            prompt_bytes: envelope.bytes().len(),
-            max_output: OUTPUT_LIMITS.iter().filter_map(|name| count(name)).max(),
+        let mut demand = Demand { prompt_bytes: envelope.bytes().len(), max_output: None, answers: 1 };
+        for member in envelope.members() {
+            let name = envelope.name(member);
+            let is_limit = OUTPUT_LIMITS.iter().any(|limit| limit.as_bytes() == name);
             // Of `best_of` answers some are thrown away, and all are charged.
-            answers: count("n").max(count("best_of")).unwrap_or(1).max(1),
+            if !is_limit && !matches!(name, b"n" | b"best_of") {
+                continue;
+            }
+            // What is larger is no bound at all.
+            let number = envelope.number_of(member).filter(|number| (0.0..=1e12).contains(number));
+            let Some(count) = number.map(|number| number as u64) else { continue };
+            match is_limit {
+                true => demand.max_output = demand.max_output.max(Some(count)),
+                false => demand.answers = demand.answers.max(count),
+            }
         }
+        demand
     }
 
     /// What the call will probably use, given what answers of the model usually have.

@@ -1,6 +1,8 @@
 //! Which limits a call is under, in the order in which they are told.
 
 use super::calendar::{self, Window};
+use super::pace::{Pace, Paces};
+use super::shelf::Hint;
 use super::subject::{Subject, Who};
 use super::terms::{self, Cap, Fields, Terms};
 use crate::auth::Caller;
@@ -17,6 +19,8 @@ pub struct Line {
     pub requests: Option<u64>,
     pub tokens: Option<u64>,
     pub parallel: Option<u64>,
+    /// Where it is counted.
+    pub account: Hint,
 }
 
 /// A budget of one owner.
@@ -30,13 +34,26 @@ pub struct Pot {
     pub window: Option<Window>,
     /// Not to be exceeded at all.
     pub strict: bool,
+    /// Where it is counted.
+    pub purse: Hint,
 }
 
 /// All limits of a call.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     pub lines: Vec<Line>,
     pub pots: Vec<Pot>,
+    /// What answers of the model usually have.
+    pub pace: Arc<Pace>,
+    /// It is the same from then on, and until then, in microseconds: windows begin and end, and increases end.
+    from: i64,
+    until: i64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Plan { lines: Vec::new(), pots: Vec::new(), pace: Arc::default(), from: i64::MIN, until: i64::MAX }
+    }
 }
 
 /// What a call says that limits depend on.
@@ -61,9 +78,24 @@ impl Plan {
         self.lines.is_empty() && self.pots.is_empty()
     }
 
+    /// Whether it is the plan of a call that is made now.
+    pub fn holds_at(&self, now: i64) -> bool {
+        (self.from..self.until).contains(&now)
+    }
+
+    /// Without what another one counts.
+    pub fn without_rates(&self) -> Plan {
+        Plan { lines: Vec::new(), ..self.clone() }
+    }
+
+    /// Of a call that costs nothing.
+    pub fn without_budgets(&self) -> Plan {
+        Plan { pots: Vec::new(), ..self.clone() }
+    }
+
     /// The limits of whoever shows the key, and of all calls.
-    pub fn of(settings: &Settings, facts: Facts<'_>) -> Plan {
-        let mut plan = Plan::default();
+    pub fn of(settings: &Settings, paces: &Paces, facts: Facts<'_>) -> Plan {
+        let mut plan = Plan { pace: paces.of(facts.model), ..Plan::default() };
         if let Caller::Key(holder) = facts.caller {
             plan.add_holder(settings, holder, facts);
         }
@@ -73,15 +105,15 @@ impl Plan {
     }
 
     /// Of rates this gateway has its part: so many share them.
-    pub fn divide(&mut self, gateways: u64) {
-        if gateways > 1 {
-            for line in &mut self.lines {
-                for limit in [&mut line.requests, &mut line.tokens, &mut line.parallel].into_iter().flatten() {
-                    // A limit that is not nothing admits something everywhere.
-                    *limit = (*limit / gateways).max(u64::from(*limit > 0));
-                }
+    pub fn divided(&self, gateways: u64) -> Plan {
+        let mut plan = self.clone();
+        for line in &mut plan.lines {
+            for limit in [&mut line.requests, &mut line.tokens, &mut line.parallel].into_iter().flatten() {
+                // A limit that is not nothing admits something everywhere.
+                *limit = (*limit / gateways.max(1)).max(u64::from(*limit > 0));
             }
         }
+        plan
     }
 
     /// Whether one of its budgets is never to be exceeded.
@@ -95,6 +127,11 @@ impl Plan {
         let strict = is_strict(settings, facts.caller);
         let own_budget = budget(&key.budget_id);
         let increase = key.temp_budget_expires_at.filter(|end| *end > facts.now);
+        match (increase, key.temp_budget_expires_at) {
+            (Some(end), _) => self.until = self.until.min(end),
+            (None, Some(end)) => self.from = self.from.max(end),
+            (None, None) => (),
+        }
         let increase = increase.and(key.temp_budget_increase_nanos).unwrap_or(0);
         let mut of_key = Fields {
             requests: key.rpm_limit,
@@ -186,8 +223,8 @@ impl Plan {
     }
 
     /// The limits of where an attempt goes.
-    pub fn of_target(settings: &Settings, facts: Facts<'_>, deployment: &Deployment) -> Plan {
-        let mut plan = Plan::default();
+    pub fn of_target(settings: &Settings, paces: &Paces, facts: Facts<'_>, deployment: &Deployment) -> Plan {
+        let mut plan = Plan { pace: paces.of(facts.model), ..Plan::default() };
         let strict = is_strict(settings, facts.caller);
         if let Some(terms) = settings.deployments.get(&deployment.id) {
             plan.add(settings, facts.now, Subject::new(Who::Deployment, &deployment.id), terms, strict);
@@ -206,6 +243,9 @@ impl Plan {
         let subject = Arc::new(subject);
         for cap in &terms.caps {
             let pot = pot(settings, now, &subject, cap, strict);
+            if let Some(window) = pot.window {
+                (self.from, self.until) = (self.from.max(window.start), self.until.min(window.end));
+            }
             // Two budgets of one sum are the smaller one.
             match self.pots.iter_mut().find(|other| other.entity == pot.entity) {
                 Some(other) => {
@@ -218,7 +258,7 @@ impl Plan {
         }
         let Terms { requests, tokens, parallel, .. } = *terms;
         if requests.is_some() || tokens.is_some() || parallel.is_some() {
-            self.lines.push(Line { subject, requests, tokens, parallel });
+            self.lines.push(Line { subject, requests, tokens, parallel, account: Hint::default() });
         }
     }
 }
@@ -247,6 +287,7 @@ fn pot(settings: &Settings, now: i64, subject: &Arc<Subject>, cap: &Cap, strict:
         soft_nanos: cap.soft_nanos,
         window: window.map(|(_, window)| window),
         strict,
+        purse: Hint::default(),
     }
 }
 

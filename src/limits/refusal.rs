@@ -1,9 +1,9 @@
-//! How a caller is told of a limit: the error, and the headers of an admitted call.
+//! How a caller is told of a limit that does not admit its call.
 //!
 //! Names of headers and the first words of messages are LiteLLM's (its rate limiter and its budget errors); the message
 //! goes on to say whose limit it is, what is used and when to come back.
 
-use super::book::{Left, Refused, Unit};
+use super::book::{Refused, Unit};
 use super::bucket::{SLOT_MS, Slot};
 use super::plan::Pot;
 use super::subject::Who;
@@ -12,8 +12,6 @@ use crate::error::{Error, Kind};
 use crate::price::usd_text;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{HeaderName, HeaderValue, RETRY_AFTER};
-use std::cell::RefCell;
-use std::collections::HashMap;
 
 /// With whom, and when.
 pub struct Told<'a> {
@@ -24,7 +22,7 @@ pub struct Told<'a> {
     pub over_budget: StatusCode,
 }
 
-pub type Headers = Vec<(HeaderName, HeaderValue)>;
+type Headers = Vec<(HeaderName, HeaderValue)>;
 
 fn put(headers: &mut Headers, name: &str, value: &str) {
     if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::from_str(value)) {
@@ -116,71 +114,4 @@ fn over_budget(pot: &Pot, spent: i64, reserved: i64, need: i64, told: &Told<'_>)
     // Trying again does not help, whatever a client makes of the status.
     put(&mut headers, "x-should-retry", "false");
     Error::new(Kind::OverBudget(told.over_budget), message).with_headers(headers)
-}
-
-/// What is spent of budgets, for the answer: those of the key by LiteLLM's names, and whose soft budget is reached.
-pub fn add_budgets<'a>(headers: &mut Headers, pots: impl Iterator<Item = (&'a Pot, i64)>) {
-    let usd = |nanos: i64| usd_text(u64::try_from(nanos).unwrap_or(0));
-    let mut reached: Vec<&str> = Vec::new();
-    let mut has_key = false;
-    for (pot, spent) in pots {
-        if pot.subject.who == Who::Key && !std::mem::replace(&mut has_key, true) {
-            put(headers, "x-litellm-key-spend", &usd(spent));
-            if let Some(max) = pot.max_nanos {
-                put(headers, "x-litellm-key-max-budget", &usd(max));
-            }
-        }
-        if pot.soft_nanos.is_some_and(|soft| spent >= soft) {
-            reached.push(pot.subject.who.word());
-        }
-    }
-    if !reached.is_empty() {
-        put(headers, "x-gateway-soft-budget-reached", &reached.join(", "));
-    }
-}
-
-/// What is left, for the answer of an admitted call. The plain names are those of the key, as in LiteLLM.
-pub fn headers(left: &[Left], now: Slot) -> Headers {
-    let mut headers = Headers::new();
-    for Left { subject, unit, limit, left, free_at } in left {
-        for (what, count) in [("limit", *limit), ("remaining", *left)] {
-            headers.extend(name_of(subject.who, *unit, what).map(|name| (name, HeaderValue::from(count))));
-        }
-        let (requests, tokens) = (*unit == Unit::Requests, *unit == Unit::Tokens);
-        if subject.who == Who::Key && (requests || tokens) {
-            let own = if requests { OWN_REQUESTS } else { OWN_TOKENS };
-            let ms = free_at.saturating_sub(now).saturating_mul(SLOT_MS);
-            let reset = HeaderValue::from_str(&format!("{}.{:03}s", ms / 1000, ms % 1000));
-            let values =
-                [Ok(HeaderValue::from(*limit)), Ok(HeaderValue::from(*left)), reset, Ok(HeaderValue::from(*limit))];
-            let named = own.map(HeaderName::from_static).into_iter().zip(values);
-            headers.extend(named.filter_map(|(name, value)| Some((name, value.ok()?))));
-        }
-    }
-    headers
-}
-
-/// Limit, what is left, when all is free again, and the limit by LiteLLM's other name.
-const OWN_REQUESTS: [&str; 4] = [
-    "x-ratelimit-limit-requests",
-    "x-ratelimit-remaining-requests",
-    "x-ratelimit-reset-requests",
-    "x-litellm-key-rpm-limit",
-];
-const OWN_TOKENS: [&str; 4] =
-    ["x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens", "x-litellm-key-tpm-limit"];
-
-/// `x-ratelimit-OWNER-WHAT-UNIT`. There are few, and each call asks for some.
-fn name_of(who: Who, unit: Unit, what: &'static str) -> Option<HeaderName> {
-    thread_local! {
-        static KNOWN: RefCell<HashMap<(Who, Unit, &'static str), HeaderName>> = RefCell::default();
-    }
-    KNOWN.with_borrow_mut(|known| {
-        if let Some(name) = known.get(&(who, unit, what)) {
-            return Some(name.clone());
-        }
-        let name = HeaderName::try_from(format!("x-ratelimit-{}-{what}-{}", who.word(), unit.word())).ok()?;
-        known.insert((who, unit, what), name.clone());
-        Some(name)
-    })
 }

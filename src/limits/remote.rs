@@ -223,7 +223,7 @@ impl Remote {
         match answer.as_slice() {
             [0, slot, used @ ..] => {
                 let left = windows.iter().zip(used).map(|((window, line, limit), used)| Left {
-                    subject: line.subject.clone(),
+                    who: line.subject.who,
                     unit: window.unit,
                     limit: *limit,
                     left: limit.saturating_sub(count(used).saturating_add(count(&window.counted))),

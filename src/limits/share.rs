@@ -6,9 +6,10 @@
 //! is booked by its successor or somebody releases it.
 
 use super::Limits;
+use super::plan::Pot;
 use crate::database::{self, State as Database};
 use crate::gateway::Gateway;
-use crate::store::{Engine, Entity, Node, Reservation, Result};
+use crate::store::{Engine, Node, Reservation, Result};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -267,21 +268,21 @@ async fn beat(limits: &Limits, gone_at: Option<i64>) -> Result<()> {
 /// What calls under way hold in memory is set aside in the store, without being asked whether there is room.
 async fn put_into_store(limits: &Limits, now: i64) -> Result<()> {
     let flying = limits.book().flying();
-    for (claim, entities, nanos) in flying {
-        let name = claim.name();
-        let (mut stored, mut more) = (0, nanos);
+    for one in flying {
+        let name = one.claim.name();
+        let (mut stored, mut more) = (0, one.nanos);
         // A call that went to a dearer deployment meanwhile has set more aside; there is an end to that.
         loop {
-            let wanted = |entity: &Arc<Entity>| Reservation {
-                entity: (**entity).clone(),
+            let wanted = |pot: &Pot| Reservation {
+                entity: (*pot.entity).clone(),
                 nanos: more,
                 limit_nanos: None,
                 strict: false,
             };
-            let wanted: Vec<Reservation> = entities.iter().map(wanted).collect();
+            let wanted: Vec<Reservation> = one.plan.pots.iter().map(wanted).collect();
             let _ = limits.store.reserve(&name, &limits.node, &wanted, now).await?;
             stored += more;
-            let marked = limits.book().mark_stored(&claim, stored);
+            let marked = limits.book().mark_stored(&one, stored);
             match marked {
                 Some(0) => break,
                 Some(missing) => more = missing,

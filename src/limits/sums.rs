@@ -22,7 +22,7 @@ impl Limits {
                 entity.start > self.started_at
                     && self.share.mode() == share::Mode::Alone
                     && !book.has_forgotten
-                    && !book.purses.contains_key(entity)
+                    && !book.purses.contains(entity)
             };
             let (new, old): (Vec<_>, Vec<_>) = entities.iter().cloned().partition(|entity| is_new(&book, entity));
             for entity in new {
@@ -132,13 +132,13 @@ impl Limits {
     fn is_booked(&self, book: &mut Book, call: &Settled) {
         let is_own = call.row.node.as_deref() == Some(&*self.node);
         for entity in &call.windows {
-            if let Some(purse) = book.purses.get_mut(entity) {
+            if let Some(purse) = book.purses.named(entity) {
                 if is_own { purse.booked(call.row.cost_nanos) } else { purse.found(call.row.cost_nanos) }
             }
         }
         for entity in call.row.entities() {
             if !call.windows.contains(&entity)
-                && let Some(purse) = book.purses.get_mut(&entity)
+                && let Some(purse) = book.purses.named(&entity)
             {
                 purse.found(call.row.cost_nanos);
             }

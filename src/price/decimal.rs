@@ -137,6 +137,21 @@ pub fn usd_text(nanos: u64) -> String {
     text(nanos, NANO)
 }
 
+/// As [`usd_text`], at the end of a longer text.
+pub fn put_usd(text: &mut Vec<u8>, nanos: u64) {
+    let (whole, mut part) = (nanos / 1_000_000_000, nanos % 1_000_000_000);
+    text.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    if part == 0 {
+        return;
+    }
+    text.push(b'.');
+    let mut unit = 100_000_000;
+    while part > 0 {
+        text.push(b'0' + u8::try_from(part / unit).unwrap_or(0));
+        (part, unit) = (part % unit, unit / 10);
+    }
+}
+
 /// Nano-dollars as dollars for a JSON member such as `spend`: it reads back as the same number of nano-dollars.
 pub fn usd_number(nanos: u64) -> Number {
     number(nanos, NANO)
@@ -192,6 +207,9 @@ mod tests {
         #[test]
         fn money_comes_back_as_it_went(nanos in any::<u64>()) {
             prop_assert_eq!(parse(&usd_text(nanos), NANO), Ok(nanos));
+            let mut text = b"$ ".to_vec();
+            put_usd(&mut text, nanos);
+            prop_assert_eq!(String::from_utf8(text).unwrap(), format!("$ {}", usd_text(nanos)));
         }
 
         // A double holds 15 digits: up to a million dollars with nine places.

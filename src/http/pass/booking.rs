@@ -109,8 +109,8 @@ impl Booking {
         if !terms.is_owed {
             worker.gateway.customers.admit(asked.end_user)?;
         }
-        let limits = &worker.gateway.limits;
-        let permit = match limits.admit(&worker.gateway.database, &live.config.limits, &asked).await {
+        let (limits, database) = (&worker.gateway.limits, &worker.gateway.database);
+        let permit = match limits.admit(&worker.plans, database, &live.config.limits, &asked).await {
             // A budget that is spent already counts no more.
             Err(_) if terms.is_owed => Permit::none(),
             admitted => admitted?,
