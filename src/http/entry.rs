@@ -81,10 +81,8 @@ pub fn session(headers: &HeaderMap, envelope: &Envelope) -> Option<String> {
 /// The tags of the request, and those of its key.
 pub fn tags(headers: &HeaderMap, envelope: &Envelope, caller: &Caller) -> Vec<String> {
     let mut tags = Said { headers, envelope, metadata: metadata(envelope) }.tags();
-    for tag in caller.holder().into_iter().flat_map(|holder| &holder.key.tags) {
-        if !tags.contains(tag) {
-            tags.push(tag.clone());
-        }
+    if let Some(holder) = caller.holder() {
+        holder.add_tags(&mut tags);
     }
     tags
 }

@@ -65,11 +65,7 @@ pub fn begin(row: &mut LedgerRow, id: &Uuid, caller: &Caller, model: &str) {
             if key.agent_id.is_some() {
                 row.agent_id.clone_from(&key.agent_id);
             }
-            for tag in &key.tags {
-                if !row.tags.contains(tag) {
-                    row.tags.push(tag.clone());
-                }
-            }
+            holder.add_tags(&mut row.tags);
         }
     }
 }

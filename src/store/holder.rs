@@ -35,6 +35,21 @@ impl Holder {
 }
 
 impl Holder {
+    /// Adds the tags that all its calls have: the key's and its team's, also those that LiteLLM's users write into
+    /// `metadata`.
+    pub fn add_tags(&self, tags: &mut Vec<String>) {
+        let team = self.team.as_ref();
+        let written = [Some(&self.key.metadata), team.map(|team| &team.metadata)];
+        let written = written.into_iter().flatten().filter_map(|metadata| metadata.get("tags")?.as_array());
+        let written = written.flatten().filter_map(serde_json::Value::as_str);
+        let own = self.key.tags.iter().chain(team.into_iter().flat_map(|team| &team.tags));
+        for tag in own.map(String::as_str).chain(written) {
+            if !tags.iter().any(|known| known == tag) {
+                tags.push(tag.to_owned());
+            }
+        }
+    }
+
     /// The key's organization, else the team's, else the user's.
     pub(super) fn organization_id(&self) -> Option<&str> {
         let of_team = self.team.as_ref().and_then(|team| team.organization_id.as_deref());
