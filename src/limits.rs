@@ -244,16 +244,17 @@ impl Limits {
                 terms.caps.clone_from(&settings.customer.caps);
             }
             add(Subject::new(Who::Customer, id), &terms);
-            let [own, of_budget] = &customer.models;
-            let caps = terms::cap_of_model([Some(own), Some(of_budget)], facts.model);
-            let subject = Subject::new(Who::CustomerModel, id).with(facts.model);
-            add(subject, &terms::Terms { caps, ..terms::Terms::default() });
+            add(Subject::new(Who::CustomerModel, id).with(facts.model), &customer.of_model(facts.model));
         }
         for tag in asked.tags {
             let subject = Subject::new(Who::Tag, tag);
             match settings.tags.get(tag) {
                 Some(terms) => add(subject, terms),
-                None => add(subject, &self.others.tag(&self.store, database, tag).await.terms),
+                None => {
+                    let found = self.others.tag(&self.store, database, tag).await;
+                    add(subject, &found.terms);
+                    add(Subject::new(Who::TagModel, tag).with(facts.model), &found.of_model(facts.model));
+                }
             }
         }
     }

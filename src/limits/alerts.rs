@@ -93,7 +93,8 @@ fn body(crossed: &Crossed) -> Value {
         Who::Organization => "organization",
         Who::Customer | Who::CustomerModel => "customer",
         Who::Gateway => "proxy",
-        Who::Tag | Who::Deployment | Who::Provider => pot.subject.who.word(),
+        Who::Tag | Who::TagModel => Who::Tag.word(),
+        Who::Deployment | Who::Provider => pot.subject.who.word(),
     };
     json!({
         "event": "soft_budget_crossed",

@@ -19,6 +19,14 @@ pub struct Other {
     pub models: [Value; 2],
 }
 
+impl Other {
+    /// The budget that it has for a model.
+    pub fn of_model(&self, model: &str) -> Terms {
+        let [own, of_budget] = &self.models;
+        Terms { caps: terms::cap_of_model([Some(own), Some(of_budget)], model), ..Terms::default() }
+    }
+}
+
 type Memory = HashMap<String, (Instant, Arc<Other>)>;
 
 /// Those that calls have named.
@@ -63,7 +71,9 @@ impl Others {
             }
             let Some(tag) = store.get::<Tag>(name).await? else { return Ok(Other::default()) };
             let budget = budget(store, tag.budget_id.as_deref()).await?;
-            Ok(Other { terms: terms::of_tag(&tag, budget.as_ref()), ..Other::default() })
+            let terms = terms::of_tag(&tag, budget.as_ref());
+            let of_budget = budget.map(|budget| budget.model_max_budget).unwrap_or_default();
+            Ok(Other { terms, models: [tag.model_max_budget, of_budget] })
         })
         .await
     }

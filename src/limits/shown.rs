@@ -170,6 +170,7 @@ names! {
     TeamModel "model_per_team"
     UserModel "model_per_user"
     CustomerModel "model_per_end_user"
+    TagModel "model_per_tag"
     Deployment "deployment"
     Provider "provider"
     Gateway "gateway"

@@ -18,6 +18,7 @@ pub enum Who {
     TeamModel,
     UserModel,
     CustomerModel,
+    TagModel,
     Deployment,
     Provider,
     Gateway,
@@ -38,6 +39,7 @@ impl Who {
             Who::TeamModel => "model_per_team",
             Who::UserModel => "model_per_user",
             Who::CustomerModel => "model_per_end_user",
+            Who::TagModel => "model_per_tag",
             Who::Deployment => "deployment",
             Who::Provider => "provider",
             Who::Gateway => "gateway",
@@ -58,6 +60,7 @@ impl Who {
             Who::TeamModel => Kind::TeamModel,
             Who::UserModel => Kind::UserModel,
             Who::CustomerModel => Kind::CustomerModel,
+            Who::TagModel => Kind::TagModel,
             Who::Deployment => Kind::Deployment,
             Who::Provider => Kind::Provider,
             Who::Gateway => Kind::Gateway,
@@ -96,7 +99,7 @@ impl Subject {
         match self.who {
             Who::Key => key(),
             Who::KeyModel => format!("{}:{}", key(), sub()),
-            Who::Member | Who::TeamModel | Who::UserModel | Who::CustomerModel => {
+            Who::Member | Who::TeamModel | Who::UserModel | Who::CustomerModel | Who::TagModel => {
                 format!("{}:{}", shorten(&self.id), sub())
             }
             Who::Gateway => "all calls".to_owned(),

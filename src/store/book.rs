@@ -272,7 +272,7 @@ impl<'a> Day<'a> {
             Kind::Gateway | Kind::User | Kind::Team | Kind::Organization | Kind::Customer | Kind::Tag => (),
             // Days of keys, models and providers are columns of the gateway's.
             Kind::Key | Kind::KeyModel | Kind::Member | Kind::Model | Kind::Deployment | Kind::Provider => return None,
-            Kind::TeamModel | Kind::UserModel | Kind::CustomerModel => return None,
+            Kind::TeamModel | Kind::UserModel | Kind::CustomerModel | Kind::TagModel => return None,
         }
         Some(Day {
             entity,

@@ -26,14 +26,15 @@ pub enum Kind {
     /// All calls.
     #[default]
     Gateway,
-    /// A model by a team, a user, or a customer: the owner's id, and the model. Booked where there is a budget alone.
+    /// A model by a team, a user, a customer, or a tag: the owner's id, and the model. Booked where there is a budget alone.
     TeamModel,
     UserModel,
     CustomerModel,
+    TagModel,
 }
 
 impl Kind {
-    const WORDS: [(Kind, &'static str); 15] = [
+    const WORDS: [(Kind, &'static str); 16] = [
         (Kind::Key, "key"),
         (Kind::KeyModel, "key_model"),
         (Kind::User, "user"),
@@ -49,6 +50,7 @@ impl Kind {
         (Kind::TeamModel, "team_model"),
         (Kind::UserModel, "user_model"),
         (Kind::CustomerModel, "customer_model"),
+        (Kind::TagModel, "tag_model"),
     ];
 
     /// As tables have it.

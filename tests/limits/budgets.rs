@@ -223,7 +223,7 @@ fn a_model_has_a_budget_of_its_own_by_key() {
 }
 
 #[test]
-fn a_model_has_a_budget_of_its_own_by_team_user_and_end_user_and_a_restart_does_not_fill_it() {
+fn a_model_has_a_budget_of_its_own_by_team_user_end_user_and_tag_and_a_restart_does_not_fill_it() {
     let up = Upstream::new(Reply::whole());
     let text = config("", &[model("small", &up) + PRICE, model("large", &up) + PRICE]);
     let state = tempfile::tempdir().unwrap();
@@ -234,13 +234,23 @@ fn a_model_has_a_budget_of_its_own_by_team_user_and_end_user_and_a_restart_does_
     make("/team/new", json!({"team_id": "home", "model_max_budget": limits}));
     make("/user/new", json!({"user_id": "ann", "model_max_budget": limits}));
     make("/customer/new", json!({"user_id": "guest", "model_max_budget": {"large": 0.00005}}));
-    let keys = [json!({"team_id": "home"}), json!({"user_id": "ann"}), json!({"key_alias": "plain"})];
+    make("/tag/new", json!({"name": "night", "model_max_budget": limits}));
+    let keys = [
+        json!({"team_id": "home"}),
+        json!({"user_id": "ann"}),
+        json!({"key_alias": "plain"}),
+        json!({"key_alias": "dark", "metadata": {"tags": ["night"]}}),
+    ];
     let keys = keys.map(|fields| key_with(&gateway, &fields));
-    let owners =
-        ["model_per_team: home:large for 1d", "model_per_user: ann:large for 1d", "model_per_end_user: guest:large"];
+    let owners = [
+        "model_per_team: home:large for 1d",
+        "model_per_user: ann:large for 1d",
+        "model_per_end_user: guest:large",
+        "model_per_tag: night:large for 1d",
+    ];
     let call = |gateway: &Gateway, key: &str, model: &str| {
         let body = HELLO.replace("small", model);
-        // The end user is of no matter to the others' limits, and the last key has none of its own.
+        // The end user is of no matter to the others' limits, and its key has none of its own.
         let body = if key == keys[2] { body.replacen('{', "{\"user\":\"guest\",", 1) } else { body };
         gateway.call("POST", "/v1/chat/completions", &[("x-api-key", key)], body.as_bytes())
     };
