@@ -8,6 +8,7 @@ use super::purse::Purse;
 use super::shelf::{Hint, Place, Shelf, Slab};
 use super::subject::{Subject, Who};
 use crate::store::{Entity, visit_id};
+use std::collections::HashMap;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -136,8 +137,10 @@ pub struct Left {
 pub struct Book {
     accounts: Shelf<Subject, Account>,
     pub purses: Shelf<Entity, Purse>,
-    /// Calls and attempts under way that have set money aside.
+    /// Calls and attempts that have set money aside: those under way, and what those that have ended came to.
     flights: Slab<Flight>,
+    /// Those that have ended, and that no store knows of before the ledger is booked.
+    landed: HashMap<Claim, Place>,
     /// With so many owners those whose minute is empty are forgotten.
     sweep_at: usize,
     /// Sums were forgotten: one that is not there may have been there before.
@@ -145,7 +148,7 @@ pub struct Book {
 }
 
 /// Who has set money aside: a call, or its attempt at a deployment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Claim {
     pub call: Uuid,
     pub is_visit: bool,
@@ -180,6 +183,8 @@ pub struct Flying {
 
 /// Owners that are remembered anyway.
 const MANY: usize = 4096;
+/// Calls that wait to be booked, as many as a gateway that joins is told of.
+const MOST_LANDED: usize = 262_144;
 /// Sums are read again rather than more of them kept.
 const MOST_PURSES: usize = 65_536;
 
@@ -240,10 +245,8 @@ impl Book {
             let Some(purse) = self.held_purse(pot) else { continue };
             purse.give_back(held.nanos);
             purse.spend(cost_nanos, is_booked_later);
-            let spent = purse.spent();
-            if pot.soft_nanos.is_some_and(|soft| spent >= soft) && purse.told.is_none() {
-                purse.told = Some(spent);
-                crossed.push(Crossed { pot: pot.clone(), spent });
+            if purse.crosses(pot.soft_nanos) {
+                crossed.push(Crossed { pot: pot.clone(), spent: purse.spent() });
             }
         }
         crossed
@@ -255,6 +258,32 @@ impl Book {
             let flight = Flight { claim, plan: held.plan.clone(), nanos: held.nanos, is_stored };
             held.flight = Some(self.flights.put(flight));
         }
+    }
+
+    /// The call or its attempt has ended and cost so much, which the ledger is going to book. Until it does nobody else
+    /// knows, should another gateway come; so that is kept as if it were set aside. As [`Book::arrive`].
+    pub fn land(&mut self, held: &mut Held, cost_nanos: i64) -> bool {
+        if self.is_stored(held) || self.landed.len() >= MOST_LANDED {
+            return self.arrive(held);
+        }
+        if let Some(place) = held.flight.take()
+            && let Some(flight) = self.flights.get_mut(place)
+        {
+            flight.nanos = cost_nanos;
+            if let Some(before) = self.landed.insert(flight.claim, place) {
+                self.flights.take(before);
+            }
+        }
+        false
+    }
+
+    /// The ledger has booked what a call of this gateway came to; what the store holds for it beside that.
+    pub fn is_booked(&mut self, call: Uuid) -> impl Iterator<Item = Claim> {
+        [false, true].into_iter().filter_map(move |is_visit| {
+            let claim = Claim { call, is_visit };
+            let place = self.landed.remove(&claim)?;
+            self.flights.take(place).filter(|flight| flight.is_stored).map(|_| claim)
+        })
     }
 
     /// The call or its attempt has ended; whether something is set aside for it in the store.
@@ -286,6 +315,11 @@ impl Book {
             Flying { claim: *claim, plan: plan.clone(), nanos: *nanos, place }
         };
         unstored.map(flying).collect()
+    }
+
+    /// Whether it is still to be put into the store.
+    pub fn is_flying(&self, flying: &Flying) -> bool {
+        self.flights.get(flying.place).is_some()
     }
 
     /// So much is in the store now; what was set aside beyond that meanwhile, and none where it has ended.

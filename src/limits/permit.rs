@@ -8,7 +8,7 @@ use super::{Limits, remote, shown};
 use crate::config::limits::Counted;
 use crate::price::Charge;
 use crate::route::Tariff;
-use crate::store::Entity;
+use crate::store::{Engine, Entity};
 use crate::usage::Usage;
 use actix_web::http::header::{HeaderName, HeaderValue};
 use std::sync::Arc;
@@ -200,10 +200,12 @@ impl Permit {
         if is_final && *learns {
             held.plan.pace.learn(usage.completion_tokens);
         }
+        // No other gateway knows of it until it is booked, and one may come.
+        let is_owed = is_booked_later && cost_nanos > 0 && limits.store.engine() == Engine::Postgres;
         let slot = limits.slot();
         let (crossed, is_stored) = {
             let mut book = limits.book();
-            let is_stored = book.arrive(held);
+            let is_stored = if is_owed { book.land(held, cost_nanos) } else { book.arrive(held) };
             let crossed = book.spend(held, cost_nanos, is_booked_later);
             book.release(held, Some(tokens), slot);
             (crossed, is_stored)

@@ -13,8 +13,8 @@ pub struct Purse {
     reserved: i64,
     /// What gateways that are gone have set aside, and not given back.
     foreign: i64,
-    /// What was spent when it was said that the soft budget is reached.
-    pub told: Option<i64>,
+    /// The soft budget that is reached, as it was said.
+    told: Option<i64>,
 }
 
 impl Purse {
@@ -30,6 +30,15 @@ impl Purse {
         // What was set back by hand may be reached again.
         let spent = self.spent();
         self.told = self.told.filter(|told| spent >= *told);
+    }
+
+    /// Whether it is news that this soft budget is reached.
+    pub fn crosses(&mut self, soft: Option<i64>) -> bool {
+        let spent = self.spent();
+        // One that was raised since is another one.
+        let news = soft.filter(|soft| spent >= *soft && self.told.is_none_or(|told| told < *soft));
+        self.told = news.or(self.told);
+        news.is_some()
     }
 
     /// What the store says now may differ; what is under way stays.
@@ -76,5 +85,25 @@ impl Purse {
     /// Nothing is lost if it is forgotten as a whole.
     pub fn is_idle(&self) -> bool {
         self.reserved == 0 && self.unbooked == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_soft_budget_is_told_once_and_again_where_it_was_raised_or_the_sum_set_back() {
+        let mut purse = Purse::default();
+        purse.read(9, 0);
+        assert!(!purse.crosses(Some(10)) && !purse.crosses(None));
+        purse.spend(3, false);
+        assert!(purse.crosses(Some(10)) && !purse.crosses(Some(10)) && !purse.crosses(Some(5)));
+        assert!(purse.crosses(Some(12)) && !purse.crosses(Some(12)));
+        purse.read(12, 0);
+        assert!(!purse.crosses(Some(12)));
+        purse.read(0, 0);
+        purse.spend(12, false);
+        assert!(purse.crosses(Some(12)));
     }
 }

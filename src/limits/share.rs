@@ -265,12 +265,17 @@ async fn beat(limits: &Limits, gone_at: Option<i64>) -> Result<()> {
     Ok(())
 }
 
-/// What calls under way hold in memory is set aside in the store, without being asked whether there is room.
+/// What calls hold in memory is set aside in the store, without being asked whether there is room: those under way, and
+/// what those have cost that the ledger has not booked yet.
 async fn put_into_store(limits: &Limits, now: i64) -> Result<()> {
     let flying = limits.book().flying();
     for one in flying {
         let name = one.claim.name();
         let (mut stored, mut more) = (0, one.nanos);
+        // The ledger books what has ended meanwhile.
+        if !limits.book().is_flying(&one) {
+            continue;
+        }
         // A call that went to a dearer deployment meanwhile has set more aside; there is an end to that.
         loop {
             let wanted = |pot: &Pot| Reservation {

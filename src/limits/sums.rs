@@ -8,6 +8,7 @@ use crate::store::{Entity, Fault, Settled};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// How long a call waits for what was left behind by a process that has ended.
 const RECOVERY: Duration = Duration::from_secs(5);
@@ -131,6 +132,14 @@ impl Limits {
     /// A call was counted when it ended in the sums that it names, if this process made it. In others it is found now.
     fn is_booked(&self, book: &mut Book, call: &Settled) {
         let is_own = call.row.node.as_deref() == Some(&*self.node);
+        if is_own
+            && !call.windows.is_empty()
+            && let Ok(id) = Uuid::try_parse(&call.row.id)
+        {
+            for claim in book.is_booked(id) {
+                self.share.give_back(claim.name());
+            }
+        }
         for entity in &call.windows {
             if let Some(purse) = book.purses.named(entity) {
                 if is_own { purse.booked(call.row.cost_nanos) } else { purse.found(call.row.cost_nanos) }

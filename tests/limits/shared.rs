@@ -3,7 +3,7 @@
 use super::PRICE;
 use super::budgets::over;
 use super::refused;
-use super::strict::{CALL, COST, spent, storm, storm_on, toml};
+use super::strict::{CALL, COST, spent, storm, storm_as, storm_on, toml};
 use crate::keys::{chat, generate};
 use crate::support::feed::{PATIENCE, pass};
 use crate::support::postgres::Postgres;
@@ -54,6 +54,64 @@ fn two_gateways_never_exceed_a_strict_budget_together() {
         assert!((spent - answered as f64 * COST).abs() < 1e-9, "{answered} {spent}");
     }
     assert_eq!(reserved(&first), NOTHING);
+}
+
+#[test]
+fn what_is_not_booked_yet_counts_when_another_gateway_comes() {
+    let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
+    let database = format!("database_url = \"{}\"\n", postgres.url());
+    let toml = toml(&database, "strict", &Upstream::new(Reply::texts(&["Hello"])));
+    let first = Gateway::start(&toml);
+    let bound = (CALL.len() as f64 + 50.0) * 1e-6;
+    // Room for one call, and not for a second one behind it.
+    let made = generate(&first, &json!({"max_budget": bound + COST / 2.0}));
+    let (key, token) = (made["key"].as_str().unwrap(), made["token"].as_str().unwrap());
+    postgres.sql(
+        "CREATE TABLE gate AS SELECT 1 AS shut;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS
+            'BEGIN WHILE EXISTS (SELECT FROM gate) LOOP PERFORM pg_sleep(0.02); END LOOP; RETURN NULL; END';
+        CREATE TRIGGER wait BEFORE INSERT ON ledger FOR EACH STATEMENT EXECUTE FUNCTION wait();",
+    );
+    assert_eq!(storm(&[&first], key, 1), 1);
+    let second = Gateway::start(&toml);
+    assert_eq!(storm(&[&second], key, 1), 0);
+    assert_eq!(storm(&[&first], key, 1), 0);
+    postgres.sql("DELETE FROM gate");
+    let spent = spent(&first, token, 1);
+    assert!((spent - COST).abs() < 1e-9, "{spent}");
+    let end = Instant::now() + PATIENCE;
+    while reserved(&first) != NOTHING {
+        assert!(Instant::now() < end, "{}", reserved(&first));
+        pass(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn two_gateways_never_exceed_a_strict_budget_of_a_model_together_whosever_it_is() {
+    let Some(postgres) = Postgres::start() else { return eprintln!("SKIPPED: Postgres is not installed") };
+    let database = format!("database_url = \"{}\"\n", postgres.url());
+    let toml = toml(&database, "strict", &Upstream::new(Reply::texts(&["Hello"])));
+    let (first, second) = (Gateway::start(&toml), Gateway::start(&toml));
+    let most = 10.0 * COST;
+    let limits = json!({"small": {"budget_limit": most, "time_period": "30d"}, "large": 1});
+    let make = |path: &str, name: &str, id: &str| {
+        first.post(path, json!({name: id, "model_max_budget": limits}).to_string()).ok();
+    };
+    make("/team/new", "team_id", "home");
+    make("/user/new", "user_id", "ann");
+    make("/customer/new", "user_id", "guest");
+    make("/tag/new", "name", "night");
+    let key = |fields: serde_json::Value| generate(&first, &fields)["key"].as_str().unwrap().to_owned();
+    let (team, user, plain) = (key(json!({"team_id": "home"})), key(json!({"user_id": "ann"})), key(json!({})));
+    for (owner, headers) in [
+        ("model_per_team: home:small for 30d", &[("x-api-key", team.as_str())][..]),
+        ("model_per_user: ann:small for 30d", &[("x-api-key", &user)]),
+        ("model_per_end_user: guest:small for 30d", &[("x-api-key", &plain), ("x-litellm-end-user-id", "guest")]),
+        ("model_per_tag: night:small for 30d", &[("x-api-key", &plain), ("x-litellm-tags", "night")]),
+    ] {
+        let answered: usize = (0..2).map(|_| storm_as(owner, &[&first, &second], headers, 24)).sum();
+        assert!(answered as f64 * COST <= most && answered >= 5, "{owner}: {answered}");
+    }
 }
 
 #[test]
