@@ -1,12 +1,14 @@
 //! From a written model to a deployment: which provider, which address, which key, which request shape.
 
+mod address;
+mod naming;
+
 use super::cloud::{self, Account};
 use super::{Mode, file, look_up};
 use crate::error::{Error, Kind, Origin};
 use crate::mock::{Mock, Outcome};
-use crate::pattern;
 use crate::price::Prices;
-use crate::provider::{self, Endpoint, KeyNeed, Language, Provider, Quirks, Shape, Wishes, anthropic, compatible};
+use crate::provider::{self, Endpoint, KeyNeed, Provider, Shape, Wishes, anthropic, compatible};
 use crate::route::{Deployment, Known, Labels, Own, Place, Pricing, Tariff, Timeouts, Transport};
 use crate::secret::{Secrets, Written};
 use crate::usage::Usage;
@@ -16,10 +18,12 @@ use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::cell::RefCell;
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
+
+use address::{fill_names, parse_base, shown_base, with_path};
+use naming::{Named, fallback, provider_of};
 
 /// What every model of a file shares.
 pub struct Context<'a> {
@@ -436,155 +440,6 @@ fn plain(written: &str, secrets: &Secrets) -> Option<String> {
     look_up(&Written(written.to_owned()), secrets).map(|s| s.expose_secret().to_owned())
 }
 
-enum Named {
-    Served(&'static Provider, String),
-    /// Known, and not spoken yet.
-    Foreign(String, String),
-}
-
-/// The escape hatch's row: sends what the client sent.
-fn fallback() -> &'static Provider {
-    compatible::find("openai_like").unwrap_or(&compatible::PROVIDERS[0])
-}
-
-/// Which provider is meant: the explicit one, the prefix, the address, the family of a bare name; in this order.
-/// Never by a part of a text.
-fn provider_of(model: &file::Model, base: Option<&str>) -> Result<Named, String> {
-    let by_name = |name: &str, upstream: &str| {
-        compatible::find(name)
-            .map(|p| Named::Served(p, upstream.to_owned()))
-            .or_else(|| provider::FOREIGN.contains(&name).then(|| Named::Foreign(name.to_owned(), upstream.to_owned())))
-    };
-    let text = &model.model;
-    if text.is_empty() {
-        return Err("`model` is empty; write `provider/model`, such as `openai/gpt-4o`".to_owned());
-    }
-    if let Some(name) = &model.provider {
-        let upstream = text.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix('/')).unwrap_or(text);
-        return by_name(name, upstream).ok_or_else(|| unknown_provider(name));
-    }
-    if let Some((name, upstream)) = text.split_once('/')
-        && let Some(named) = by_name(name, if text == "openrouter/auto" { text } else { upstream })
-    {
-        return if upstream.is_empty() {
-            Err(format!("`{text}` names no model behind the provider"))
-        } else {
-            Ok(named)
-        };
-    }
-    if let Some(provider) = base.and_then(compatible::by_base_url) {
-        return Ok(Named::Served(provider, text.clone()));
-    }
-    if let Some(name) = family(text)
-        && let Some(named) = by_name(name, text)
-    {
-        return Ok(named);
-    }
-    match text.split_once('/') {
-        Some((name, _)) => Err(unknown_provider(name)),
-        None => Err(format!(
-            "`{text}` names no provider: write `provider/{text}`, such as `openai/{text}` for anything that speaks OpenAI's API"
-        )),
-    }
-}
-
-/// The provider of a model that is known by its bare name.
-fn family(model: &str) -> Option<&'static str> {
-    const FAMILIES: &[(&str, &[&str])] = &[
-        ("openai", &["gpt-*", "chatgpt-*", "o1", "o1-*", "o3", "o3-*", "o4-*"]),
-        ("anthropic", &["claude-*"]),
-        ("vertex_ai", &["gemini-*"]),
-        ("cohere_chat", &["command-*"]),
-    ];
-    FAMILIES
-        .iter()
-        .find(|(_, patterns)| patterns.iter().any(|p| pattern::capture(p, model).is_some()))
-        .map(|(name, _)| *name)
-}
-
-fn unknown_provider(name: &str) -> String {
-    let hint = compatible::nearest(name).map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
-    format!(
-        "unknown provider `{name}`.{hint} For a server that speaks OpenAI's API write `openai/MODEL` and set api_base"
-    )
-}
-
-/// An operator's base URL that has no path gets the provider's.
-fn with_path(base: String, quirks: &Quirks) -> String {
-    let path = quirks.base_path;
-    let bare = base.trim_end_matches('/');
-    if quirks.cloud.is_some() {
-        return base;
-    }
-    if quirks.language == Language::Ollama {
-        // Of its OpenAI face, of its own API, or of a whole route: its root is meant.
-        let ends = ["/v1/chat/completions", "/v1", "/api/chat", "/api"];
-        let root = ends.iter().find_map(|end| bare.strip_suffix(end));
-        return root.unwrap_or(bare).to_owned();
-    }
-    if quirks.language == Language::ElevenLabs {
-        // The version is a part of each path.
-        return bare.strip_suffix("/v1").unwrap_or(bare).to_owned();
-    }
-    if quirks.language == Language::Anthropic {
-        let bare = bare.strip_suffix("/messages").unwrap_or(bare);
-        return if bare.ends_with(path) { bare.to_owned() } else { format!("{bare}{path}") };
-    }
-    match bare.split_once("://") {
-        Some((_, host)) if !host.contains('/') => format!("{bare}{path}"),
-        _ => base,
-    }
-}
-
-/// Puts variables in the place of `{NAME}`; the error is the name that is not set.
-fn fill_names(base: &str, secrets: &Secrets) -> Result<String, String> {
-    let mut out = String::new();
-    let mut rest = base;
-    while let Some((before, after)) = rest.split_once('{') {
-        let Some((name, after)) = after.split_once('}') else { break };
-        out.push_str(before);
-        out.push_str(secrets.get(name).ok_or(name)?.expose_secret());
-        rest = after;
-    }
-    out.push_str(rest);
-    Ok(out)
-}
-
-/// The socket, if any, and the URL of a base without a slash at its end, and without the `route` that users paste.
-fn parse_base(base: &str, route: Option<&str>) -> Result<(Option<PathBuf>, String), String> {
-    let (socket, url) = match base.strip_prefix("unix:") {
-        Some(rest) => {
-            let (path, prefix) = rest.split_once(':').unwrap_or((rest, ""));
-            if !path.starts_with('/') {
-                return Err("the path of a unix socket must be absolute: `unix:/run/model.sock`".to_owned());
-            }
-            (
-                Some(PathBuf::from(path)),
-                format!(
-                    "http://localhost{}{prefix}",
-                    if prefix.is_empty() || prefix.starts_with('/') { "" } else { "/" }
-                ),
-            )
-        }
-        None => (None, base.to_owned()),
-    };
-    let uri: Uri = url.parse().map_err(|_| "it is not a URL".to_owned())?;
-    if !matches!(uri.scheme_str(), Some("http" | "https")) {
-        return Err("it must begin with `http://`, `https://` or `unix:/`".to_owned());
-    }
-    if uri.query().is_some() || uri.authority().is_none_or(|a| a.as_str().contains('@')) {
-        return Err("it must have a host, and neither a user nor a query".to_owned());
-    }
-    let trimmed = url.trim_end_matches('/');
-    let pasted = route.and_then(|route| trimmed.strip_suffix(route)?.strip_suffix('/'));
-    Ok((socket, pasted.unwrap_or(trimmed).to_owned()))
-}
-
-/// The base as it may be shown.
-fn shown_base(base: &str) -> String {
-    base.trim_end_matches('/').to_owned()
-}
-
 fn keys(context: &Context<'_>, model: &file::Model, provider: &Provider) -> Vec<SecretString> {
     let written: Vec<&Written> = match &model.api_key {
         Some(file::OneOrMany::One(key)) => vec![key],
@@ -706,39 +561,4 @@ fn info(
     info.insert("litellm_params".into(), params.into());
     info.insert("model_info".into(), facts.into());
     info
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bases_become_routes() {
-        let route = |base: &str| parse_base(base, Some("chat/completions"));
-        assert_eq!(route("http://h:1/v1/").unwrap(), (None, "http://h:1/v1".to_owned()));
-        assert_eq!(route("https://h/v1/chat/completions").unwrap().1, "https://h/v1");
-        assert_eq!(
-            route("unix:/run/m.sock:/v1").unwrap(),
-            (Some("/run/m.sock".into()), "http://localhost/v1".to_owned())
-        );
-        for bad in ["h:1", "ftp://h", "http://u:p@h/v1", "http://h/v1?x=1", "unix:run", ""] {
-            assert!(route(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_lookalike_address_is_no_provider() {
-        let model = file::Model { name: "a".into(), model: "llama".into(), ..file::Model::default() };
-        assert!(
-            matches!(provider_of(&model, Some("https://api.groq.com/openai/v1")), Ok(Named::Served(p, _)) if p.name == "groq")
-        );
-        for base in [
-            "https://evil.example/api.groq.com/openai/v1",
-            "https://api.groq.com.evil.example/openai/v1",
-            "https://api.groq.com@evil.example/openai/v1",
-            "http://api.groq.com/openai/v1",
-        ] {
-            assert!(provider_of(&model, Some(base)).is_err(), "{base}");
-        }
-    }
 }

@@ -81,7 +81,8 @@ pub fn server(id: &str, record: &Map<String, Json>, separator: &str) -> Result<S
     let secrets = Secrets::none();
     let context = Context { secrets: &secrets, mode: Mode::Live, state_dir: Path::new("/"), separator };
     let mut warnings = Vec::new();
-    let mut server = super::server(&name, &written, &context, &mut warnings).map_err(|errors| errors.join("; "))?;
+    let mut server =
+        super::server::read(&name, &written, &context, &mut warnings).map_err(|errors| errors.join("; "))?;
     if !matches!(server.reach, Reach::Net { .. }) {
         return Err("it must have a url".to_owned());
     }
