@@ -1,7 +1,8 @@
 //! `gateway mcp`: servers of tools from the shell, spoken to by this process itself, whether a gateway runs or not.
 
+use super::place::Place;
+use super::sources;
 use super::store::on_runtime;
-use super::{Files, sources};
 use crate::auth::Caller;
 use crate::config::stored::Stored;
 use crate::config::{Config, Mode, Sources, load};
@@ -10,22 +11,14 @@ use crate::gateway::Live;
 use crate::mcp::{Asked, Mcp, Naming, grants, resume};
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 #[derive(Args)]
 pub struct Tools {
     #[command(subcommand)]
     act: Act,
-    /// gateway.toml, or a LiteLLM config.yaml [default: ./gateway.toml, then /etc/gateway/gateway.toml]
-    #[arg(short, long, value_name = "FILE", env = "GATEWAY_CONFIG", global = true)]
-    config: Option<PathBuf>,
-    /// File of NAME=value lines with the secrets that the configuration refers to
-    #[arg(long, value_name = "FILE", env = "GATEWAY_ENV_FILE", global = true)]
-    env_file: Option<PathBuf>,
-    /// The state directory of the gateway, where its embedded store is
-    #[arg(long, value_name = "DIR", global = true)]
-    state_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Subcommand)]
@@ -54,8 +47,8 @@ enum Act {
 /// # Errors
 /// A text for the operator.
 pub fn run(args: Tools) -> Result<String, String> {
-    let files = Files { config: args.config, env_file: args.env_file };
-    let sources = Sources { state_dir: args.state_dir, ..sources(files).unwrap_or_default() };
+    let (files, state_dir) = args.place.split();
+    let sources = Sources { state_dir, ..sources(files).unwrap_or_default() };
     let mut config = load(&sources, Mode::Live)?;
     if let Act::Approve { id } = &args.act {
         return approve(&config, id);

@@ -28,13 +28,20 @@ pub struct Place {
     state_dir: Option<PathBuf>,
 }
 
+impl Place {
+    /// The files, and the state directory where it is named.
+    pub(super) fn split(self) -> (Files, Option<PathBuf>) {
+        (Files { config: self.config, env_file: self.env_file }, self.state_dir)
+    }
+}
+
 /// Opens the store, brings it up to date, and acts on it. What the configuration declares is seen, and locked.
 ///
 /// # Errors
 /// A text for the operator: there is no store, or what the action says.
 pub fn with_store(place: Place, act: impl AsyncFnOnce(Store) -> Result<String, String>) -> Result<String, String> {
-    let files = Files { config: place.config, env_file: place.env_file };
-    let config = load(&of_machine(files, place.state_dir), Mode::Live)?;
+    let (files, state_dir) = place.split();
+    let config = load(&of_machine(files, state_dir), Mode::Live)?;
     may_write(&config)?;
     on_runtime(async {
         let store = database::open(&config, tokio::runtime::Handle::current())?;
