@@ -269,13 +269,45 @@ pub async fn wrong_path(request: HttpRequest) -> HttpResponse {
 /// The route is there, under other methods.
 pub async fn wrong_method(request: HttpRequest) -> HttpResponse {
     let path = request.match_pattern().unwrap_or_default();
-    let is_call = super::all().any(|(method, route)| method == "POST" && path.replace(":.+}", "}").ends_with(route));
-    let allowed = if is_call { "POST" } else { "GET, HEAD" };
+    let allowed = methods(&path);
     let message = format!("{} is not served here; this route takes {allowed}.", request.method());
     let (started, id, error) = (Instant::now(), crate::meter::new_id(), Error::new(Kind::MethodNotAllowed, message));
     let is_anthropics = path.contains("/messages");
     let told = if is_anthropics { anthropic_error(&error, &id) } else { self::error(&error, &id) };
     let mut response = plain_as(&request, started, id, told);
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(if is_call { "POST" } else { "GET, HEAD" }));
+    if let Ok(allowed) = HeaderValue::from_str(&allowed) {
+        response.headers_mut().insert(ALLOW, allowed);
+    }
     response
+}
+
+/// The methods of the route of this pattern, which begins with the root that the operator puts before it.
+fn methods(pattern: &str) -> String {
+    let pattern = pattern.replace(":.+}", "}");
+    let route = super::all().map(|(_, route)| route).filter(|route| pattern.ends_with(route)).max_by_key(|r| r.len());
+    let mut methods: Vec<&str> = Vec::new();
+    for (method, _) in super::all().filter(|(_, other)| Some(*other) == route) {
+        let with_head: &[&str] = if method == "GET" { &["GET", "HEAD"] } else { &[method] };
+        methods.extend(with_head.iter().filter(|method| !methods.contains(method)).copied().collect::<Vec<_>>());
+    }
+    methods.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::methods;
+
+    #[test]
+    fn a_route_names_all_its_methods() {
+        for (pattern, expected) in [
+            ("/v1/chat/completions", "POST"),
+            ("/root/v1/access_group/{id:.+}", "GET, HEAD, PUT, DELETE"),
+            ("/credentials", "POST, GET, HEAD"),
+            ("/credentials/{id:.+}", "PATCH, DELETE"),
+            ("/key/info", "GET, HEAD"),
+            ("/v2/key/info", "POST"),
+        ] {
+            assert_eq!(methods(pattern), expected, "{pattern}");
+        }
+    }
 }
