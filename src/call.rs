@@ -45,6 +45,8 @@ pub struct Call {
     pub files: Option<Files>,
     /// What it uses as far as its request says, where its answer says nothing.
     pub presumed: Option<Presumed>,
+    /// Its response is kept by whoever asks for it, and not as it comes.
+    pub is_kept_elsewhere: bool,
 }
 
 /// What a request says of what its call will use.

@@ -124,6 +124,8 @@ pub struct Ledger {
     pub retention: Option<Duration>,
     /// How often what is too old is taken away.
     pub retention_interval: Duration,
+    /// How often a batch that is not over is asked for, where nobody else does.
+    pub batch_interval: Option<Duration>,
 }
 
 /// Whether secrets and files of the machine are looked at.
@@ -270,6 +272,8 @@ fn resolve(written: written::Read, sources: &Sources, secrets: &Secrets, mode: M
                 .ledger
                 .retention_interval
                 .map_or(Duration::from_secs(86_400), |interval| interval.0.max(Duration::from_secs(1))),
+            batch_interval: Some(file.ledger.batch_interval.map_or(Duration::from_secs(300), |interval| interval.0))
+                .filter(|interval| !interval.is_zero()),
         },
         limits: Arc::new(limits),
         deployments,

@@ -24,10 +24,11 @@ use crate::mock::Rehearsal;
 use crate::route::{Deployment, Plan, Target, Tariff, Timeouts};
 use crate::upstream::{self, Request};
 use crate::usage::Usage;
-use actix_web::http::header::HeaderMap;
-pub use admission::Admission;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+pub use admission::{Admission, admit};
 use bytes::Bytes;
 use course::attempts;
+pub use course::{nobody, note};
 pub use fault::Fault;
 pub use opening::{Open, open};
 pub use passage::{Passage, pass};
@@ -129,8 +130,12 @@ fn prepare(call: &Call, asked: &Asked<'_>, target: &Target) -> Result<(Request, 
     Ok((request, outbound.back))
 }
 
+const TIMEOUT: HeaderName = HeaderName::from_static("x-litellm-timeout");
+
 pub fn late(target: &Target, limit: Duration) -> Error {
     let deployment = &target.deployment;
+    // As LiteLLM writes seconds.
+    let told = HeaderValue::from_str(&format!("{:?}", limit.as_secs_f64())).ok();
     Error::new(
         Kind::Timeout,
         format!(
@@ -138,6 +143,7 @@ pub fn late(target: &Target, limit: Duration) -> Error {
             deployment.provider.name, deployment.name
         ),
     )
+    .with_headers(told.into_iter().map(|limit| (TIMEOUT, limit)).collect())
 }
 
 pub fn stopping() -> Error {

@@ -41,6 +41,8 @@ pub enum Face {
     Completions,
     /// Google's `generateContent`; its request is told in chat already.
     Gemini,
+    /// Google's embeddings; their request is told in OpenAI's format already.
+    GeminiVectors(gemini::Embeds),
     /// What is no conversation, in OpenAI's format.
     Plain(Plain),
 }
@@ -154,6 +156,8 @@ pub enum Back {
     Plain { in_base64: bool },
     /// Embeddings in the provider's words, of a request of so many bytes.
     Vectors { style: vectors::Style, model: String, asked: usize, in_base64: bool },
+    /// Embeddings of any of these ways, in Google's words.
+    GeminiVectors(Box<Back>, gemini::Embeds),
     /// A ranking, in whatever words.
     Ranks(Box<ranking::Asked>),
     /// Pictures, one JSON object.
@@ -188,6 +192,7 @@ impl Back {
             | Back::Completions { .. }
             | Back::Plain { .. }
             | Back::Vectors { .. }
+            | Back::GeminiVectors(..)
             | Back::Ranks(_)
             | Back::Pictures
             | Back::Transcript { .. }
@@ -271,6 +276,16 @@ pub fn outbound(ask: &Ask<'_>, target: &Target) -> Result<Outbound> {
                 thoughts: ask.envelope.flag(gemini::THOUGHTS),
             };
             Ok(Outbound { betas, ..Outbound::new(endpoint, body, Back::FromChat { from, to, shows_usage: true }) })
+        }
+        Face::GeminiVectors(embeds) => {
+            let others = match language {
+                Language::Gemini => None,
+                _ => Some(gemini::for_others(ask.envelope.bytes(), language == Language::Cohere)?),
+            };
+            let others = others.map(|body| Envelope::parse(Bytes::from(body), ask.max_nesting)).transpose()?;
+            let envelope = others.as_ref().unwrap_or(ask.envelope);
+            let made = outbound(&Ask { face: Face::Plain(Plain::Embeddings), envelope, ..*ask }, target)?;
+            Ok(Outbound { back: Back::GeminiVectors(Box::new(made.back), embeds), ..made })
         }
         Face::Completions
             if endpoints::has_completions(deployment.provider)
@@ -570,6 +585,10 @@ pub fn whole(back: &Back, body: Bytes, origin: &Arc<Origin>) -> Result<Whole> {
             let usage = plain(&body).and_then(|told| told.usage);
             let encoded = if *in_base64 { embeddings::in_base64(&body) } else { None };
             Ok(Whole { body: encoded.map_or(body, Bytes::from), usage, id: told.id, is_text: false })
+        }
+        Back::GeminiVectors(inner, embeds) => {
+            let told = whole(inner, body, origin)?;
+            Ok(Whole { body: gemini::from_embeddings(&told.body, *embeds)?.into(), ..told })
         }
         Back::Ranks(asked) => {
             let told = plain(&body).ok_or_else(no_object)?;

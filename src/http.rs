@@ -107,6 +107,8 @@ const CALLS: &[(&str, &str)] = &[
     ("GET", "/batches/{id}"),
     ("POST", "/batches/{id}/cancel"),
     ("POST", "/v1beta/models/{call}"),
+    ("GET", "/v1beta/models/{call}"),
+    ("GET", "/v1beta/models"),
     ("POST", "/v1/models/{id}"),
     ("POST", "/models/{id}"),
     ("POST", "/v1/messages"),
@@ -234,7 +236,7 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         serve(&format!("{path}/{{id}}/input_items"), || get().to(responses::input_items));
         serve(&format!("{path}/{{id}}/cancel"), || post().to(responses::cancel));
     }
-    serve("/v1beta/models/{call}", || post().to(gemini::create));
+    serve("/v1beta/models", || get().to(gemini::list));
     for path in ["/v1/messages", "/anthropic/v1/messages"] {
         serve(path, || post().to(messages::create));
         serve(&format!("{path}/count_tokens"), || post().to(messages::count_tokens));
@@ -322,6 +324,12 @@ pub fn routes(config: &mut ServiceConfig, root: &str) {
         both(path, post().to(files::create), get().to(files::list));
         both(&format!("{path}/{{id}}"), get().to(files::get), web::delete().to(files::delete));
     }
+    config.service(
+        web::resource(format!("{root}/v1beta/models/{{call:.+}}"))
+            .route(post().to(gemini::create))
+            .route(get().to(gemini::one))
+            .default_service(web::to(reply::wrong_method)),
+    );
     // Google's clients ask models under whatever version they are set to.
     for path in ["/v1/models/{id:.+}", "/models/{id:.+}"] {
         config.service(
@@ -356,6 +364,7 @@ fn get() -> Route {
     web::route().guard(Any(Get()).or(Head()))
 }
 
+pub use batches::watch as open_batches;
 pub use entry::REDACTED;
 pub use pass::elsewhere;
 pub use responses::background::Underway;

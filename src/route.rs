@@ -164,6 +164,7 @@ pub struct Labels {
     pub id: HeaderValue,
     pub group: HeaderValue,
     pub api_base: HeaderValue,
+    pub region: Option<HeaderValue>,
 }
 
 /// What connections to an upstream are made of; equal transports share their connections.
@@ -369,6 +370,18 @@ impl Routes {
     /// The deployments behind a public name, written as in the configuration.
     pub fn group(&self, name: &str) -> Vec<&Arc<Deployment>> {
         self.deployments.iter().filter(|d| d.name == name).collect()
+    }
+
+    /// The price of another model in the account of a deployment: as the operator has it for that model, or as the tables
+    /// do.
+    pub fn price_beside(&self, deployment: &Deployment, model: &str, prices: &Prices) -> Arc<Known> {
+        let provider = deployment.provider.name;
+        let is = |d: &&Arc<Deployment>| d.provider.name == provider && d.model == model;
+        match self.deployments.iter().find(is) {
+            _ if deployment.model == model => deployment.pricing.known(model),
+            Some(own) => own.pricing.known(model),
+            None => Arc::new(Known::find(prices, provider, model, &serde_json::Map::new()).unwrap_or_default()),
+        }
     }
 
     /// The provider of the model of that name.

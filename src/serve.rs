@@ -123,6 +123,7 @@ where
     actix_web::rt::spawn(database::keep(gateway.clone()));
     actix_web::rt::spawn(checks::keep(gateway.clone()));
     actix_web::rt::spawn(database::sweep::keep(gateway.clone()));
+    actix_web::rt::spawn(http::open_batches::keep(worker(&gateway)));
     actix_web::rt::spawn(limits::alerts::keep(gateway.clone()));
     actix_web::rt::spawn(limits::share::keep(gateway.clone()));
     actix_web::rt::spawn(limits::remote::keep(gateway.clone()));
@@ -189,6 +190,17 @@ async fn accept(control: Option<&tokio::net::UnixListener>) -> Option<tokio::net
     }
 }
 
+/// What a thread needs to ask somebody upstream.
+fn worker(gateway: &Arc<Gateway>) -> Rc<Worker> {
+    Rc::new(Worker {
+        gateway: gateway.clone(),
+        upstream: Upstream::new(gateway.tls.clone()),
+        clock: Clock::start(gateway.clone()),
+        pen: gateway.ledger.pen(),
+        plans: Plans::default(),
+    })
+}
+
 fn workers(
     gateway: &Arc<Gateway>,
     listeners: Vec<(String, Listener)>,
@@ -198,13 +210,7 @@ fn workers(
     let shared = gateway.clone();
     let (origins, root) = (settings.cors_origins.clone(), settings.root_path.clone());
     let mut server = HttpServer::new(move || {
-        let worker = Rc::new(Worker {
-            gateway: shared.clone(),
-            upstream: Upstream::new(shared.tls.clone()),
-            clock: Clock::start(shared.clone()),
-            pen: shared.ledger.pen(),
-            plans: Plans::default(),
-        });
+        let worker = worker(&shared);
         if let Some(beats) = &beats {
             actix_web::rt::spawn(beats.clone().keep());
         }

@@ -1,8 +1,12 @@
 //! Files and batches of a provider: whose they are, where they go, what they cost.
 
 use crate::support::forms::{form, parts};
-use crate::support::{Answer, Gateway, Reply, Upstream, authorization, config, deployment};
+use crate::support::postgres::Postgres;
+use crate::support::{Answer, Gateway, Reply, Setup, Upstream, authorization, config, deployment};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::SeqCst;
 
 /// An upstream with files and batches, whose next id ends with the number of what was asked before.
 fn provider() -> Upstream {
@@ -118,6 +122,84 @@ fn a_batch_is_sent_looked_at_and_booked_once_and_is_its_keys_alone() {
     assert!(matches!(spent.status, 422 | 429), "{}", spent.text());
     let info = get(&gateway, &one, "/key/info").ok().json();
     assert_eq!(info["info"]["spend"], json!(0.01));
+}
+
+/// A provider whose batch is over when the gate is open, and says in its file of answers what they used.
+fn slow(is_over: &Arc<AtomicBool>) -> Upstream {
+    let is_over = is_over.clone();
+    let script = move |seen: &crate::support::upstream::Seen| {
+        let told = match (seen.method.as_str(), seen.target.as_str()) {
+            ("POST", "/v1/files") => json!({"id": "file-1", "object": "file", "purpose": "batch"}),
+            ("POST", _) => json!({"id": "batch_1", "object": "batch", "status": "validating"}),
+            ("GET", "/v1/files/file-out/content") => {
+                let body = json!({"model": "gpt-x", "usage": {"prompt_tokens": 1000, "completion_tokens": 100, "total_tokens": 1100}});
+                let line = json!({"custom_id": "1", "response": {"status_code": 200, "body": body}}).to_string();
+                return Reply::answer(200, &[], line.as_bytes());
+            }
+            _ if is_over.load(SeqCst) => {
+                json!({"id": "batch_1", "object": "batch", "status": "completed", "output_file_id": "file-out"})
+            }
+            _ => json!({"id": "batch_1", "object": "batch", "status": "in_progress"}),
+        };
+        Reply::json(200, &told.to_string())
+    };
+    Upstream::script(script).rules(|rules| rules.is_free = true)
+}
+
+fn watching(up: &Upstream, more: &str) -> String {
+    let info = "info = { input_cost_per_token_batches = 0.000005, output_cost_per_token_batches = 0.00005 }\n";
+    let text = config("", &[deployment("mine", "openai/gpt-x", up.base()) + info]);
+    format!("{more}{text}[ledger]\nbatch_interval = \"100ms\"\n")
+}
+
+/// Makes a batch with a key, and asks no more for it.
+fn leave_a_batch(gateway: &Gateway) -> String {
+    let key = key(gateway, json!({}));
+    let file = send(gateway, &key, &[("purpose", "batch"), ("target_model_names", "mine")], &line("mine")).ok().json();
+    let body = json!({"input_file_id": file["id"], "endpoint": "/v1/chat/completions", "completion_window": "24h"});
+    let bearer = format!("Bearer {key}");
+    let headers =
+        [("Authorization", bearer.as_str()), ("Content-Type", "application/json"), ("x-litellm-tags", "night")];
+    gateway.call("POST", "/v1/batches", &headers, body.to_string().as_bytes()).ok();
+    key
+}
+
+fn looks(up: &Upstream) -> usize {
+    up.requests().iter().filter(|seen| seen.method == "GET" && seen.target == "/v1/batches/batch_1").count()
+}
+
+#[test]
+fn a_batch_that_nobody_looks_at_is_booked_also_after_a_restart_and_the_end_of_its_key() {
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (up, state) = (slow(&is_over), tempfile::tempdir().unwrap());
+    let text = watching(&up, "");
+    let gateway = Setup::toml(&text).state(state.path()).start();
+    let key = leave_a_batch(&gateway);
+    up.wait_requests(4);
+    assert!(looks(&up) >= 2);
+    gateway.post("/key/delete", json!({"keys": [key]}).to_string()).ok();
+    gateway.signal("KILL");
+    drop(gateway);
+    is_over.store(true, SeqCst);
+    let gateway = Setup::toml(&text).state(state.path()).start();
+    let rows = crate::ledger::rows(&gateway, 3);
+    let bill = rows.iter().find(|row| row["call_type"] == "aretrieve_batch").unwrap_or_else(|| panic!("{rows:#?}"));
+    assert_eq!((&bill["spend"], &bill["prompt_tokens"]), (&json!(0.01), &json!(1000)));
+    let made = rows.iter().find(|row| row["call_type"] == "acreate_batch").unwrap();
+    assert_eq!((&bill["api_key"], &bill["request_tags"]), (&made["api_key"], &json!(["night"])));
+}
+
+#[test]
+fn of_two_gateways_one_books_a_batch() {
+    let Some(postgres) = Postgres::start() else { return };
+    let is_over = Arc::new(AtomicBool::new(false));
+    let up = slow(&is_over);
+    let text = watching(&up, &format!("database_url = \"{}\"\n", postgres.url()));
+    let (one, two) = (Gateway::start(&text), Gateway::start(&text));
+    leave_a_batch(&one);
+    up.wait_requests(4);
+    is_over.store(true, SeqCst);
+    assert_eq!(crate::ledger::rows(&two, 3).iter().filter(|row| row["call_type"] == "aretrieve_batch").count(), 1);
 }
 
 #[test]

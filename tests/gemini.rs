@@ -107,3 +107,42 @@ fn tokens_are_counted() {
     assert!(told["totalTokens"].as_u64().unwrap() > 0);
     assert_eq!(up.requests().len(), 0);
 }
+
+#[test]
+fn texts_are_embedded_by_any_upstream() {
+    let vectors = r#"{"object":"list","data":[{"index":0,"embedding":[1.0,-5e-1]},{"index":1,"embedding":[0.25,0.0]}],"usage":{"prompt_tokens":2,"total_tokens":2}}"#;
+    let up = Upstream::new(Reply::json(200, vectors)).rules(|rules| rules.is_free = true);
+    let gateway = Gateway::start(&config("", &[model("embed", &up)]));
+    let text = |text: &str| json!({"model": "models/embed", "content": {"parts": [{"text": text}]}, "taskType": "CLUSTERING", "outputDimensionality": 2});
+    let both = json!({"requests": [text("a"), text("b")]}).to_string();
+    let told = gateway.post("/v1beta/models/embed:batchEmbedContents", &both).ok();
+    assert_eq!(
+        told.text(),
+        r#"{"embeddings":[{"values":[1.0,-5e-1]},{"values":[0.25,0.0]}],"usageMetadata":{"promptTokenCount":2}}"#
+    );
+    let sent = up.only_request();
+    assert_eq!(sent.json(), json!({"model": "embed-up", "input": ["a", "b"], "dimensions": 2}));
+    assert_eq!(sent.target, "/v1/embeddings");
+    let one = gateway.post("/v1beta/models/embed:embedContent", text("a").to_string()).ok().json();
+    assert_eq!(one["embedding"]["values"], json!([1.0, -0.5]));
+    let error = gateway.post("/v1beta/models/embed:embedContent", "{}");
+    assert_eq!((error.status, &error.json()["error"]["status"]), (400, &json!("INVALID_ARGUMENT")));
+    let row = &crate::ledger::rows(&gateway, 2)[0];
+    assert_eq!((&row["call_type"], &row["prompt_tokens"]), (&json!("aembedding"), &json!(2)));
+}
+
+#[test]
+fn models_are_listed_by_pages_in_googles_form() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = Gateway::start(&config("", &[model("small", &up), model("other", &up)]));
+    let first = gateway.get("/v1beta/models?pageSize=1").ok().json();
+    let name = first["models"][0]["name"].as_str().unwrap();
+    assert_eq!(first["models"][0]["supportedGenerationMethods"][0], "generateContent");
+    let token = first["nextPageToken"].as_str().unwrap();
+    let second = gateway.get(&format!("/v1beta/models?pageSize=1&pageToken={token}")).ok().json();
+    assert!(second["models"][0]["name"] != name && second["nextPageToken"].is_null(), "{second}");
+    assert_eq!(gateway.get("/v1beta/models/small").ok().json()["name"], "models/small");
+    let unknown = gateway.get("/v1beta/models/smal");
+    assert_eq!((unknown.status, &unknown.json()["error"]["status"]), (404, &json!("NOT_FOUND")));
+    assert_eq!(gateway.get("/v1beta/models?pageSize=x").status, 400);
+}

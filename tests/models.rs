@@ -128,7 +128,11 @@ fn model_groups_are_summed_up_by_name() {
     let info = gateway.get("/model_group/info").ok().json();
     let groups = info["data"].as_array().unwrap();
     let found: Vec<_> = groups.iter().filter_map(|g| g["model_group"].as_str()).collect();
-    assert_eq!(found, ["small", "my/large model", "house/*"]);
+    assert_eq!(found[..2], ["small", "my/large model"]);
+    // As in the list of models, what is known behind a wildcard stands for it.
+    assert!(found[2..].contains(&"house/gpt-4.1") && !found.contains(&"house/*"), "{found:?}");
+    let one = gateway.get("/model_group/info?model_group=house/gpt-4.1").ok().json();
+    assert_eq!((&one["data"][0]["providers"], &one["data"][0]["mode"]), (&json!(["openai"]), &json!("chat")));
     assert_eq!(groups[0]["providers"], json!(["openai"]));
     assert_eq!(groups[0]["supports_vision"], true);
 }
@@ -210,4 +214,18 @@ fn errors_of_these_routes_have_the_usual_shape() {
     for (path, status) in [("/v1/models/nothing", 404), ("/model/infos", 404)] {
         gateway.get(path).error(status);
     }
+}
+
+#[test]
+fn groups_of_models_are_listed_for_whoever_asks_for_them() {
+    let up = Upstream::new(Reply::whole());
+    let grouped = model("small", &up) + "info = { access_groups = [\"free\"] }\n";
+    let gateway = Gateway::start(&config("", &[grouped, model("large", &up)]));
+    let ids = |query: &str| -> Vec<String> {
+        let told = gateway.get(&format!("/v1/models{query}")).ok().json();
+        told["data"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(""), ["small", "large"]);
+    assert_eq!(ids("?only_model_access_groups=True"), ["free"]);
+    assert_eq!(ids("?include_model_access_groups=true"), ["small", "large", "free"]);
 }

@@ -1,7 +1,7 @@
 //! Users, teams, budgets and customers, and what follows for their keys.
 
 use crate::keys::{beside, chat, generate, get, post, serve, text, until};
-use crate::support::{Gateway, MASTER_KEY, Reply, Setup, Upstream};
+use crate::support::{Gateway, MASTER_KEY, Reply, Setup, Upstream, config, model};
 use serde_json::{Value, json};
 
 fn send(gateway: &Gateway, path: &str, body: &Value) -> Value {
@@ -481,4 +481,22 @@ fn a_team_lets_its_members_do_what_it_says_and_no_more() {
     ] {
         assert_eq!(gateway.post("/key/generate", body.to_string()).error(400).param.as_deref(), Some(param));
     }
+}
+
+#[test]
+fn a_user_who_is_made_in_a_team_is_its_member_and_its_tags_are_those_of_the_calls() {
+    let up = Upstream::new(Reply::whole());
+    let gateway = Gateway::start(&config("", &[model("small", &up)]));
+    let team = send(&gateway, "/team/new", &json!({"team_alias": "house", "tags": ["attic"]}));
+    let team = team["team_id"].as_str().unwrap();
+    let user = send(&gateway, "/user/new", &json!({"user_id": "ada", "team_id": team}));
+    send(&gateway, "/team/member_update", &json!({"team_id": team, "user_id": "ada", "max_budget_in_team": 1.5}));
+    let info = gateway.get("/user/info?user_id=ada").ok().json();
+    let place = &info["teams"][0]["team_memberships"][0];
+    assert_eq!((&place["user_id"], &place["litellm_budget_table"]["max_budget"]), (&json!("ada"), &json!(1.5)));
+    let bearer = format!("Bearer {}", user["key"].as_str().unwrap());
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    let body = json!({"model": "small", "messages": [{"role": "user", "content": "a"}]});
+    gateway.call("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes()).ok();
+    assert_eq!(crate::ledger::rows(&gateway, 1)[0]["request_tags"], json!(["attic"]));
 }

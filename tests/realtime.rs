@@ -189,3 +189,51 @@ fn a_stop_says_goodbye() {
     up.ends.wait("the upstream's end", |()| Some(()));
     assert!(gateway.wait_exit().success());
 }
+
+#[test]
+fn what_the_caller_says_is_written_down_at_another_models_price() {
+    let session = json!({"type": "session.updated", "session": {"audio": {"input": {"transcription": {"model": "gpt-4o-transcribe"}}}}});
+    let heard = json!({"type": "conversation.item.input_audio_transcription.completed", "item_id": "i", "transcript": "hi",
+        "usage": {"type": "tokens", "total_tokens": 48, "input_tokens": 38, "output_tokens": 10,
+            "input_token_details": {"text_tokens": 10, "audio_tokens": 28}}});
+    let (session, heard) = (session.to_string(), heard.to_string());
+    let up = Sockets::new(move |socket| {
+        socket.text(&session);
+        socket.text(&heard);
+        while socket.next().is_some_and(|(opcode, _)| opcode != CLOSE) {}
+    });
+    let gateway = Gateway::start(&priced(&up));
+    let mut client = open(&gateway, "/v1/realtime?model=voice");
+    client.next_text();
+    client.next_text();
+    client.close(1000);
+    let rows = crate::ledger::rows(&gateway, 2);
+    let heard = rows.iter().find(|row| row["prompt_tokens"] == 38).unwrap_or_else(|| panic!("{rows:#?}"));
+    assert_eq!((&heard["completion_tokens"], &heard["model_group"]), (&json!(10), &json!("voice")));
+    // 38 x 2.5 + 10 x 10 millionths of a dollar, and not what the session's own model costs.
+    assert_eq!(heard["spend"], json!(0.000195), "{heard}");
+}
+
+#[test]
+fn a_session_goes_where_there_is_room_and_past_what_does_not_answer() {
+    let up = answering();
+    let gone = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}/v1", listener.local_addr().unwrap())
+    };
+    let entry = |base: &str, more: &str| deployment("voice", "openai/gpt-realtime", base) + more;
+    // The first does not answer, the second has one slot.
+    let text = config("", &[entry(&gone, "order = 1\n"), entry(&up.base, "order = 2\nmax_parallel_requests = 1\n")]);
+    let gateway = Gateway::start(&text);
+    let mut first = open(&gateway, "/v1/realtime?model=voice");
+    assert_eq!(first.head.status(), 101);
+    first.next_text();
+    let second = open(&gateway, "/v1/realtime?model=voice");
+    assert!(matches!(second.head.status(), 429 | 503), "{}", second.head.start);
+    first.close(1000);
+    up.ends.wait("the end of the session", |()| Some(()));
+    let end = std::time::Instant::now() + crate::support::feed::PATIENCE;
+    while open(&gateway, "/v1/realtime?model=voice").head.status() != 101 {
+        assert!(std::time::Instant::now() < end, "the slot is not free again");
+    }
+}

@@ -1,7 +1,8 @@
 //! `/v1/responses` and `/v1/completions`: over chat completions, and where the upstream serves them itself.
 
+use crate::support::postgres::Postgres;
 use crate::support::reply::{DONE, delta, event, usage_chunk};
-use crate::support::{Answer, Gate, Gateway, Reply, Upstream, config, deployment, model};
+use crate::support::{Answer, Gate, Gateway, Reply, Setup, Upstream, config, deployment, model};
 use serde_json::{Value, json};
 
 const PATH: &str = "/v1/responses";
@@ -311,11 +312,17 @@ fn what_fails_in_the_background_says_why() {
     let told = finished(&gateway, &format!("{PATH}/{}", begun["id"].as_str().unwrap()));
     assert_eq!((&told["status"], &told["error"]["code"]), (&json!("failed"), &json!("rate_limit_exceeded")));
     assert!(told["error"]["message"].as_str().unwrap().contains("Slow down"));
-    for (name, value) in [("stream", json!(true)), ("store", json!(false))] {
-        let mut body = asked.clone();
-        body[name] = value;
-        post(&gateway, PATH, &body).error(400);
-    }
+    let mut body = asked.clone();
+    body["store"] = json!(false);
+    post(&gateway, PATH, &body).error(400);
+    // Followed, it ends with the same words.
+    body["store"] = json!(true);
+    body["stream"] = json!(true);
+    let told = events(&post(&gateway, PATH, &body).ok());
+    assert_eq!(types(&told), ["response.created", "response.failed"]);
+    let failed = &told[1]["response"];
+    assert!(failed["error"]["message"].as_str().unwrap().contains("Slow down"), "{failed}");
+    assert_eq!(&gateway.get(&format!("{PATH}/{}", failed["id"].as_str().unwrap())).ok().json(), failed);
     let mut unknown = asked;
     unknown["model"] = json!("nothing");
     post(&gateway, PATH, &unknown).error(400);
@@ -337,4 +344,171 @@ fn a_stop_waits_for_responses_of_the_background_as_long_as_for_others() {
         assert!(gateway.wait_exit().success());
         assert_eq!(gateway.only_call()["outcome"], outcome, "{drain}");
     }
+}
+
+fn types(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+}
+
+/// The data of an event of a stream that is read piece by piece.
+fn data(event: &str) -> Value {
+    serde_json::from_str(event.lines().find_map(|line| line.strip_prefix("data: ")).unwrap()).unwrap()
+}
+
+#[test]
+fn a_response_of_the_background_is_followed_left_and_followed_again() {
+    let gate = Gate::new();
+    let first = Reply::stream().send(&delta(json!({"role": "assistant", "content": "Hel"}), None)).wait(&gate);
+    let first = first.send(&crate::support::reply::text("lo")).end();
+    let up = Upstream::queue(vec![first, Reply::whole()]);
+    let gateway = over(&up);
+    let asked = json!({"model": "small", "input": "Hello", "background": true, "stream": true});
+    let mut client = gateway.client();
+    client.post(PATH, asked.to_string());
+    assert_eq!(client.head().status(), 200);
+    let created = data(&client.event().unwrap());
+    assert_eq!((&created["type"], &created["sequence_number"]), (&json!("response.created"), &json!(0)));
+    let id = created["response"]["id"].as_str().unwrap().to_owned();
+    let mut last = 0;
+    while client.event().map(|event| data(&event)).is_some_and(|event| {
+        last = event["sequence_number"].as_u64().unwrap();
+        event["type"] != "response.output_text.delta"
+    }) {}
+    // Whoever leaves leaves the response alone.
+    drop(client);
+    let path = format!("{PATH}/{id}");
+    assert_eq!(gateway.get(&path).ok().json()["status"], "in_progress");
+    let mut again = gateway.client();
+    let (name, key) = crate::support::authorization();
+    again.request("GET", &format!("{path}?stream=true&starting_after=0"), &[(name, &key)], b"");
+    assert_eq!(again.head().status(), 200);
+    assert_eq!(data(&again.event().unwrap())["sequence_number"], 1);
+    gate.open();
+    while again.event().map(|event| data(&event)).is_some_and(|event| event["type"] != "response.completed") {}
+    assert_eq!(again.event(), None);
+    // It is as it was told, also when it is over, from the beginning and from any event on.
+    let whole = events(&gateway.get(&format!("{path}?stream=true")).ok());
+    assert_eq!(whole[0], created);
+    let response = &whole.last().unwrap()["response"];
+    assert_eq!(
+        (&response["status"], &response["background"], &response["id"]),
+        (&json!("completed"), &json!(true), &json!(id))
+    );
+    assert_eq!(response["output"][0]["content"][0]["text"], "Hello");
+    assert_eq!(&gateway.get(&path).ok().json(), response);
+    let rest = gateway.get(&format!("{path}?stream=true&starting_after={last}")).ok().text();
+    let rest: Vec<Value> = rest.split_terminator("\n\n").map(data).collect();
+    assert_eq!(rest, whole[last as usize + 1..]);
+    assert_eq!(
+        gateway.get(&format!("{path}?stream=true&starting_after=x")).error(400).param.as_deref(),
+        Some("starting_after")
+    );
+    assert_eq!(up.requests().len(), 1);
+    assert_eq!(gateway.wait_calls(1)[0]["outcome"], "success");
+    // The conversation goes on from there; what was not made as a stream is none.
+    let next = json!({"model": "small", "input": "And?", "previous_response_id": id});
+    let plain = post(&gateway, PATH, &next).ok().json();
+    let plain = format!("{PATH}/{}?stream=true", plain["id"].as_str().unwrap());
+    assert_eq!(gateway.get(&plain).error(400).param.as_deref(), Some("stream"));
+    gateway.call("DELETE", &path, &[(name, &key)], b"").ok();
+    gateway.get(&format!("{path}?stream=true")).error(404);
+}
+
+#[test]
+fn a_response_whose_upstream_makes_it_is_followed_under_its_own_id() {
+    let event = |kind: &str, more: Value| {
+        let mut event = more;
+        event["type"] = kind.into();
+        format!("event: {kind}\ndata: {event}\n\n")
+    };
+    let response = |status: &str| {
+        json!({"response": {"id": "resp_up", "object": "response", "status": status, "output": [],
+            "usage": {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17}}})
+    };
+    let reply = [
+        event("response.created", response("in_progress")),
+        event("response.in_progress", response("in_progress")),
+        event(
+            "response.output_text.delta",
+            json!({"delta": "Hi", "item_id": "msg_1", "output_index": 0, "content_index": 0}),
+        ),
+        event("response.completed", response("completed")),
+    ];
+    let reply = reply.iter().fold(Reply::stream(), |reply, event| reply.send(event)).end_body();
+    let up = Upstream::new(reply).rules(|rules| rules.is_free = true);
+    let entry = deployment("native", "openai/gpt-x", up.base()) + "info = { mode = \"responses\" }\n";
+    let gateway = Gateway::start(&config("", &[entry]));
+    let asked = json!({"model": "native", "input": "Hello", "background": true, "stream": true});
+    let told = events(&post(&gateway, PATH, &asked).ok());
+    let expected = ["response.created", "response.in_progress", "response.output_text.delta", "response.completed"];
+    assert_eq!(types(&told), expected);
+    let id = &told[0]["response"]["id"];
+    assert!(told[1]["response"]["id"] == *id && told[3]["response"]["id"] == *id && *id != "resp_up");
+    let kept = gateway.get(&format!("{PATH}/{}", id.as_str().unwrap())).ok().json();
+    assert_eq!((&kept["status"], &kept["id"]), (&json!("completed"), id));
+}
+
+#[test]
+fn a_response_whose_gateway_died_has_failed() {
+    let state = tempfile::tempdir().unwrap();
+    let up = Upstream::new(Reply::silence());
+    let text = config("", &[model("small", &up)]);
+    let serve = || Setup::toml(&text).state(state.path()).start();
+    let gateway = serve();
+    let asked = json!({"model": "small", "input": "Hello", "background": true});
+    let plain = post(&gateway, PATH, &asked).ok().json()["id"].clone();
+    let mut streamed = asked.clone();
+    streamed["stream"] = true.into();
+    let mut client = gateway.client();
+    client.post(PATH, streamed.to_string());
+    assert_eq!(client.head().status(), 200);
+    let followed = data(&client.event().unwrap())["response"]["id"].clone();
+    up.wait_requests(2);
+    gateway.signal("KILL");
+    drop(gateway);
+    let gateway = serve();
+    for id in [&plain, &followed] {
+        let told = gateway.get(&format!("{PATH}/{}", id.as_str().unwrap())).ok().json();
+        assert_eq!((&told["status"], &told["error"]["code"]), (&json!("failed"), &json!("server_error")));
+        assert!(told["error"]["message"].as_str().unwrap().contains("has ended"), "{told}");
+    }
+    let told = gateway.get(&format!("{PATH}/{}?stream=true&starting_after=0", followed.as_str().unwrap())).ok();
+    let last = data(&told.text());
+    assert_eq!((&last["type"], &last["sequence_number"]), (&json!("response.failed"), &json!(1)));
+}
+
+#[test]
+fn a_response_of_another_gateway_is_followed_and_fails_with_it() {
+    let Some(postgres) = Postgres::start() else { return };
+    let gate = Gate::new();
+    let up = Upstream::new(Reply::after(&gate, Reply::texts(&["Hello"])));
+    let text = format!("database_url = \"{}\"\n{}", postgres.url(), config("", &[model("small", &up)]));
+    let (one, two) = (Gateway::start(&text), Gateway::start(&text));
+    let asked = json!({"model": "small", "input": "Hello", "background": true, "stream": true});
+    let begin = || {
+        let mut client = one.client();
+        client.post(PATH, asked.to_string());
+        assert_eq!(client.head().status(), 200);
+        let id = data(&client.event().unwrap())["response"]["id"].as_str().unwrap().to_owned();
+        (client, format!("{PATH}/{id}"))
+    };
+    let (_client, path) = begin();
+    let mut follower = two.client();
+    let (name, key) = crate::support::authorization();
+    follower.request("GET", &format!("{path}?stream=true"), &[(name, &key)], b"");
+    assert_eq!(follower.head().status(), 200);
+    gate.open();
+    assert_eq!(data(&follower.event().unwrap())["type"], "response.created");
+    while follower.event().map(|event| data(&event)).is_some_and(|event| event["type"] != "response.completed") {}
+    // Its gateway gives no sign of life any more.
+    let silent = Upstream::new(Reply::silence());
+    one.rewrite(&text.replace(up.base(), silent.base()));
+    one.signal("HUP");
+    one.wait_notice("READY=1", 2);
+    let (_client, path) = begin();
+    assert_eq!(two.get(&path).ok().json()["status"], "in_progress");
+    one.signal("KILL");
+    postgres
+        .sql("UPDATE kept SET body = regexp_replace(body, '\"until\":[0-9]+', '\"until\":1') WHERE kind = 'response'");
+    assert_eq!(two.get(&path).ok().json()["status"], "failed");
 }

@@ -6,6 +6,7 @@ mod responses;
 use crate::keys::{generate, post, text};
 use crate::support::mcp::{Kind, Outcome, ToolServer, tool};
 use crate::support::reply::{DONE, delta, event};
+use crate::support::setup::Ended;
 use crate::support::upstream::{Seen, refusing};
 use crate::support::{Answer, Gate, Gateway, MASTER_KEY, Reply, Setup, Upstream, config, model};
 use serde_json::{Value, json};
@@ -210,6 +211,14 @@ fn what_needs_approval_waits_and_goes_on_when_it_comes() {
     assert!(error.message.contains("not known"), "{error:?}");
 }
 
+/// Runs the program on the files of a gateway.
+fn shell(gateway: &Gateway, words: &[&str]) -> Ended {
+    let dir = gateway.dir();
+    let setup = Setup::command(words).arg("--config").arg(&dir.join("gateway.toml").to_string_lossy());
+    let setup = setup.arg("--env-file").arg(&dir.join("env").to_string_lossy());
+    setup.arg("--state-dir").arg(&dir.to_string_lossy()).run()
+}
+
 #[test]
 fn the_shell_approves_a_call() {
     let house = house();
@@ -221,12 +230,7 @@ fn the_shell_approves_a_call() {
     let first = chat(&gateway, &ask(json!([entry(Value::Null)]), false)).ok().json();
     let message = first["choices"][0]["message"].clone();
     let id = text(&message["tool_calls"][0]["id"]).to_owned();
-    let dir = gateway.dir().to_owned();
-    let shell = |words: &[&str]| {
-        let setup = Setup::command(words).arg("--config").arg(&dir.join("gateway.toml").to_string_lossy());
-        let setup = setup.arg("--env-file").arg(&dir.join("env").to_string_lossy());
-        setup.arg("--state-dir").arg(&dir.to_string_lossy()).run()
-    };
+    let shell = |words: &[&str]| shell(&gateway, words);
     let done = shell(&["mcp", "approve", &id]);
     assert_eq!((done.code, done.stdout.contains("ha-unlock")), (Some(0), true), "{done:?}");
     assert_eq!(shell(&["mcp", "approve", "call_gw_nothing"]).code, Some(1));

@@ -330,7 +330,12 @@ fn one(
     let label = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
     Ok(Deployment {
         index,
-        labels: Labels { id: label(&id), group: label(&model.name), api_base: label(&api_base) },
+        labels: Labels {
+            id: label(&id),
+            group: label(&model.name),
+            api_base: label(&api_base),
+            region: own.region.as_deref().map(label),
+        },
         info: info(model, provider, &upstream, &api_base),
         transport: Transport {
             tls: calls.scheme_str() == Some("https"),

@@ -262,6 +262,9 @@ pub struct Ledger {
     /// Between two looks at what is too old. Default `"1d"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention_interval: Option<Duration>,
+    /// Between two looks at a batch that is not over. Default `"5m"`; `"0s"`: it is left to whoever asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_interval: Option<Duration>,
 }
 
 /// `[[models]]`: one deployment, an upstream model under a public name.

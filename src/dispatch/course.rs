@@ -220,7 +220,7 @@ async fn in_group<T>(
                 let Some(wait) = repeat(call, settings, asked.plan, &progress, nobody, begun) else {
                     let denied = progress.denied.filter(|_| matches!(nobody, Nobody::Rates(_)));
                     let told = progress.told.or(denied.map(|(_, error)| error));
-                    return Err(told.unwrap_or_else(|| none(call, asked.plan, nobody)));
+                    return Err(told.unwrap_or_else(|| nobody_of(call, asked.plan, nobody)));
                 };
                 meter.trace.waited("before another round", wait);
                 Box::pin(pause(call, wait)).await?;
@@ -244,7 +244,7 @@ async fn in_group<T>(
         progress.order = deployment.own.order;
         let most = || retries(call, settings, asked.plan, &target, progress.last);
         if progress.used > 0 && most().is_some_and(|most| progress.used > most) {
-            return Err(progress.told.unwrap_or_else(|| none(call, asked.plan, Nobody::Tried)));
+            return Err(progress.told.unwrap_or_else(|| nobody_of(call, asked.plan, Nobody::Tried)));
         }
         let admitted = admission::admit(settings, &target, &group.queue, (call.streams, tokens.0 + tokens.1));
         let admission = match admitted {
@@ -445,7 +445,7 @@ fn busy(plan: &Plan, why: &str) -> Error {
 }
 
 /// What a failure says about the deployment.
-fn note(settings: &Settings, deployment: &Deployment, fault: Fault, error: &Error) {
+pub fn note(settings: &Settings, deployment: &Deployment, fault: Fault, error: &Error) {
     if !fault.is_the_deployments() || error.is_unsent() {
         return;
     }
@@ -484,8 +484,12 @@ fn note(settings: &Settings, deployment: &Deployment, fault: Fault, error: &Erro
     deployment.pulse.cool(now, length.min(Duration::from_secs(3600)), cause);
 }
 
-/// The error where nobody was asked.
-fn none(call: &Call, plan: &Plan, nobody: Nobody) -> Error {
+fn nobody_of(call: &Call, plan: &Plan, why: Nobody) -> Error {
+    nobody(plan, why, call.tokens().0, &call.wishes.tags)
+}
+
+/// The error where nobody was asked: of a prompt of so many tokens, for a call with these tags.
+pub fn nobody(plan: &Plan, nobody: Nobody, tokens: u64, tags: &[String]) -> Error {
     let model = crate::envelope::shorten(plan.model());
     match nobody {
         Nobody::Rates(wait) => {
@@ -501,14 +505,13 @@ fn none(call: &Call, plan: &Plan, nobody: Nobody) -> Error {
             Error::new(Kind::Unreachable, message).with_headers(vec![(RETRY_AFTER, HeaderValue::from(seconds))])
         }
         Nobody::Window => Error::invalid(format!(
-            "The prompt has about {} tokens, more than any deployment of '{model}' takes (enable_pre_call_checks).",
-            call.tokens().0
+            "The prompt has about {tokens} tokens, more than any deployment of '{model}' takes (enable_pre_call_checks)."
         ))
         .at_param("messages")
         .with_code(WINDOW_CODE),
         Nobody::Tags => Error::invalid(format!(
             "No deployment of '{model}' has the tags of this call ({}), and none is its default.",
-            call.wishes.tags.join(", ")
+            tags.join(", ")
         ))
         .at_param("tags"),
         Nobody::Region => Error::invalid(format!("No deployment of '{model}' stands in the region of this call.")),

@@ -159,6 +159,7 @@ impl Relay {
             // It does not stream; what comes all the same is looked at as a stream of chat.
             Back::Plain { .. }
             | Back::Vectors { .. }
+            | Back::GeminiVectors(..)
             | Back::Ranks(_)
             | Back::Pictures
             | Back::Transcript { .. }

@@ -2,16 +2,18 @@
 //! `GET /v1/batches/{id}`, `POST /v1/batches/{id}/cancel`.
 //!
 //! A batch belongs to the key that made it, as its files do, and those that it makes. What it used is booked when it is
-//! first seen to be over.
+//! first seen to be over, by whoever asks for it or by [`watch`].
 
 mod bill;
+pub mod watch;
 
 use super::call::missing;
 use super::files::shelf::{self, Item};
 use super::files::{Account, Asker, booked, found, path, text, told};
-use super::{body, reply};
+use super::{body, entry, reply};
 use crate::envelope::{Edits, Envelope};
 use crate::error::{Error, Result};
+use crate::exchange::Face;
 use actix_web::body::{BoxBody, MessageBody};
 use actix_web::http::Method;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
@@ -62,12 +64,16 @@ async fn created(request: &HttpRequest, payload: Payload) -> Result<HttpResponse
         models: file.models,
         object,
         is_booked: false,
+        said: Some(Box::new(entry::of(request, &envelope, Face::Chat))),
     };
     if let Err(error) = asker.shelf(shelf::BATCH).keep(&id, &item).await {
         // What nobody could find again must not cost anything.
         let path = path("batches", &id, "/cancel");
         let _ = account.ask(&asker, Method::POST, &path, json_headers(), BoxBody::new(())).await;
         return Err(error);
+    }
+    if let Err(error) = watch::begin(&asker.worker.gateway, &asker.caller.owner(), &id).await {
+        tracing::warn!("a batch is booked only when somebody looks at it: {error}");
     }
     Ok(told(&asker, item.object))
 }
@@ -78,14 +84,13 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
     let answer = async {
         let asker = Asker::of(&request).await?;
         let page = asker.shelf(shelf::BATCH).page(&request, 100).await?;
-        let request = &request;
         let asker = &asker;
         let seen = futures_util::stream::iter(page.items).map(async |(id, item): (String, Item)| {
             let last = item.object.clone();
             match is_over(&last) && item.is_booked {
                 true => last,
                 // What cannot be asked for now is told as it was.
-                false => look(request, asker, &id, item).await.unwrap_or(last),
+                false => look(asker, &id, item).await.unwrap_or(last),
             }
         });
         let data: Vec<Value> = seen.buffered(AT_ONCE).collect().await;
@@ -99,7 +104,7 @@ pub async fn get(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
     let answer = async {
         let (asker, id, item) = found(&request, shelf::BATCH).await?;
-        let object = look(&request, &asker, &id, item).await?;
+        let object = look(&asker, &id, item).await?;
         Ok(told(&asker, object))
     };
     reply::plain(&request, started, Box::pin(answer).await)
@@ -113,7 +118,7 @@ pub async fn cancel(request: HttpRequest) -> HttpResponse {
         let account = Account::of_item(&asker.live, &item)?;
         let path = path("batches", &id, "/cancel");
         let object = account.ask(&asker, Method::POST, &path, json_headers(), BoxBody::new(())).await?;
-        take(&request, &asker, &account, &id, item, &object).await?;
+        take(&asker, &account, &id, item, &object).await?;
         Ok(told(&asker, object))
     };
     reply::plain(&request, started, Box::pin(answer).await)
@@ -126,23 +131,16 @@ fn json_headers() -> HeaderMap {
 }
 
 /// The batch as it is now.
-async fn look(request: &HttpRequest, asker: &Asker, id: &str, item: Item) -> Result<Value> {
+async fn look(asker: &Asker, id: &str, item: Item) -> Result<Value> {
     let account = Account::of_item(&asker.live, &item)?;
     let path = path("batches", id, "");
     let object = account.ask(asker, Method::GET, &path, HeaderMap::new(), BoxBody::new(())).await?;
-    take(request, asker, &account, id, item, &object).await?;
+    take(asker, &account, id, item, &object).await?;
     Ok(object)
 }
 
 /// Takes over what is new of a batch: the files that it made are its owner's, and what it used is booked once.
-async fn take(
-    request: &HttpRequest,
-    asker: &Asker,
-    account: &Account,
-    id: &str,
-    item: Item,
-    object: &Value,
-) -> Result<()> {
+async fn take(asker: &Asker, account: &Account, id: &str, item: Item, object: &Value) -> Result<()> {
     let files = asker.shelf(shelf::FILE);
     for name in ["output_file_id", "error_file_id"] {
         let Some(file) = object[name].as_str().filter(|file| !file.is_empty() && file.len() <= shelf::LONGEST_ID)
@@ -158,15 +156,23 @@ async fn take(
             .keep(file, &Item { deployment, purpose: "batch_output".to_owned(), object: made, ..Item::default() })
             .await?;
     }
-    let is_over = is_over(object);
+    let mut used = None;
+    if is_over(object) && !item.is_booked {
+        match bill::used(asker, account, &item, object).await {
+            Ok(found) => used = Some(found),
+            Err(error) => tracing::debug!("what a batch used is not known yet: {error}"),
+        }
+    }
+    let is_known = used.is_some();
     let update = |item: &mut Item| {
         item.object = object.clone();
-        item.is_booked |= is_over;
+        item.is_booked |= is_known;
     };
     // Of several who see its end, the one who writes it down books it.
     let is_first = asker.shelf(shelf::BATCH).update(id, update).await?;
-    if is_over && is_first && !item.is_booked {
-        bill::book(request, asker, account, &item, object).await;
+    if let Some(used) = used.filter(|_| is_first) {
+        bill::book(asker, account, &item, used).await;
+        watch::end(&asker.worker.gateway, &asker.caller.owner(), id).await;
     }
     Ok(())
 }

@@ -65,7 +65,7 @@ pub async fn serve(
         &request,
         answer.unwrap_or_else(|error| match face {
             Face::Messages => reply::anthropic_error(&error, &id),
-            Face::Gemini => reply::gemini_error(&error, &id),
+            Face::Gemini | Face::GeminiVectors(_) => reply::gemini_error(&error, &id),
             _ => reply::error(&error, &id),
         }),
     )
@@ -102,7 +102,11 @@ async fn begin(
         }
         false => (body::read(request, payload, limit, &worker.clock).await?, None),
     };
-    let bytes = if door.face == Face::Gemini { gemini::told(request, &bytes)? } else { bytes };
+    let bytes = match door.face {
+        Face::Gemini => gemini::told(request, &bytes)?,
+        Face::GeminiVectors(embeds) => gemini::embeds(request, &bytes, embeds)?,
+        _ => bytes,
+    };
     let size = bytes.len();
     let envelope = Envelope::parse(bytes, live.config.server.max_nesting)?;
     (door.check)(&envelope)?;
@@ -134,6 +138,7 @@ async fn begin(
         history: None,
         files,
         presumed: None,
+        is_kept_elsewhere: false,
     };
     more(request, &mut call).await?;
     if call.live.config.ledger.enabled {

@@ -36,6 +36,7 @@ pub fn of(request: &HttpRequest, envelope: &Envelope, face: Face) -> LedgerRow {
         Face::Responses => ("aresponses", "/v1/responses"),
         Face::Gemini => ("agenerate_content", "/v1beta/models:generateContent"),
         Face::Completions => ("atext_completion", "/v1/completions"),
+        Face::GeminiVectors(_) => ("aembedding", "/v1beta/models:embedContent"),
         Face::Plain(Plain::Embeddings) => ("aembedding", "/v1/embeddings"),
         Face::Plain(Plain::Rerank) => ("arerank", "/v1/rerank"),
         Face::Plain(Plain::Moderations) => ("amoderation", "/v1/moderations"),

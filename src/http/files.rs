@@ -82,6 +82,7 @@ impl Asker {
             streams: false,
             spends: call_type == "acreate_batch",
             is_owed: false,
+            routed: None,
         };
         Booking::open(request, &self.worker, &self.live, &self.caller, terms, self.id).await
     }

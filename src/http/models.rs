@@ -7,8 +7,11 @@ use crate::gateway::Live;
 use crate::pattern;
 use crate::route::Deployment;
 use crate::wire::messages::models_page;
+use actix_web::http::header::{HeaderValue, USER_AGENT};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -23,9 +26,32 @@ pub async fn admitted(request: &HttpRequest) -> Result<(Arc<Live>, Caller)> {
 /// LiteLLM's own constant; clients only want a number.
 const CREATED: u64 = 1_677_610_602;
 
-fn model(live: &Live, name: &str) -> Value {
+fn model(live: &Live, name: &str, for_mistrals: bool) -> Value {
     let owner = live.routes.owner(name).unwrap_or("openai");
-    json!({"id": name, "object": "model", "created": CREATED, "owned_by": owner})
+    let mut model = json!({"id": name, "object": "model", "created": CREATED, "owned_by": owner});
+    if for_mistrals {
+        let facts = known(live, name);
+        let is = |name: &str| facts.get(name) == Some(&Value::Bool(true));
+        let chats = matches!(facts.get("mode").and_then(Value::as_str), None | Some("chat" | "responses"));
+        model["type"] = "base".into();
+        model["capabilities"] = json!({"completion_chat": chats, "function_calling": is("supports_function_calling"),
+            "vision": is("supports_vision"), "reasoning": is("supports_reasoning")});
+        if let Some(most) = facts.get("max_input_tokens") {
+            model["max_context_length"] = most.clone();
+        }
+    }
+    model
+}
+
+/// What is known of the model behind a name.
+pub fn known(live: &Live, name: &str) -> Map<String, Value> {
+    live.routes.target(name).map(|target| facts(&target.deployment, target.model())).unwrap_or_default()
+}
+
+/// Whether the caller is Mistral's SDK, which reads no list of models without their types, nor embeddings without an id.
+pub fn is_mistrals(request: &HttpRequest) -> bool {
+    let agent = request.headers().get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    agent.starts_with(b"mistral-client-")
 }
 
 /// Whether the caller reads Anthropic's form.
@@ -33,12 +59,22 @@ fn wants_anthropics(request: &HttpRequest) -> bool {
     request.headers().contains_key("anthropic-version")
 }
 
+/// Whether the caller is Google's SDK, which asks for models under `/v1` too.
+fn wants_googles(request: &HttpRequest) -> bool {
+    request.headers().contains_key("x-goog-api-client")
+}
+
 /// `GET /v1/models`: every name once, wildcards as the chat models that are known behind them
-/// (`?return_wildcard_routes=true` shows the wildcards themselves too).
+/// (`?return_wildcard_routes=true` shows the wildcards themselves too). `?include_model_access_groups=true` adds the
+/// groups that models are in, `?only_model_access_groups=true` shows nothing else.
 pub async fn list(request: HttpRequest) -> HttpResponse {
+    if wants_googles(&request) {
+        return super::gemini::list(request).await;
+    }
     let started = Instant::now();
     let result = admitted(&request).await.map(|(live, caller)| {
-        let wildcards = query(&request, "return_wildcard_routes").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+        let is = |name: &str| query(&request, name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let wildcards = is("return_wildcard_routes");
         let mut names = live.routes.expanded_names(&live.config.prices, wildcards);
         names.retain(|name| access::may_use(&live, &caller, name));
         if wants_anthropics(&request) {
@@ -47,31 +83,52 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
             let (after, before) = (query(&request, "after_id"), query(&request, "before_id"));
             return HttpResponse::Ok().json(models_page(&names, limit, after.as_deref(), before.as_deref()));
         }
-        let models: Vec<Value> = names.iter().map(|name| model(&live, name)).collect();
+        if is("only_model_access_groups") {
+            names.clear();
+        }
+        if is("only_model_access_groups") || is("include_model_access_groups") {
+            names.extend(access_groups(&live, &caller).into_iter().map(Cow::Owned));
+        }
+        let mistrals = is_mistrals(&request);
+        let models: Vec<Value> = names.iter().map(|name| model(&live, name, mistrals)).collect();
         HttpResponse::Ok().json(json!({"object": "list", "data": models}))
     });
     answered(&request, started, result)
 }
 
+/// The groups of models that the caller may use, each once.
+fn access_groups(live: &Live, caller: &Caller) -> BTreeSet<String> {
+    let may_use = live.routes.deployments.iter().filter(|d| access::may_use(live, caller, &d.name));
+    let groups = may_use.filter_map(|d| d.info.get("model_info")?.get("access_groups")?.as_array());
+    groups.flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
 /// `GET /v1/models/{id}`
 pub async fn one(request: HttpRequest) -> HttpResponse {
+    if wants_googles(&request) {
+        return super::gemini::one(request).await;
+    }
     let started = Instant::now();
     let result = admitted(&request).await.and_then(|(live, caller)| {
         let id = &*path_part(&request, "id").unwrap_or_default();
         if live.routes.serves(id) && access::may_use(&live, &caller, id) {
             return Ok(HttpResponse::Ok().json(match wants_anthropics(&request) {
                 true => models_page(&[id], None, None, None)["data"][0].clone(),
-                false => model(&live, id),
+                false => model(&live, id, is_mistrals(&request)),
             }));
         }
-        let hint =
-            pattern::nearest(id, live.routes.names().into_iter().filter(|name| access::may_use(&live, &caller, name)))
-                .map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
-        let message =
-            format!("The model '{}' does not exist, or your key may not use it.{hint}", crate::envelope::shorten(id));
-        Err(Error::new(Kind::NotFound, message).at_param("model"))
+        Err(unknown(&live, &caller, id))
     });
     answered(&request, started, result)
+}
+
+/// There is no such model, or none for this caller; with the nearest name that there is.
+pub fn unknown(live: &Live, caller: &Caller, id: &str) -> Error {
+    let names = live.routes.names().into_iter().filter(|name| access::may_use(live, caller, name));
+    let hint = pattern::nearest(id, names).map_or(String::new(), |near| format!(" Did you mean `{near}`?"));
+    let message =
+        format!("The model '{}' does not exist, or your key may not use it.{hint}", crate::envelope::shorten(id));
+    Error::new(Kind::NotFound, message).at_param("model")
 }
 
 /// Errors in the form that the caller reads.
@@ -145,8 +202,8 @@ pub async fn pages(request: HttpRequest) -> HttpResponse {
 }
 
 /// What is known of the deployment's model, under what the operator says of it, as LiteLLM's `model_info`.
-fn facts(deployment: &Deployment) -> Map<String, Value> {
-    let known = deployment.pricing.known(&deployment.model);
+fn facts(deployment: &Deployment, model: &str) -> Map<String, Value> {
+    let known = deployment.pricing.known(model);
     let mut facts = match &known.price {
         Some(price) => price.to_model_info(SystemTime::now()),
         None => known.facts.to_model_info(),
@@ -163,7 +220,7 @@ fn deployment(deployment: &Deployment) -> Value {
     for (name, value) in &deployment.info {
         shown.insert(name.clone(), value.clone());
     }
-    shown.insert("model_info".into(), facts(deployment).into());
+    shown.insert("model_info".into(), facts(deployment, &deployment.model).into());
     if let Some(Value::Object(facts)) = shown.get_mut("model_info") {
         facts.insert("id".into(), deployment.id.as_str().into());
         facts.entry("db_model").or_insert(false.into());
@@ -171,16 +228,15 @@ fn deployment(deployment: &Deployment) -> Value {
     shown.into()
 }
 
-/// `GET /model_group/info`, `?model_group=NAME` for one name.
+/// `GET /model_group/info`, `?model_group=NAME` for one name; wildcards as the models that are known behind them.
 pub async fn groups(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
     let result = admitted(&request).await.map(|(live, caller)| {
         let wanted = query(&request, "model_group");
-        let groups: Vec<Value> = live
-            .routes
-            .names()
-            .into_iter()
-            .filter(|name| wanted.as_ref().is_none_or(|w| w == name))
+        let names = live.routes.expanded_names(&live.config.prices, false);
+        let groups: Vec<Value> = names
+            .iter()
+            .filter(|name| wanted.as_deref().is_none_or(|wanted| wanted == **name))
             .filter(|name| access::may_use(&live, &caller, name))
             .map(|name| group(&live, name))
             .collect();
@@ -190,14 +246,22 @@ pub async fn groups(request: HttpRequest) -> HttpResponse {
 }
 
 fn group(live: &Live, name: &str) -> Value {
-    let deployments = live.routes.group(name);
+    // One of those behind a wildcard has what is known of it alone.
+    let (mut deployments, mut all) = (live.routes.group(name), Vec::new());
+    let plan = live.routes.plan(name).ok();
+    match (&plan, deployments.is_empty()) {
+        (Some(plan), true) => {
+            deployments = plan.group().deployments.iter().collect();
+            all.push(known(live, name));
+        }
+        _ => all.extend(deployments.iter().map(|d| facts(d, &d.model))),
+    }
     let mut providers: Vec<&str> = Vec::new();
     for deployment in &deployments {
         if !providers.contains(&deployment.provider.name) {
             providers.push(deployment.provider.name);
         }
     }
-    let all: Vec<Map<String, Value>> = deployments.iter().map(|d| facts(d)).collect();
     let fact = |name: &str| all.iter().find_map(|facts| facts.get(name)).cloned();
     let largest = |name: &str| all.iter().filter_map(|facts| facts.get(name)?.as_u64()).max();
     // What a call may cost at most.

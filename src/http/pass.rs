@@ -105,6 +105,7 @@ async fn pass(
         streams: false,
         spends: false,
         is_owed: false,
+        routed: None,
     };
     let booking = Booking::open(request, worker, live, &caller, terms, id).await?;
     let mut headers = headers(request.headers(), live);

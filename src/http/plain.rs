@@ -1,10 +1,12 @@
 //! Endpoints that are asked in one JSON object and answer in one: embeddings, reranking, moderations, images.
 
 use super::call::{self, Door, Takes, check_owner, missing, wrong_type};
+use super::models;
 use crate::envelope::Envelope;
 use crate::error::{Error, Result};
 use crate::exchange::{Face, Plain};
-use crate::wire::json::Kind;
+use crate::wire::json::{self, Kind};
+use actix_web::body::{BoxBody, MessageBody};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -13,7 +15,29 @@ const MODERATOR: &str = "omni-moderation-latest";
 
 /// `POST /v1/embeddings`
 pub async fn embeddings(request: HttpRequest, payload: Payload) -> HttpResponse {
-    serve(request, payload, Plain::Embeddings, |envelope| check(envelope, &["input"])).await
+    let wants_id = models::is_mistrals(&request);
+    let answer = serve(request, payload, Plain::Embeddings, |envelope| check(envelope, &["input"])).await;
+    if wants_id { with_id(answer) } else { answer }
+}
+
+/// The same answer with an id, the call's, where it has none.
+fn with_id(answer: HttpResponse) -> HttpResponse {
+    let id = answer.headers().get("x-litellm-call-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
+    let Some(id) = id.filter(|_| answer.status().is_success()) else { return answer };
+    answer.map_body(|_, body| match body.try_into_bytes() {
+        Ok(bytes) => match bytes.strip_prefix(b"{").filter(|_| !has_id(&bytes)) {
+            Some(rest) => BoxBody::new([format!("{{\"id\":\"embd-{id}\",").as_bytes(), rest].concat()),
+            None => BoxBody::new(bytes),
+        },
+        Err(body) => body,
+    })
+}
+
+fn has_id(body: &[u8]) -> bool {
+    let mut found = false;
+    let read = json::object(body, crate::meter::MAX_DEPTH, |member| found |= &body[member.key] == b"id");
+    // What is no object, or an empty one, gets none.
+    found || read.is_err() || !body.contains(&b':')
 }
 
 /// `POST /v1/rerank`

@@ -1,28 +1,35 @@
 //! OpenAI's Realtime API over WebSocket, `GET /v1/realtime?model=`: frames go through in both directions as they come.
 //!
 //! The caller is checked before a connection upstream is made, and each answer is a call of its own: admitted under the
-//! limits when it begins, booked with what the upstream says it used. Whoever leaves ends the other side.
+//! limits when it begins, booked with what the upstream says it used. Whoever leaves ends the other side. The deployment is
+//! chosen as for any other call, and keeps its slot until the session ends.
 
 mod link;
 
+use super::entry;
 use super::files::shelf::query;
 use super::files::{Asker, SEGMENT};
 use super::pass::{Booking, Terms};
 use super::reply;
 use crate::auth::access;
+use crate::dispatch::{self, Admission, Fault};
+use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result, from_upstream};
+use crate::limits::Denied;
 use crate::meter;
 use crate::provider::credential::Signing;
 use crate::provider::{Language, Path};
-use crate::route::{Deployment, Target};
+use crate::route::{Deployment, Out, Plan, Question, Target, Tariff};
 use actix_codec::Framed;
 use actix_http::ws::{self, Codec};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 use awc::BoxedSocket;
+use bytes::Bytes;
 use link::Session;
 use percent_encoding::utf8_percent_encode;
+use std::time::Instant;
 
 /// LiteLLM's word for it.
 const CALL_TYPE: &str = "_arealtime";
@@ -53,30 +60,7 @@ async fn begin(request: &HttpRequest, payload: Payload) -> Result<HttpResponse> 
         model.ok_or_else(|| Error::invalid("Missing required parameter: 'model', in the query.").at_param("model"))?;
     let name = access::model(&asker.live, &asker.caller, &model)?.into_owned();
     let plan = asker.live.routes.plan(&name)?;
-    let (mut last, mut found) = (None, None);
-    for deployment in plan.group().deployments.iter() {
-        if let Some(why) = &deployment.unserved {
-            last = Some(why.clone());
-            continue;
-        }
-        let target = plan.to(deployment);
-        // The caller's limits are asked before anybody upstream is.
-        let booking = open(request, &asker, &name, &target).await?;
-        match dial(request, &asker, &target).await {
-            Ok(framed) => {
-                found = Some((target, booking, framed));
-                break;
-            }
-            Err(error) => {
-                let mut booking = booking;
-                booking.settle("failure", error.status().as_u16(), Some(&error.to_string()));
-                last = Some(error);
-            }
-        }
-    }
-    let Some((target, booking, framed)) = found else {
-        return Err(last.unwrap_or_else(|| Error::new(Kind::NotFound, "No deployment serves this model.")));
-    };
+    let Connected { target, admission, booking, framed } = reach(request, &asker, &name, &plan).await?;
     let mut answer = HttpResponse::SwitchingProtocols();
     answer.upgrade("websocket");
     for (name, value) in ws::handshake_response(request.head()).finish().headers() {
@@ -87,13 +71,105 @@ async fn begin(request: &HttpRequest, payload: Payload) -> Result<HttpResponse> 
     }
     reply::call_id(&mut answer, &asker.id);
     reply::deployment_headers(&mut answer, &target.deployment);
-    Ok(Session { request: request.clone(), asker, name, target }.run(answer, payload, framed, booking))
+    let session = Session { request: request.clone(), asker, name, target, admission };
+    Ok(session.run(answer, payload, framed, booking))
+}
+
+/// A deployment that took the session.
+struct Connected {
+    target: Target,
+    admission: Admission,
+    booking: Booking,
+    framed: Upstream,
+}
+
+/// Goes from deployment to deployment until one of them takes the session.
+///
+/// # Errors
+/// Why none of them did, or why the caller may not ask.
+async fn reach(request: &HttpRequest, asker: &Asker, name: &str, plan: &Plan) -> Result<Connected> {
+    let settings = &asker.live.routes.settings;
+    let tags = match settings.tags {
+        Some(_) => entry::tags(request.headers(), &Envelope::parse(Bytes::from_static(b"{}"), 2)?, &asker.caller),
+        None => Vec::new(),
+    };
+    let (mut tried, mut refused, mut last) = (Vec::new(), Vec::new(), None);
+    loop {
+        let question = Question {
+            now: Instant::now(),
+            settings,
+            tried: &tried,
+            refused: &refused,
+            tags: &tags,
+            prompt_tokens: 0,
+            streams: true,
+            region: None,
+            affinity: None,
+        };
+        let target = match plan.next(&question) {
+            Ok(target) => target,
+            Err(why) => return Err(last.unwrap_or_else(|| dispatch::nobody(plan, why, 0, &tags))),
+        };
+        let deployment = target.deployment.clone();
+        let admission = match dispatch::admit(settings, &target, &plan.group().queue, (true, 0)) {
+            Ok(admission) => admission,
+            Err(out) => {
+                refused.push((deployment.index, out));
+                continue;
+            }
+        };
+        // The caller's limits are asked before anybody upstream is.
+        let mut booking = match open(request, asker, name, &target).await {
+            Ok(booking) => booking,
+            Err(Denied { error, wait: Some(wait) }) => {
+                admission.withdraw();
+                refused.push((deployment.index, Out::Rate(wait)));
+                last.get_or_insert(error);
+                continue;
+            }
+            Err(denied) => return Err(denied.error),
+        };
+        match dial(request, asker, &target).await {
+            Ok(framed) => return Ok(Connected { target, admission, booking, framed }),
+            Err(error) => {
+                booking.settle("failure", error.status().as_u16(), Some(&error.to_string()));
+                let fault = Fault::of(&error);
+                dispatch::note(settings, &deployment, fault, &error);
+                if !fault.may_go_elsewhere() {
+                    return Err(error);
+                }
+                tried.push(deployment.index);
+                refused.clear();
+                last = Some(error);
+            }
+        }
+    }
 }
 
 /// Opens the row of an answer.
-async fn open(request: &HttpRequest, asker: &Asker, name: &str, target: &Target) -> Result<Booking> {
+async fn open(
+    request: &HttpRequest,
+    asker: &Asker,
+    name: &str,
+    target: &Target,
+) -> std::result::Result<Booking, Denied> {
+    let said = Booking::said(request)?;
+    Booking::open_for(said, &asker.worker, &asker.live, &asker.caller, terms(name, target), meter::new_id()).await
+}
+
+/// Opens the row of what was heard, which another model has written down at its own price.
+async fn open_heard(request: &HttpRequest, asker: &Asker, name: &str, model: &str, by: &Target) -> Result<Booking> {
+    let target = Target::named(by.deployment.clone(), model.to_owned());
+    let live = &asker.live;
+    let tariff = Tariff::new(live.routes.price_beside(&target.deployment, model, &live.config.prices));
+    let terms = Terms { is_owed: true, routed: None, tariff, ..terms(name, &target) };
+    let said = Booking::said(request)?;
+    Ok(Booking::open_for(said, &asker.worker, &asker.live, &asker.caller, terms, meter::new_id()).await?)
+}
+
+fn terms<'a>(name: &'a str, target: &'a Target) -> Terms<'a> {
     let deployment = &*target.deployment;
-    let terms = Terms {
+    Terms {
         endpoint: "/v1/realtime",
         call_type: CALL_TYPE,
         provider: deployment.provider.name,
@@ -107,8 +183,8 @@ async fn open(request: &HttpRequest, asker: &Asker, name: &str, target: &Target)
         streams: true,
         spends: true,
         is_owed: false,
-    };
-    Booking::open(request, &asker.worker, &asker.live, &asker.caller, terms, meter::new_id()).await
+        routed: Some(&target.deployment),
+    }
 }
 
 /// Connects to the upstream.

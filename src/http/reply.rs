@@ -25,6 +25,7 @@ const CALL_ID: HeaderName = HeaderName::from_static("x-litellm-call-id");
 const MODEL_ID: HeaderName = HeaderName::from_static("x-litellm-model-id");
 const MODEL_GROUP: HeaderName = HeaderName::from_static("x-litellm-model-group");
 const API_BASE: HeaderName = HeaderName::from_static("x-litellm-model-api-base");
+const REGION: HeaderName = HeaderName::from_static("x-litellm-model-region");
 const VERSION: HeaderName = HeaderName::from_static("x-litellm-version");
 const RESPONSE_MS: HeaderName = HeaderName::from_static("x-litellm-response-duration-ms");
 const OVERHEAD_MS: HeaderName = HeaderName::from_static("x-litellm-overhead-duration-ms");
@@ -87,6 +88,9 @@ pub fn deployment_headers(builder: &mut HttpResponseBuilder, deployment: &Deploy
     builder
         .insert_header((MODEL_ID, deployment.labels.id.clone()))
         .insert_header((API_BASE, deployment.labels.api_base.clone()));
+    if let Some(region) = &deployment.labels.region {
+        builder.insert_header((REGION, region.clone()));
+    }
 }
 
 /// A failure with what is to be known of its call: the name that was asked for, how often it was tried, and the

@@ -64,9 +64,8 @@ fn check(envelope: &Envelope) -> Result<()> {
 pub async fn get(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
     let answer = async {
-        if request.query_string().split('&').any(|pair| pair == "stream=true") {
-            let why = "A finished response cannot be streamed again; ask for it without 'stream'.";
-            return Err(Error::invalid(why).at_param("stream"));
+        if background::follow::is_wanted(&request) {
+            return background::follow::again(&request).await;
         }
         let kept = keep::find(&request).await?;
         Ok(HttpResponse::Ok().json(kept.response))

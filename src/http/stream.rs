@@ -30,10 +30,14 @@ use uuid::Uuid;
 /// What keeps a silent stream open.
 fn keep_alive_of(face: Face) -> Bytes {
     match face {
-        Face::Chat | Face::Hub | Face::Responses | Face::Completions | Face::Gemini | Face::Plain(_) => {
-            Bytes::from_static(b": keep-alive\n\n")
-        }
         Face::Messages => Bytes::from_static(messages::PING),
+        Face::Chat
+        | Face::Hub
+        | Face::Responses
+        | Face::Completions
+        | Face::Gemini
+        | Face::GeminiVectors(_)
+        | Face::Plain(_) => Bytes::from_static(b": keep-alive\n\n"),
     }
 }
 
@@ -137,7 +141,7 @@ impl CallStream {
         self.state = State::Ended;
         Poll::Ready(Some(Ok(match self.face {
             Face::Chat | Face::Hub | Face::Completions | Face::Plain(_) => error.event(),
-            Face::Gemini => format!("data: {}\n\n", gemini::error_body(error)).into(),
+            Face::Gemini | Face::GeminiVectors(_) => format!("data: {}\n\n", gemini::error_body(error)).into(),
             Face::Responses => responses::error_event(error, 0),
             Face::Messages => messages::error_event(error, &reply::request_id(&self.id)),
         })))

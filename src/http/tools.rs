@@ -93,6 +93,14 @@ pub async fn answer(request: &HttpRequest, call: Call, mut meter: Meter) -> Resu
         return Err(error);
     }
     let said = Said::of(request, &call, &meter);
+    admitted(said, call, meter).await
+}
+
+/// The answer of such a call, which is admitted already.
+///
+/// # Errors
+/// As [`answer`].
+pub async fn admitted(said: Said, call: Call, mut meter: Meter) -> Result<HttpResponse> {
     match begin(said, call, &mut meter).await {
         Ok(run) => output::send(run, meter).await,
         Err(error) => {

@@ -67,7 +67,7 @@ impl Bound {
                     Bound { prompt: 0, output: 0, is_said: true, thinking: 0, characters, answers: 1, service: None };
                 return Ok(bound);
             }
-            Face::Plain(_) => true,
+            Face::Plain(_) | Face::GeminiVectors(_) => true,
             Face::Chat | Face::Hub | Face::Messages | Face::Responses | Face::Completions | Face::Gemini => false,
         };
         let body: Value = serde_json::from_slice(envelope.bytes()).map_err(|_| unbounded("this body", "body"))?;
@@ -172,7 +172,7 @@ pub fn limited(envelope: &Envelope, face: Face, output: u64, max_nesting: usize)
             Face::Chat | Face::Hub | Face::Messages | Face::Completions | Face::Gemini => "max_tokens",
             Face::Responses => "max_output_tokens",
             // Nothing that is answered has a length that could be limited.
-            Face::Plain(_) => return Envelope::parse(envelope.bytes().clone(), max_nesting),
+            Face::Plain(_) | Face::GeminiVectors(_) => return Envelope::parse(envelope.bytes().clone(), max_nesting),
         };
         edits.insert(name, text.into_bytes());
     }

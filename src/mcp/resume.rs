@@ -14,6 +14,8 @@ use std::time::Duration;
 
 /// In front of every id that is made here. With it an id has at most 40 characters, which is what some clients take.
 pub const PREFIX: &str = "call_gw_";
+/// In front of the key of a call that waits for leave in a response.
+pub const QUESTION: &str = "mcpr_";
 const KIND: &str = "tool turn";
 /// Larger turns are not kept.
 const MOST: usize = 8 << 20;
@@ -120,16 +122,29 @@ pub async fn find(store: &Store, caller: &Caller, name: &str, quoted: &str) -> R
     })
 }
 
+/// The calls of that turn that were approved from the shell; none where it is not there for this caller.
+///
+/// # Errors
+/// The store does not answer.
+pub async fn approved(store: &Store, caller: &Caller, name: &str) -> Result<Vec<String>> {
+    let kept = store.kept(KIND, name, owner(caller), database::now()).await?;
+    let turn: Option<Turn> = kept.and_then(|kept| serde_json::from_str(&kept.body).ok());
+    let calls = turn.map(|turn| turn.calls).unwrap_or_default();
+    Ok(calls.into_iter().filter(|call| call.approved).map(|call| call.id).collect())
+}
+
 /// Approves a call from the shell, whoever it belongs to; its name and arguments are given back.
 ///
 /// # Errors
 /// A text for the operator.
 pub async fn approve(store: &Store, id: &str, age: Duration) -> std::result::Result<(String, String), String> {
     let unknown = || format!("there is no call '{id}' that waits for approval; its time may be over");
-    let name = name_of(id).ok_or_else(unknown)?;
+    // Responses call it by their own name.
+    let known = id.strip_prefix(QUESTION).map_or_else(|| id.to_owned(), self::id);
+    let name = name_of(&known).ok_or_else(unknown)?;
     let kept = store.kept_by_any(KIND, name, database::now()).await.map_err(|e| e.to_string())?.ok_or_else(unknown)?;
     let mut turn: Turn = serde_json::from_str(&kept.body).map_err(|e| e.to_string())?;
-    let call = turn.calls.iter_mut().find(|call| call.id == id && call.tool.is_some()).ok_or_else(unknown)?;
+    let call = turn.calls.iter_mut().find(|call| call.id == known && call.tool.is_some()).ok_or_else(unknown)?;
     call.approved = true;
     let told = (call.name.clone(), call.arguments.clone());
     keep_for(store, &kept.owner, name, &turn, age).await.map_err(|e| e.to_string())?;

@@ -82,7 +82,24 @@ impl Store {
     /// # Errors
     /// The database does not answer.
     pub async fn holder(&self, hash: &str, at: i64) -> Result<Option<Holder>> {
-        let Some(key) = self.key_by_hash(hash, at).await? else { return Ok(None) };
+        match self.key_by_hash(hash, at).await? {
+            Some(key) => self.with_key(key).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Who has the key of that id, whatever becomes of those who show it.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn holder_of(&self, id: &str) -> Result<Option<Holder>> {
+        match self.get::<Key>(id).await? {
+            Some(key) => self.with_key(key).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    async fn with_key(&self, key: Key) -> Result<Holder> {
         let user: Option<User> = self.get_some(key.user_id.as_deref()).await?;
         let team: Option<Team> = self.get_some(key.team_id.as_deref()).await?;
         let member = match (&team, &key.user_id) {
@@ -93,7 +110,7 @@ impl Store {
         holder.organization = self.get_some(holder.organization_id()).await?;
         holder.budgets = self.get_all(holder.budget_ids()).await?;
         holder.access_groups = self.get_all(holder.access_group_ids()).await?;
-        Ok(Some(holder))
+        Ok(holder)
     }
 
     async fn get_some<R: super::Entry>(&self, id: Option<&str>) -> Result<Option<R>> {

@@ -104,6 +104,17 @@ impl Store {
         self.db.search(&sql, params).await?.rows.into_iter().map(Kept::read).collect()
     }
 
+    /// What is kept of a kind, whoever it is for, behind this id and in the order of ids.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn kept_of_kind(&self, kind: &str, now: i64, after: &str, limit: i64) -> Result<Vec<Kept>> {
+        let mut params = name(kind, after);
+        params.extend([now.to_value(), limit.to_value()]);
+        let sql = format!("{} WHERE kind = $1 AND id > $2 AND expires_at > $3 ORDER BY id LIMIT $4", select::<Kept>());
+        self.db.read(&sql, params).await?.rows.into_iter().map(Kept::read).collect()
+    }
+
     /// Forgets it; says whether that owner had anything there.
     ///
     /// # Errors

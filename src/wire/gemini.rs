@@ -1,4 +1,5 @@
-//! Google's `generateContent` as a format of callers: from its requests to OpenAI chat, and back from its answers.
+//! Google's `generateContent` as a format of callers: from its requests to OpenAI chat, and back from its answers; its
+//! embeddings by way of OpenAI's.
 //!
 //! Source: Google's reference of the Gemini API, "Generating content". Names are taken in both spellings, as Google takes
 //! them. What has no twin in chat and changes nothing where another vendor answers (`safetySettings`, `labels`) is left
@@ -6,9 +7,11 @@
 
 mod answer;
 mod request;
+mod vectors;
 
 pub use answer::{Stream, from_chat};
 pub use request::{THOUGHTS, to_chat};
+pub use vectors::{Embeds, for_others, from_embeddings, to_embeddings};
 
 use crate::error::Error;
 use serde_json::{Value, json};

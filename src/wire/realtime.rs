@@ -1,8 +1,11 @@
 //! Events of OpenAI's Realtime API, as far as what they cost is concerned.
 
+use super::audio;
 use super::json::{self, Kind};
+use crate::envelope::shorten;
 use crate::usage::Usage;
 use serde::Deserialize;
+use serde_json::Value;
 
 /// Deeper nesting holds nothing that counts.
 const MAX_DEPTH: usize = 128;
@@ -10,7 +13,7 @@ const MAX_DEPTH: usize = 128;
 const HEAD: usize = 256;
 
 /// What an event of the server means for the bill.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// An answer begins.
     Begun,
@@ -18,6 +21,10 @@ pub enum Event {
     Part,
     /// An answer is over, and used this.
     Done(Option<Usage>),
+    /// How the session is set up: which model writes down what the caller says, where one does.
+    Session(Option<String>),
+    /// What the caller said is written down, and that used this.
+    Heard(Option<Usage>),
     Other,
 }
 
@@ -25,7 +32,17 @@ pub enum Event {
 pub fn event(text: &[u8]) -> Event {
     // Nearly all of them are parts; audio is long, and not read through.
     let head = &text[..text.len().min(HEAD)];
-    if memchr::memmem::find(head, b"\"response.").is_none() {
+    let says = |word: &[u8]| memchr::memmem::find(head, word).is_some();
+    if says(b"session.created\"") || says(b"session.updated\"") {
+        return session(text);
+    }
+    if says(b"\"conversation.item.input_audio_transcription.completed\"") {
+        return match kind(text).as_deref() {
+            Some("conversation.item.input_audio_transcription.completed") => Event::Heard(audio::usage(text)),
+            _ => Event::Other,
+        };
+    }
+    if !says(b"\"response.") {
         return Event::Other;
     }
     if memchr::memmem::find(head, b".delta\"").is_some() {
@@ -42,6 +59,29 @@ pub fn event(text: &[u8]) -> Event {
         (Ok(()), Some("response.done")) => Event::Done(response.and_then(|span| usage_of(&text[span]))),
         _ => Event::Other,
     }
+}
+
+fn kind(text: &[u8]) -> Option<String> {
+    let mut kind = None;
+    let read = json::object(text, MAX_DEPTH, |m| {
+        if &text[m.key.clone()] == b"type" {
+            kind = json::short_text(&text[m.value.span]);
+        }
+    });
+    read.ok().and(kind)
+}
+
+/// Of a session that talks, and of one that only listens; in the words of both versions of the API.
+fn session(text: &[u8]) -> Event {
+    let Ok(told) = serde_json::from_slice::<Value>(text) else { return Event::Other };
+    let kinds =
+        ["session.created", "session.updated", "transcription_session.created", "transcription_session.updated"];
+    if !told["type"].as_str().is_some_and(|kind| kinds.contains(&kind)) {
+        return Event::Other;
+    }
+    let session = &told["session"];
+    let set = [&session["audio"]["input"]["transcription"]["model"], &session["input_audio_transcription"]["model"]];
+    Event::Session(set.iter().find_map(|model| model.as_str()).map(|model| shorten(model).to_string()))
 }
 
 fn usage_of(response: &[u8]) -> Option<Usage> {
@@ -89,6 +129,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_writes_down_what_is_said_is_known_and_what_it_used() {
+        let set = |text: &str| event(text.as_bytes());
+        let model = Event::Session(Some("gpt-4o-transcribe".to_owned()));
+        let new = r#"{"type":"session.updated","session":{"audio":{"input":{"transcription":{"model":"gpt-4o-transcribe"}}}}}"#;
+        let old = r#"{"type":"transcription_session.created","session":{"input_audio_transcription":{"model":"gpt-4o-transcribe"}}}"#;
+        assert_eq!((set(new), set(old)), (model.clone(), model));
+        assert_eq!(set(r#"{"type":"session.created","session":{}}"#), Event::Session(None));
+        let heard = r#"{"type":"conversation.item.input_audio_transcription.completed","item_id":"i","transcript":"hi",
+            "usage":{"type":"tokens","total_tokens":48,"input_tokens":38,"input_token_details":{"text_tokens":10,"audio_tokens":28},"output_tokens":10}}"#;
+        let Event::Heard(Some(usage)) = set(heard) else { panic!("it is heard") };
+        assert_eq!((usage.prompt_tokens, usage.audio_in_tokens, usage.completion_tokens), (38, 28, 10));
+        let timed = r#"{"type":"conversation.item.input_audio_transcription.completed","usage":{"type":"duration","seconds":2.5}}"#;
+        let Event::Heard(Some(usage)) = set(timed) else { panic!("it is heard") };
+        assert_eq!(usage.millis_in, 2500);
+    }
+
+    #[test]
     fn answers_begin_go_on_and_are_over() {
         let begun = br#"{"type":"response.created","event_id":"e","response":{"id":"r","usage":null}}"#;
         assert_eq!(event(begun), Event::Begun);
@@ -102,9 +159,7 @@ mod tests {
         assert_eq!((usage.prompt_tokens, usage.cached_tokens, usage.audio_in_tokens), (132, 64, 13));
         assert_eq!((usage.completion_tokens, usage.audio_out_tokens), (121, 91));
         assert_eq!(event(br#"{"type":"response.done","response":{"status":"failed"}}"#), Event::Done(None));
-        for other in
-            [&b""[..], b"null", b"{", br#"{"type":"session.created","session":{}}"#, br#"{"a":"response.done"}"#]
-        {
+        for other in [&b""[..], b"null", b"{", br#"{"a":"response.done"}"#] {
             assert_eq!(event(other), Event::Other);
         }
     }

@@ -1,6 +1,6 @@
 //! Tools of servers in Responses, with OpenAI's items, events and approvals.
 
-use super::{house, results, serve, shopper, turn};
+use super::{house, results, serve, shell, shopper, turn};
 use crate::keys::{generate, post, text};
 use crate::support::{Answer, Gateway, MASTER_KEY, Reply, Upstream};
 use serde_json::{Value, json};
@@ -181,6 +181,29 @@ fn what_needs_leave_is_asked_for_and_done_once() {
         let error = post(&gateway, text(&other["key"]), PATH, &body).error(400);
         assert!(error.message.contains("not known"), "{error:?}");
     }
+}
+
+#[test]
+fn the_shell_gives_leave_for_a_call() {
+    let (up, house) = (porter(), house());
+    let gateway = serve(&up, &house, "");
+    let tools = json!([entry(json!({"never": {"tool_names": ["GetLiveContext"]}}))]);
+    let first = ask(&gateway, &json!({"tools": tools})).ok().json();
+    let question = text(&item(&first, "mcp_approval_request")["id"]).to_owned();
+    let go_on = json!({"tools": tools, "previous_response_id": first["id"], "input": "Go on."});
+    ask(&gateway, &go_on).ok();
+    assert!(up.requests().last().unwrap().text().contains("has not allowed"));
+    assert_eq!(shell(&gateway, &["mcp", "approve", "mcpr_nothing"]).code, Some(1));
+    let done = shell(&gateway, &["mcp", "approve", &question]);
+    assert_eq!((done.code, done.stdout.contains("ha-unlock")), (Some(0), true), "{done:?}");
+    for _ in 0..2 {
+        let second = ask(&gateway, &go_on).ok().json();
+        assert_eq!(kinds(&second), ["mcp_call", "message"]);
+        let call = item(&second, "mcp_call");
+        assert_eq!((&call["approval_request_id"], &call["output"]), (&json!(question), &json!("front is open")));
+    }
+    // Once, however often it is asked for.
+    assert_eq!(house.count("tools/call"), 2);
 }
 
 #[test]

@@ -208,7 +208,13 @@ impl Desk {
         {
             return Ok(());
         }
-        Err(self.refused("This key is not yours to change."))
+        let refused = self.refused("This key is not yours to change.");
+        Err(match (&key.team_id, self.caller.user_id()) {
+            (Some(team), Some(user)) if self.store().member(team, user).await?.is_some() => {
+                refused.with_type("team_member_permission_error")
+            }
+            _ => refused,
+        })
     }
 
     /// # Errors

@@ -6,7 +6,7 @@ mod shape;
 
 pub use lists::{available, info, list, pages, permissions};
 pub use members::{member_add, member_delete, member_update};
-pub use shape::{apply as apply_team, row as team_row, rows};
+pub use shape::{apply as apply_team, memberships, row as team_row, rows};
 
 use super::desk::{Body, Desk, list as names, needed, run, text};
 use super::fields::nanos;

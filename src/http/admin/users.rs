@@ -39,7 +39,11 @@ pub async fn new(request: HttpRequest, payload: Payload) -> HttpResponse {
         shape::apply(&mut user, &body)?;
         budgets::check(&desk, user.budget_id.as_ref()).await?;
         free(&desk, &user).await?;
-        let teams = names(&body, "teams")?;
+        let mut teams = names(&body, "teams")?;
+        // The key that comes along is of that team, and so is its user.
+        if let Some(team) = text(&body, "team_id")?.filter(|team| !teams.contains(team)) {
+            teams.push(team);
+        }
         for team in &teams {
             super::teams::there(&desk, team).await?;
             desk.store().unlocked::<Team>(team)?;

@@ -1,5 +1,6 @@
 //! What a batch used: as the provider says, or else as the answers in its file say.
 
+use crate::error::{Error, Kind, Result, from_upstream};
 use crate::gateway::Worker;
 use crate::http::files::shelf::Item;
 use crate::http::files::{Account, Asker, path};
@@ -7,15 +8,15 @@ use crate::http::pass::{Booking, Terms};
 use crate::meter;
 use crate::price::Service;
 use crate::provider::Spent;
-use crate::route::Target;
+use crate::route::{Target, Tariff};
+use crate::store::LedgerRow;
 use crate::usage::Usage;
 use crate::wire::feed::{Feed, Framing};
 use crate::wire::json;
 use crate::wire::responses;
-use actix_web::HttpRequest;
 use actix_web::body::BoxBody;
-use actix_web::http::Method;
 use actix_web::http::header::HeaderMap;
+use actix_web::http::{Method, StatusCode};
 use futures_util::StreamExt;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -30,24 +31,43 @@ const MAX_LINE: usize = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(60);
 const MAX_DEPTH: usize = 256;
 
-/// Books what the batch used, a row for each model. Its answers cost what they cost, whoever has asked for them since.
-pub async fn book(request: &HttpRequest, asker: &Asker, account: &Account, item: &Item, object: &Value) {
-    let mut used = of_object(item, object);
-    if used.is_empty()
-        && let Some(file) = object["output_file_id"].as_str()
-    {
-        let adding = of_file(asker, account, file);
-        used = tokio::time::timeout(PATIENCE, adding).await.ok().flatten().unwrap_or_default();
-        if used.is_empty() {
-            tracing::warn!("a batch is over, and what it used cannot be found out: it is booked without a cost");
-        }
+/// What was used, by model.
+pub type Used = BTreeMap<String, Usage>;
+
+/// What a batch that is over used.
+///
+/// # Errors
+/// It can be found out later, maybe.
+pub async fn used(asker: &Asker, account: &Account, item: &Item, object: &Value) -> Result<Used> {
+    let used = of_object(item, object);
+    let (true, Some(file)) = (used.is_empty(), object["output_file_id"].as_str()) else { return Ok(used) };
+    let late = || Error::new(Kind::Timeout, format!("The answers of a batch could not be read within {PATIENCE:?}."));
+    let used = tokio::time::timeout(PATIENCE, of_file(asker, account, file)).await.unwrap_or_else(|_| Err(late()))?;
+    if used.is_empty() {
+        tracing::warn!("a batch is over, and what it used cannot be found out: it is booked without a cost");
     }
+    Ok(used)
+}
+
+/// Books what the batch used, a row for each model. Its answers cost what they cost, whoever has asked for them since.
+pub async fn book(asker: &Asker, account: &Account, item: &Item, used: Used) {
+    let said = item.said.clone().unwrap_or_default();
     for (model, usage) in used {
-        row(request, &asker.worker, asker, account, &model, usage).await;
+        row(&said, &asker.worker, asker, account, &model, usage).await;
     }
 }
 
-async fn row(request: &HttpRequest, worker: &Rc<Worker>, asker: &Asker, account: &Account, model: &str, usage: Usage) {
+/// Answers name a model by its date too: what no table knows costs what the batch's own model does.
+fn tariff(asker: &Asker, account: &Account, model: &str) -> Tariff {
+    let (live, deployment) = (&asker.live, &account.deployment);
+    let beside = live.routes.price_beside(deployment, model, &live.config.prices);
+    match model.starts_with(&deployment.model) && model != deployment.model || beside.price.is_none() {
+        true => Target::named(deployment.clone(), model.to_owned()).tariff(),
+        false => Tariff::new(beside),
+    }
+}
+
+async fn row(said: &LedgerRow, worker: &Rc<Worker>, asker: &Asker, account: &Account, model: &str, usage: Usage) {
     let deployment = &account.deployment;
     let terms = Terms {
         endpoint: "/v1/batches",
@@ -58,23 +78,24 @@ async fn row(request: &HttpRequest, worker: &Rc<Worker>, asker: &Asker, account:
         upstream_model: Some(model),
         deployment: Some(deployment),
         cost_nanos: 0,
-        tariff: Target::named(deployment.clone(), model.to_owned()).tariff(),
+        tariff: tariff(asker, account, model),
         body: None,
         streams: false,
         spends: true,
         is_owed: true,
+        routed: None,
     };
-    match Booking::open(request, worker, &asker.live, &asker.caller, terms, meter::new_id()).await {
+    match Booking::open_for(said.clone(), worker, &asker.live, &asker.caller, terms, meter::new_id()).await {
         Ok(mut booking) => {
             booking.used(Some(Usage { service: Service::Batches, ..usage }));
             booking.settle("success", 200, None);
         }
-        Err(error) => tracing::warn!("what a batch used is not booked: {error}"),
+        Err(denied) => tracing::warn!("what a batch used is not booked: {}", denied.error),
     }
 }
 
 /// OpenAI says it of newer batches.
-fn of_object(item: &Item, object: &Value) -> BTreeMap<String, Usage> {
+fn of_object(item: &Item, object: &Value) -> Used {
     let told = serde_json::to_vec(&object["usage"]).ok();
     let usage = told.and_then(|told| responses::usage(&told)).filter(|usage| !usage.is_nothing());
     let model = object["model"].as_str().map(str::to_owned).or_else(|| match &item.models[..] {
@@ -84,36 +105,43 @@ fn of_object(item: &Item, object: &Value) -> BTreeMap<String, Usage> {
     model.zip(usage).into_iter().collect()
 }
 
-/// The sum of all answers, by model.
-async fn of_file(asker: &Asker, account: &Account, file: &str) -> Option<BTreeMap<String, Usage>> {
+/// The sum of all answers, by model; nothing where they cannot be added up.
+async fn of_file(asker: &Asker, account: &Account, file: &str) -> Result<Used> {
     let place = path("files", file, "/content");
-    let (url, headers) = account.request(asker, &Method::GET, &place, HeaderMap::new()).await.ok()?;
-    let transport = &account.deployment.transport;
+    let (url, headers) = account.request(asker, &Method::GET, &place, HeaderMap::new()).await?;
+    let deployment = &account.deployment;
     let upstream = &asker.worker.upstream;
-    let mut response = upstream.raw(transport, Method::GET, url, headers, BoxBody::new(())).await.ok()?;
-    if !response.status().is_success() {
-        return None;
+    let mut response = upstream.raw(&deployment.transport, Method::GET, url, headers, BoxBody::new(())).await?;
+    match response.status() {
+        StatusCode::NOT_FOUND | StatusCode::GONE => return Ok(Used::new()),
+        status if !status.is_success() => return Err(from_upstream(&deployment.origin, status, b"")),
+        _ => (),
     }
-    let (mut feed, mut sum, mut size) = (Feed::new(Framing::Lines, MAX_LINE), BTreeMap::new(), 0);
+    let (mut feed, mut sum, mut size) = (Feed::new(Framing::Lines, MAX_LINE), Used::new(), 0);
     while let Some(chunk) = response.next().await {
-        let chunk = chunk.ok()?;
+        let broke_off = |_| Error::new(Kind::Unreachable, "The answers of a batch broke off.");
+        let chunk = chunk.map_err(broke_off)?;
         size += chunk.len() as u64;
         if size > MOST {
-            return None;
+            return Ok(Used::new());
         }
         feed.push(chunk);
-        while let Some(line) = feed.take().ok()? {
-            add(&mut sum, &line);
+        loop {
+            match feed.take() {
+                Ok(Some(line)) => add(&mut sum, &line),
+                Ok(None) => break,
+                Err(_) => return Ok(Used::new()),
+            }
         }
     }
-    if let Some(line) = feed.finish().ok()? {
+    if let Ok(Some(line)) = feed.finish() {
         add(&mut sum, &line);
     }
-    Some(sum)
+    Ok(sum)
 }
 
 /// Adds what one answer used.
-fn add(sum: &mut BTreeMap<String, Usage>, line: &[u8]) {
+fn add(sum: &mut Used, line: &[u8]) {
     let member = |object: &[u8], name: &[u8]| {
         let mut found = None;
         let _ = json::object(object, MAX_DEPTH, |m| {

@@ -5,7 +5,7 @@ use crate::database;
 use crate::envelope::shorten;
 use crate::error::{Error, Kind, Result};
 use crate::gateway::Gateway;
-use crate::store::Kept;
+use crate::store::{Kept, LedgerRow};
 use actix_web::HttpRequest;
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,9 @@ pub struct Item {
     /// What a batch used is in the ledger.
     #[serde(default)]
     pub is_booked: bool,
+    /// What the request that made a batch said of itself, for the rows of what it uses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<Box<LedgerRow>>,
 }
 
 /// What one owner has of one kind.

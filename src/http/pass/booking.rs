@@ -8,7 +8,7 @@ use crate::gateway::{Live, Worker};
 use crate::http::entry;
 use crate::ledger::Pen;
 use crate::limits::plan::is_strict;
-use crate::limits::{Asked, Demand, Permit, Worth};
+use crate::limits::{Asked, Demand, Denied, Permit, Worth};
 use crate::meter;
 use crate::route::{Deployment, Tariff};
 use crate::store::{LedgerRow, Settled};
@@ -16,6 +16,7 @@ use crate::usage::Usage;
 use actix_web::HttpRequest;
 use bytes::Bytes;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Instant;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -46,6 +47,8 @@ pub struct Terms<'a> {
     pub spends: bool,
     /// It is used already: no limit can refuse it any more.
     pub is_owed: bool,
+    /// A deployment that was chosen here: its own limits are asked as well.
+    pub routed: Option<&'a Arc<Deployment>>,
 }
 
 /// A call on its way into the ledger.
@@ -54,6 +57,8 @@ pub struct Booking {
     started: Instant,
     pen: Option<Rc<Pen>>,
     permit: Permit,
+    /// What the deployment has set aside for it.
+    visit: Permit,
     call: Box<Settled>,
     key: String,
     tariff: Tariff,
@@ -76,10 +81,34 @@ impl Booking {
         terms: Terms<'_>,
         id: Uuid,
     ) -> Result<Booking> {
-        // Where there is no body to be read, what a request says of itself for the ledger stands in its headers.
+        let said = match terms.body {
+            Some((_, envelope)) => entry::of(request, envelope, Face::Chat),
+            None => Booking::said(request)?,
+        };
+        Ok(Booking::open_for(said, worker, live, caller, terms, id).await?)
+    }
+
+    /// What a request without a body that could be read says of itself for the ledger, in its headers.
+    ///
+    /// # Errors
+    /// Never.
+    pub fn said(request: &HttpRequest) -> Result<LedgerRow> {
         let nothing = Envelope::parse(Bytes::from_static(b"{}"), 2)?;
-        let envelope = terms.body.map_or(&nothing, |(_, envelope)| envelope);
-        let said = entry::of(request, envelope, Face::Chat);
+        Ok(entry::of(request, &nothing, Face::Chat))
+    }
+
+    /// As [`Booking::open`], with what a request has said of itself before.
+    ///
+    /// # Errors
+    /// As [`Booking::open`]; with a time to wait where it is the deployment that does not admit it now.
+    pub async fn open_for(
+        said: LedgerRow,
+        worker: &Worker,
+        live: &Live,
+        caller: &Caller,
+        terms: Terms<'_>,
+        id: Uuid,
+    ) -> std::result::Result<Booking, Denied> {
         let cost = i64::try_from(terms.cost_nanos).unwrap_or(i64::MAX);
         // What costs nothing is under no budget.
         let cost = if terms.spends { cost.max(1) } else { cost };
@@ -117,18 +146,26 @@ impl Booking {
         };
         if terms.body.is_some() && permit.strict().is_some_and(|strict| strict.is_set) {
             let why = "A budget of this call is strict (budget_mode), and what is passed on is not changed: name the limit of the answer (max_tokens, max_output_tokens), as low as the budget affords.";
-            return Err(Error::invalid(why).at_param("max_tokens"));
+            return Err(Error::invalid(why).at_param("max_tokens").into());
         }
         if terms.spends && terms.body.is_none() && !terms.is_owed && is_bound(live, caller, &permit) {
             let why =
                 "A budget of this call is strict (budget_mode), and nobody can say beforehand what it costs at most.";
-            return Err(Error::invalid(why));
+            return Err(Error::invalid(why).into());
         }
-        row.reserved_nanos = permit.reserved_nanos();
+        let visit = match terms.routed {
+            Some(deployment) => {
+                let settings = &live.config.limits;
+                let (plans, database) = (&worker.plans, &worker.gateway.database);
+                limits.enter(plans, database, settings, &asked, deployment, permit.strict()).await?
+            }
+            None => Permit::none(),
+        };
+        row.reserved_nanos = permit.reserved_nanos().max(visit.reserved_nanos());
         row.node = Some(limits.node.clone());
         let call = Settled {
-            windows: permit.sums().cloned().collect(),
-            reserved: permit.is_stored(),
+            windows: permit.sums().chain(visit.sums()).cloned().collect(),
+            reserved: permit.is_stored() || visit.is_stored(),
             row,
             ..Settled::default()
         };
@@ -137,6 +174,7 @@ impl Booking {
             started: Instant::now(),
             pen: None,
             permit,
+            visit,
             call: Box::new(call),
             key: caller.name().to_owned(),
             tariff: terms.tariff,
@@ -220,7 +258,9 @@ impl Booking {
             row.error_class = Some("pass_through".to_owned());
             row.error = error.map(|error| error.chars().take(MOST_MESSAGE).collect());
         }
-        self.call.reserved = self.permit.settle(&usage, row.cost_nanos, self.pen.is_some(), self.usage.is_some());
+        let cost = row.cost_nanos;
+        self.call.reserved = self.permit.settle(&usage, cost, self.pen.is_some(), self.usage.is_some());
+        self.call.reserved |= self.visit.settle(&usage, cost, self.pen.is_some(), false);
         if let Some(pen) = &self.pen {
             pen.settle(&self.call, true);
         }

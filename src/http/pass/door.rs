@@ -150,6 +150,7 @@ impl Door<'_> {
             streams: envelope.as_ref().is_some_and(|envelope| envelope.flag("stream")) || self.rest.contains("tream"),
             spends: model.is_some(),
             is_owed: false,
+            routed: None,
         };
         let booking = Booking::open(request, worker, live, &caller, terms, id).await?;
         let (body, fault) = match (whole, payload.take()) {

@@ -1,8 +1,9 @@
 //! The two connections of a session, and the frames between them. Each side is read only as fast as the other takes it.
 
-use super::{Upstream, open};
+use super::{Upstream, open, open_heard};
 use crate::clock::Ring;
-use crate::error::Error;
+use crate::dispatch::Admission;
+use crate::error::{Error, Kind};
 use crate::http::files::Asker;
 use crate::http::pass::Booking;
 use crate::route::Target;
@@ -40,6 +41,8 @@ pub struct Session {
     /// The name that it is routed by.
     pub name: String,
     pub target: Target,
+    /// Its slot there.
+    pub admission: Admission,
 }
 
 /// How a session ends.
@@ -76,14 +79,15 @@ impl Session {
         answer.body(BodyStream::new(Box::pin(frames)))
     }
 
-    async fn go(self, payload: Payload, upstream: Upstream, booking: Booking, to: Frames) {
+    async fn go(mut self, payload: Payload, upstream: Upstream, booking: Booking, to: Frames) {
         let mut caller = Caller { payload, read: BytesMut::new(), codec: codec(), to };
         let parts = upstream.into_parts();
         let (source, sink) = split(parts.io);
         let mut upstream = Far { source, read: parts.read_buf, codec: codec().client_mode() };
         let mut sink = Sink { sink, codec: codec().client_mode() };
         // The first answer is admitted already.
-        let mut turn = Turn { booking: Some(booking), is_under_way: false, seen: 0 };
+        self.admission.answered();
+        let mut turn = Turn { booking: Some(booking), is_under_way: false, seen: 0, hears: None };
         let end = self.relay(&mut caller, (&mut upstream, &mut sink), &mut turn).await;
         if let Some(mut booking) = turn.booking.take() {
             match (&end, turn.is_under_way) {
@@ -92,6 +96,10 @@ impl Session {
                 // Nothing was answered.
                 (_, false) => booking.settle("success", 101, None),
             }
+        }
+        match &end {
+            End::Broken(why) => self.admission.broke_off(&Error::new(Kind::Unreachable, *why)),
+            _ => self.admission.succeeded(None),
         }
         let (code, description) = match end {
             End::Upstream => return,
@@ -172,7 +180,8 @@ impl Session {
             Event::Begun => {
                 turn.is_under_way = true;
                 if turn.booking.is_none() {
-                    turn.booking = Some(open(&self.request, &self.asker, &self.name, &self.target).await?);
+                    let opened = open(&self.request, &self.asker, &self.name, &self.target).await;
+                    turn.booking = Some(opened.map_err(|denied| denied.error)?);
                 }
             }
             Event::Part => {
@@ -188,6 +197,13 @@ impl Session {
                 }
                 (turn.is_under_way, turn.seen) = (false, 0);
             }
+            Event::Session(hears) => turn.hears = hears,
+            Event::Heard(usage) => {
+                let Some(model) = turn.hears.as_deref().filter(|_| usage.is_some()) else { return Ok(()) };
+                let mut booking = open_heard(&self.request, &self.asker, &self.name, model, &self.target).await?;
+                booking.used(usage);
+                booking.settle("success", 200, None);
+            }
         }
         Ok(())
     }
@@ -199,6 +215,8 @@ struct Turn {
     is_under_way: bool,
     /// Its parts so far.
     seen: u64,
+    /// The model that writes down what the caller says.
+    hears: Option<String>,
 }
 
 fn codec() -> Codec {

@@ -2,17 +2,20 @@
 
 use super::history::Allowed;
 use super::turns::Asked;
-use super::voice::{self, CALL, QUESTION};
+use super::voice::{self, CALL};
 use super::{Hands, Read, kit, name_of};
 use crate::call::Call;
 use crate::envelope::shorten;
 use crate::error::{Error, Result};
 use crate::mcp::kit::{Kit, Wish};
 use crate::mcp::outcome::Outcome;
-use crate::mcp::resume;
+use crate::mcp::resume::{self, QUESTION};
 use crate::wire::responses::{self, Rounds, Served};
 use serde_json::{Map, Value, json};
 use std::collections::HashSet;
+
+/// Turns with open questions that are looked for at once.
+const MOST_OPEN: usize = 32;
 
 /// Whether this goes on from calls of the gateway's.
 pub fn goes_on(call: &Call) -> bool {
@@ -42,7 +45,8 @@ pub async fn read(call: &Call, mut body: Map<String, Value>, hands: &Hands) -> R
         .filter(|item| item["type"] == "mcp_list_tools" && item["error"].is_null())
         .filter_map(|item| item["server_label"].as_str().map(str::to_owned))
         .collect();
-    let (items, approved) = said(items, &kit)?;
+    let by_shell = by_shell(&items, hands).await?;
+    let (items, approved) = said(items, &kit, &by_shell)?;
     let echo_of = body.clone();
     body.insert("input".to_owned(), items.into());
     if let Some(choice) = body.get("tool_choice").map(|choice| chosen(choice, &kit)).transpose()?.flatten() {
@@ -125,10 +129,27 @@ fn of_question(allowed: Allowed, kit: &Kit) -> Option<(Served, Outcome)> {
     Some((served, allowed.outcome))
 }
 
+/// The questions that nobody has answered in the conversation, and the operator from the shell.
+async fn by_shell(items: &[Value], hands: &Hands) -> Result<HashSet<String>> {
+    let of = |kind: &str, name: &str| -> HashSet<&str> {
+        items.iter().filter(|item| item["type"] == kind).filter_map(|item| item[name].as_str()).collect()
+    };
+    let (calls, answers) = (of("mcp_call", "approval_request_id"), of("mcp_approval_response", "approval_request_id"));
+    let open = of("mcp_approval_request", "id").into_iter().filter(|id| !calls.contains(id) && !answers.contains(id));
+    let turns: HashSet<&str> =
+        open.filter_map(|id| resume::name_in(id.strip_prefix(QUESTION)?)).take(MOST_OPEN).collect();
+    let mut approved = HashSet::new();
+    for name in turns {
+        let found = resume::approved(&hands.worker.gateway.store, &hands.caller, name).await?;
+        approved.extend(found.iter().filter_map(|id| Some(format!("{QUESTION}{}", id.strip_prefix(resume::PREFIX)?))));
+    }
+    Ok(approved)
+}
+
 /// What items of earlier responses say of the gateway's tools, as calls of functions and their results; and which calls
 /// are allowed now. What was answered needs nothing that was kept; a turn with a call that is allowed now is found by the
 /// ids of its calls.
-fn said(items: Vec<Value>, kit: &Kit) -> Result<(Vec<Value>, HashSet<String>)> {
+fn said(items: Vec<Value>, kit: &Kit, by_shell: &HashSet<String>) -> Result<(Vec<Value>, HashSet<String>)> {
     let text = |item: &Value, name: &str| item[name].as_str().unwrap_or_default().to_owned();
     let is = |item: &Value, kind: &str| item["type"] == kind;
     let answered: HashSet<String> =
@@ -159,7 +180,9 @@ fn said(items: Vec<Value>, kit: &Kit) -> Result<(Vec<Value>, HashSet<String>)> {
     let open: HashSet<String> = answers
         .iter()
         .filter(|(id, answer)| answer["approve"] == true && !answered.contains(*id))
-        .filter_map(|(id, _)| key_of(id, QUESTION).map(|(_, name)| name))
+        .map(|(id, _)| id)
+        .chain(by_shell)
+        .filter_map(|id| key_of(id, QUESTION).map(|(_, name)| name))
         .collect();
     let mut approved = HashSet::new();
     let mut out = Vec::with_capacity(items.len());
@@ -268,7 +291,7 @@ mod tests {
     fn what_is_allowed_now_is_left_to_the_kept_turn() {
         let kit = Kit::default();
         let items = vec![done(0, None), question(1), question(2), answer(1, true), answer(2, false)];
-        let (told, approved) = said(items, &kit).unwrap();
+        let (told, approved) = said(items, &kit, &HashSet::new()).unwrap();
         let (one, two) = (format!("call_gw_{TURN}_1"), format!("call_gw_{TURN}_2"));
         let expected =
             [format!("function_call {one}"), format!("function_call {two}"), format!("function_call_output {two}")];
@@ -279,7 +302,7 @@ mod tests {
     fn what_is_over_needs_nothing_that_was_kept() {
         let kit = Kit::default();
         let items = vec![done(0, None), question(1), answer(1, true), done(1, Some(1)), question(2), answer(2, false)];
-        let (told, approved) = said(items, &kit).unwrap();
+        let (told, approved) = said(items, &kit, &HashSet::new()).unwrap();
         assert!(approved.is_empty());
         let ids: Vec<String> = kinds(&told);
         assert!(ids.iter().all(|id| !id.contains("call_gw_")) && ids.len() == 6, "{ids:?}");
@@ -288,14 +311,14 @@ mod tests {
         let own = vec![
             json!({"type": "function_call", "call_id": format!("call_gw_{TURN}_0"), "name": "f", "arguments": ""}),
         ];
-        assert_eq!(said(own, &kit).unwrap().0[0]["call_id"], format!("call_{TURN}_0"));
+        assert_eq!(said(own, &kit, &HashSet::new()).unwrap().0[0]["call_id"], format!("call_{TURN}_0"));
     }
 
     #[test]
     fn answers_to_no_question_are_refused() {
         let kit = Kit::default();
-        assert!(said(vec![answer(1, true)], &kit).is_err());
+        assert!(said(vec![answer(1, true)], &kit, &HashSet::new()).is_err());
         let vague = json!({"type": "mcp_approval_response", "approval_request_id": format!("mcpr_{TURN}_1")});
-        assert!(said(vec![question(1), vague], &kit).is_err());
+        assert!(said(vec![question(1), vague], &kit, &HashSet::new()).is_err());
     }
 }

@@ -402,6 +402,7 @@ impl Model for Turns {
             history: None,
             files: None,
             presumed: None,
+            is_kept_elsewhere: false,
         };
         let told = match self.streams {
             true => self.streamed(&call, &mut meter).await,

@@ -12,7 +12,7 @@ use crate::mcp::rounds::Wanted;
 use bytes::{Bytes, BytesMut};
 pub use chat::Chat;
 pub use messages::{CALL as USE, Messages};
-pub use responses::{CALL, QUESTION, Responses};
+pub use responses::{CALL, Responses};
 use serde_json::{Map, Value};
 
 /// One format. What is written to `out` is for a stream; whoever wants a whole answer gets it at the end.

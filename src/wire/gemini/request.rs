@@ -58,15 +58,15 @@ pub fn to_chat(body: &[u8], model: &str, streams: bool) -> Result<Vec<u8>> {
     Ok(Value::Object(chat).to_string().into_bytes())
 }
 
-fn member<'a>(of: &'a Object, camel: &str, snake: &str) -> Option<&'a Value> {
+pub(super) fn member<'a>(of: &'a Object, camel: &str, snake: &str) -> Option<&'a Value> {
     of.get(camel).or_else(|| of.get(snake)).filter(|value| !value.is_null())
 }
 
-fn wrong(at: &str, why: &str) -> Error {
+pub(super) fn wrong(at: &str, why: &str) -> Error {
     Error::invalid(format!("Invalid value at '{at}': {why}.")).at_param(at)
 }
 
-fn parts<'a>(content: &'a Value, at: &str) -> Result<Vec<&'a Object>> {
+pub(super) fn parts<'a>(content: &'a Value, at: &str) -> Result<Vec<&'a Object>> {
     match &content["parts"] {
         Value::Array(parts) => {
             parts.iter().map(|part| part.as_object().ok_or_else(|| wrong(at, "each part is an object"))).collect()
@@ -76,7 +76,7 @@ fn parts<'a>(content: &'a Value, at: &str) -> Result<Vec<&'a Object>> {
     }
 }
 
-fn texts(parts: Vec<&Object>) -> Vec<String> {
+pub(super) fn texts(parts: Vec<&Object>) -> Vec<String> {
     parts.into_iter().filter_map(|part| Some(part.get("text")?.as_str()?.to_owned())).collect()
 }
 

@@ -32,6 +32,17 @@ pub async fn info(request: HttpRequest, payload: Payload) -> HttpResponse {
             desk.store().list_keys(&KeyFilter { user_id: id.clone(), ..KeyFilter::default() }, &page).await?.rows;
         let teams =
             desk.store().list_teams(&TeamFilter { user_id: id.clone(), ..TeamFilter::default() }, &page).await?;
+        let mut rows = teams::rows(&desk, &teams.rows).await?;
+        if let Some(id) = &id {
+            let places = desk.store().memberships_of(std::slice::from_ref(id)).await?;
+            let places = teams::memberships(&desk, &places).await?;
+            for row in &mut rows {
+                let own: Vec<&Value> =
+                    places.iter().filter(|place| row.get("team_id") == Some(&place["team_id"])).collect();
+                let own = json!(own);
+                row.insert("team_memberships".to_owned(), own);
+            }
+        }
         let shown = match user {
             Some(user) => shape::rows(&desk, &[user]).await?.pop(),
             None => None,
@@ -40,7 +51,7 @@ pub async fn info(request: HttpRequest, payload: Payload) -> HttpResponse {
             "user_id": id,
             "user_info": shown,
             "keys": keys::rows(&desk, &keys).await?,
-            "teams": teams::rows(&desk, &teams.rows).await?,
+            "teams": rows,
         }))
     })
     .await

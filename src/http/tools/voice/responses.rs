@@ -4,7 +4,7 @@ use super::{End, Step, Voice};
 use crate::error::{Error, Result};
 use crate::mcp::kit::Kit;
 use crate::mcp::outcome::Outcome;
-use crate::mcp::resume::{self, Pending};
+use crate::mcp::resume::{self, Pending, QUESTION};
 use crate::usage::Usage;
 use crate::wire::responses::{Rounds, Served, error_event};
 use bytes::{Bytes, BytesMut};
@@ -12,8 +12,6 @@ use serde_json::{Map, Value, json};
 
 /// In front of the key of a call.
 pub const CALL: &str = "mcp_";
-/// In front of the key of a call that waits for leave.
-pub const QUESTION: &str = "mcpr_";
 
 pub struct Responses {
     rounds: Rounds,
