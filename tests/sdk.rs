@@ -3,6 +3,7 @@
 //! `tests/run` prepares the SDKs and names them in `GATEWAY_SDK_PYTHON` (an interpreter) and `GATEWAY_SDK_NODE` (a
 //! directory with `node_modules`). `GATEWAY_SDK=off` leaves these tests out, loudly.
 
+mod clients;
 mod mcp;
 mod messages;
 mod more;
