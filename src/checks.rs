@@ -3,12 +3,14 @@
 
 use crate::envelope::Envelope;
 use crate::error::{Error, Kind, Result};
-use crate::exchange::{self, Ask, Face};
+use crate::exchange::{self, Ask, Face, Plain};
+use crate::form::{Files, Spool};
 use crate::gateway::{Gateway, Live};
 use crate::meter;
 use crate::route::{Deployment, Target};
 use crate::store::Check;
 use crate::upstream::{self, Request, Upstream};
+use crate::wire::form::Head;
 use crate::{serve, systemd};
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -85,12 +87,26 @@ async fn ask(upstream: &Upstream, live: &Live, deployment: &Arc<Deployment>) -> 
         None => deployment.model.clone(),
     };
     let tokens = fact(deployment, "health_check_max_tokens").and_then(Value::as_u64).unwrap_or(5);
-    let body =
-        json!({"model": model, "messages": [{"role": "user", "content": "hi"}], "max_tokens": tokens}).to_string();
-    let envelope = Envelope::parse(Bytes::from(body), 8)?;
+    let known = deployment.pricing.known(&model);
+    let mode = fact(deployment, "mode").and_then(Value::as_str).filter(|mode| *mode != "chat");
+    let mode = mode.or(known.facts.mode.as_deref()).unwrap_or("chat").to_owned();
+    let (face, body, files) = match mode.as_str() {
+        "embedding" => (Face::Plain(Plain::Embeddings), json!({"model": model, "input": ["hi"]}), None),
+        "rerank" => (Face::Plain(Plain::Rerank), json!({"model": model, "query": "hi", "documents": ["hi"]}), None),
+        "audio_speech" => {
+            let voice = fact(deployment, "health_check_voice").and_then(Value::as_str).unwrap_or("alloy");
+            (Face::Plain(Plain::Speech), json!({"model": model, "input": "hi", "voice": voice}), None)
+        }
+        "audio_transcription" => (Face::Plain(Plain::Transcription), json!({"model": model}), Some(silence().await?)),
+        _ => {
+            let messages = json!([{"role": "user", "content": "hi"}]);
+            (Face::Chat, json!({"model": model, "messages": messages, "max_tokens": tokens}), None)
+        }
+    };
+    let envelope = Envelope::parse(Bytes::from(body.to_string()), 8)?;
     let target = Target::named(deployment.clone(), model);
     let ask = Ask {
-        face: Face::Chat,
+        face,
         envelope: &envelope,
         streams: false,
         model: target.model(),
@@ -99,9 +115,28 @@ async fn ask(upstream: &Upstream, live: &Live, deployment: &Arc<Deployment>) -> 
         history: None,
     };
     let outbound = exchange::outbound(&ask, &target)?;
-    let response = upstream.send(live.generation, &target, Request::call(outbound.body)).await?;
+    let detour = outbound.detour;
+    let request = Request { endpoint: outbound.endpoint, files, detour, ..Request::call(outbound.body) };
+    let response = upstream.send(live.generation, &target, request).await?;
     let body = upstream::gather(response, live.config.server.answer_limit, deployment).await?;
-    exchange::whole(&outbound.back, body, &deployment.origin).map(drop)
+    match mode.as_str() {
+        // Whatever comes is sound.
+        "audio_speech" => Ok(()),
+        _ => exchange::whole(&outbound.back, body, &deployment.origin).map(drop),
+    }
+}
+
+/// A second of nothing, to be heard: 8 kHz, 16 bit, mono.
+async fn silence() -> Result<Files> {
+    let mut wav =
+        b"RIFF\xa4\x3e\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0\x40\x1f\0\0\x80\x3e\0\0\x02\0\x10\0data\x80\x3e\0\0".to_vec();
+    wav.resize(wav.len() + 16_000, 0);
+    let mut spool = Spool::default();
+    spool.begin(Head { name: "file".into(), filename: Some("silence.wav".into()), kind: Some("audio/wav".into()) });
+    let unkept = |e: std::io::Error| Error::new(Kind::Internal, format!("The sound of the check cannot be kept: {e}."));
+    // It is small enough for memory.
+    spool.add(&wav, &std::env::temp_dir()).await.map_err(unkept)?;
+    spool.finish().await.map_err(unkept)
 }
 
 /// Looks after all deployments for as long as the process lives, on the main thread.

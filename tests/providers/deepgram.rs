@@ -42,6 +42,28 @@ fn deepgram_hears_a_file_in_every_form() {
 }
 
 #[test]
+fn a_check_asks_each_model_for_what_it_is_for() {
+    let up = Upstream::script(|seen| match seen.target.starts_with("/v1/speak") {
+        true => Reply::answer(200, &[("Content-Type", "audio/mpeg")], b"\xff\xfb\x90\0"),
+        false => heard(),
+    })
+    .strict(deepgram::check);
+    let aura = crate::support::deployment("a", "deepgram/aura-2-thalia-en", up.origin())
+        + "info = { mode = \"audio_speech\" }\n";
+    let nova = crate::support::deployment("n", "deepgram/nova-3", up.origin());
+    let embeds = Upstream::new(Reply::json(
+        200,
+        r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[1]}]}"#,
+    ))
+    .rules(|rules| rules.is_free = true);
+    let vectors = crate::support::deployment("v", "openai/text-embedding-3-small", embeds.base());
+    let gateway = Gateway::start(&crate::support::config("", &[aura, nova, vectors]));
+    let told = gateway.get("/health").ok().json();
+    assert_eq!((&told["healthy_count"], &told["unhealthy_count"]), (&json!(3), &json!(0)), "{told:#}");
+    assert_eq!(embeds.only_request().target, "/v1/embeddings");
+}
+
+#[test]
 fn a_file_that_does_not_fit_into_memory_goes_to_deepgram_too() {
     let (up, gateway) = over(heard(), "nova-2", "");
     transcribes(&gateway, &[], &wav(40)).ok();
