@@ -8,6 +8,7 @@
 pub mod anthropic;
 pub mod audio;
 pub mod bedrock;
+pub mod catalog;
 pub mod cohere;
 pub mod compatible;
 pub mod credential;

@@ -28,6 +28,7 @@ pub use settings::{Affinity, Alias, Because, Fallback, Fallbacks, Own, Policy, Q
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -390,14 +391,25 @@ impl Routes {
     }
 
     /// Every public name once, wildcards as the chat models that the price tables know behind them; those that nothing
-    /// is known of stand as written. `wildcards` shows all of them as written too.
-    pub fn expanded_names(&self, prices: &Prices, wildcards: bool) -> Vec<Cow<'_, str>> {
+    /// is known of stand as written. `wildcards` shows all of them as written too. What a provider itself says it has, in
+    /// `catalogs` by the place of its deployment, goes before the tables.
+    pub fn expanded_names(
+        &self,
+        prices: &Prices,
+        wildcards: bool,
+        catalogs: &HashMap<usize, Rc<[String]>>,
+    ) -> Vec<Cow<'_, str>> {
         let mut seen = std::collections::HashSet::new();
         let mut names: Vec<Cow<'_, str>> = Vec::new();
         for deployment in &self.deployments {
             let name = &*deployment.name;
             let mut found: Vec<Cow<'_, str>> = Vec::new();
             if name.contains('*') {
+                let own = catalogs.get(&deployment.index).map(|list| &list[..]).unwrap_or_default();
+                let own = own.iter().filter_map(|model| pattern::capture(&deployment.model, model));
+                found.extend(own.map(|part| Cow::Owned(pattern::fill(name, part))));
+            }
+            if name.contains('*') && found.is_empty() {
                 let models = prices.models(deployment.provider.name);
                 // Fine-tuned models go by ids of their own; what is listed of them are their prices.
                 let models = models.filter(|(name, mode)| price::is_chat(mode) && !name.starts_with("ft:"));

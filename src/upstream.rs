@@ -3,6 +3,7 @@
 //! What does not change between calls (URL, host, key header) is worked out once per deployment and key. Connections
 //! are kept and reused; redirects are never followed.
 
+mod catalog;
 pub(crate) mod connect;
 pub mod credentials;
 mod ends;
@@ -78,11 +79,13 @@ pub struct Upstream {
     clients: RefCell<HashMap<Transport, Client>>,
     /// Requests without a body, ready to be sent, for the configuration of this generation.
     ready: RefCell<(u64, Requests)>,
+    /// Which models providers say they have.
+    catalogs: RefCell<catalog::Catalogs>,
 }
 
 impl Upstream {
     pub fn new(tls: Arc<TlsConfigs>) -> Self {
-        Upstream { tls, clients: RefCell::default(), ready: RefCell::default() }
+        Upstream { tls, clients: RefCell::default(), ready: RefCell::default(), catalogs: RefCell::default() }
     }
 
     /// Sends `body` to the target and waits for the head of a good answer.

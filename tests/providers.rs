@@ -12,6 +12,7 @@ mod elevenlabs;
 mod gemini;
 mod huggingface;
 mod ollama;
+mod opencode;
 mod replicate;
 
 use crate::support::forms::form;

@@ -326,7 +326,7 @@ fn one(
     };
     let mode = model.info.get("mode").and_then(serde_json::Value::as_str);
     let at_home = provider.base_url.is_some_and(|home| home == base.trim_end_matches('/'));
-    let makes_responses = provider::endpoints::makes_responses(provider, at_home, mode);
+    let makes_responses = provider::endpoints::makes_responses(provider, at_home, mode, &upstream);
     let label = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("-"));
     Ok(Deployment {
         index,

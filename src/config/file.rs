@@ -139,6 +139,9 @@ pub struct Server {
     /// Whether `/openai/...`, `/anthropic/...` and so on lead to the providers of these names: `models`, `all` or `off`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provider_pass_through: Option<Doors>,
+    /// Whether lists of models show what the providers behind wildcards say they have. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ask_for_models: Option<bool>,
     /// Proxies whose `X-Forwarded-For` counts: `unix`, addresses, networks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trusted_proxies: Option<Vec<String>>,

@@ -159,6 +159,8 @@ fn litellm_settings(file: &mut File, tree: &Map<String, Value>, report: &mut Rep
     survey(keys::LITELLM, keys::LITELLM, settings, report);
     file.defaults.drop_params = report.flag("litellm_settings.drop_params", settings.get("drop_params"));
     file.defaults.timeout = report.seconds("litellm_settings.request_timeout", settings.get("request_timeout"));
+    file.server.ask_for_models =
+        report.flag("litellm_settings.check_provider_endpoint", settings.get("check_provider_endpoint"));
     if report.flag("litellm_settings.json_logs", settings.get("json_logs")) == Some(true) {
         file.log.format = Some(LogFormat::Json);
     }

@@ -38,6 +38,8 @@ pub struct Server {
     /// Where callers find the gateway; without a slash at its end.
     pub public_url: Option<String>,
     pub max_nesting: usize,
+    /// Lists of models show what the providers behind wildcards say they have.
+    pub asks_for_models: bool,
     /// What the providers' own paths are open for.
     pub doors: Doors,
     /// Who may say where a caller comes from.
@@ -138,6 +140,7 @@ pub(super) fn read(
     }
     let early_commit = written.early_commit.map_or(Duration::from_secs(15), |d| d.0);
     Server {
+        asks_for_models: written.ask_for_models.unwrap_or(false),
         doors: written.provider_pass_through.unwrap_or_default(),
         listen,
         workers,

@@ -109,7 +109,8 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
                 .parse::<usize>()
                 .map_err(|_| Error::invalid("'pageToken' is none that was given out.").at_param("pageToken"))?,
         };
-        let mut names = live.routes.expanded_names(&live.config.prices, false);
+        let catalogs = models::catalogs(&request, &live).await;
+        let mut names = live.routes.expanded_names(&live.config.prices, false, &catalogs);
         names.retain(|name| access::may_use(&live, &caller, name));
         let page: Vec<Value> = names.iter().skip(from).take(size).map(|name| shown(&live, name)).collect();
         let mut told = json!({"models": page});

@@ -9,9 +9,11 @@ use crate::route::Deployment;
 use crate::wire::messages::models_page;
 use actix_web::http::header::{HeaderValue, USER_AGENT};
 use actix_web::{HttpRequest, HttpResponse};
+use futures_util::StreamExt;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -22,6 +24,9 @@ pub async fn admitted(request: &HttpRequest) -> Result<(Arc<Live>, Caller)> {
     let caller = auth::caller(gateway, &live, request).await?;
     Ok((live, caller))
 }
+
+/// So many providers are asked for their models at the same time.
+const AT_ONCE: usize = 16;
 
 /// LiteLLM's own constant; clients only want a number.
 const CREATED: u64 = 1_677_610_602;
@@ -72,10 +77,15 @@ pub async fn list(request: HttpRequest) -> HttpResponse {
         return super::gemini::list(request).await;
     }
     let started = Instant::now();
-    let result = admitted(&request).await.map(|(live, caller)| {
+    let admitted = admitted(&request).await;
+    let catalogs = match &admitted {
+        Ok((live, _)) => catalogs(&request, live).await,
+        Err(_) => HashMap::new(),
+    };
+    let result = admitted.map(|(live, caller)| {
         let is = |name: &str| query(&request, name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let wildcards = is("return_wildcard_routes");
-        let mut names = live.routes.expanded_names(&live.config.prices, wildcards);
+        let mut names = live.routes.expanded_names(&live.config.prices, wildcards, &catalogs);
         names.retain(|name| access::may_use(&live, &caller, name));
         if wants_anthropics(&request) {
             let names: Vec<&str> = names.iter().map(|name| &**name).collect();
@@ -101,6 +111,17 @@ fn access_groups(live: &Live, caller: &Caller) -> BTreeSet<String> {
     let may_use = live.routes.deployments.iter().filter(|d| access::may_use(live, caller, &d.name));
     let groups = may_use.filter_map(|d| d.info.get("model_info")?.get("access_groups")?.as_array());
     groups.flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+}
+
+/// What the providers behind wildcards say they have, by the places of their deployments; nothing unless the operator
+/// wants them to be asked.
+pub async fn catalogs(request: &HttpRequest, live: &Live) -> HashMap<usize, Rc<[String]>> {
+    let (Ok(worker), true) = (worker(request), live.config.server.asks_for_models) else { return HashMap::new() };
+    let is_wild = |d: &&Arc<Deployment>| d.name.contains('*') && d.unserved.is_none() && d.mock.is_none();
+    let asked = live.routes.deployments.iter().filter(is_wild).map(|deployment| async move {
+        Some((deployment.index, worker.upstream.catalog(live.generation, deployment).await?))
+    });
+    futures_util::stream::iter(asked).buffer_unordered(AT_ONCE).filter_map(std::future::ready).collect().await
 }
 
 /// `GET /v1/models/{id}`
@@ -231,9 +252,14 @@ fn deployment(deployment: &Deployment) -> Value {
 /// `GET /model_group/info`, `?model_group=NAME` for one name; wildcards as the models that are known behind them.
 pub async fn groups(request: HttpRequest) -> HttpResponse {
     let started = Instant::now();
-    let result = admitted(&request).await.map(|(live, caller)| {
+    let admitted = admitted(&request).await;
+    let catalogs = match &admitted {
+        Ok((live, _)) => catalogs(&request, live).await,
+        Err(_) => HashMap::new(),
+    };
+    let result = admitted.map(|(live, caller)| {
         let wanted = query(&request, "model_group");
-        let names = live.routes.expanded_names(&live.config.prices, false);
+        let names = live.routes.expanded_names(&live.config.prices, false, &catalogs);
         let groups: Vec<Value> = names
             .iter()
             .filter(|name| wanted.as_deref().is_none_or(|wanted| wanted == **name))

@@ -184,6 +184,31 @@ const DATABRICKS: Quirks = Quirks {
     ..HOST_UNASKED
 };
 
+/// OpenCode's: each family of models in the language of its vendor, with the same key.
+const ZEN: Quirks = Quirks {
+    families: &[
+        Family {
+            patterns: &["claude-*"],
+            dialect: Dialect {
+                language: Language::Anthropic,
+                path: Path::OWN,
+                auth: Auth::Header("x-api-key"),
+                headers: &[("anthropic-version", "2023-06-01")],
+            },
+        },
+        Family {
+            patterns: &["gemini-*"],
+            dialect: Dialect {
+                language: Language::Gemini,
+                path: Path::OWN,
+                auth: Auth::Header("x-goog-api-key"),
+                headers: &[],
+            },
+        },
+    ],
+    ..RESELLER
+};
+
 const GEMINI: Quirks = Quirks { language: Language::Gemini, base_path: "/v1beta", ..OWN_LANGUAGE };
 
 const NEW_LIMIT: &[(&str, &str)] = &[("max_tokens", "max_completion_tokens")];
@@ -360,8 +385,8 @@ pub static PROVIDERS: &[Provider] = &[
     hosted("baseten", "https://inference.baseten.co/v1", &["BASETEN_API_KEY"], &[], HOST),
     hosted("meta_llama", "https://api.llama.com/compat/v1", &["LLAMA_API_KEY"], &[], HOST),
     hosted("vercel_ai_gateway", "https://ai-gateway.vercel.sh/v1", &["AI_GATEWAY_API_KEY", "VERCEL_AI_GATEWAY_API_KEY", "VERCEL_OIDC_TOKEN"], &[], RESELLER),
-    hosted("opencode", "https://opencode.ai/zen/v1", &["OPENCODE_API_KEY", "OPENCODE_ZEN_API_KEY"], &[], RESELLER),
-    hosted("opencode_go", "https://opencode.ai/zen/go/v1", &["OPENCODE_GO_API_KEY", "OPENCODE_API_KEY"], &[], RESELLER),
+    hosted("opencode", "https://opencode.ai/zen/v1", &["OPENCODE_API_KEY", "OPENCODE_ZEN_API_KEY"], &[], ZEN),
+    hosted("opencode_go", "https://opencode.ai/zen/go/v1", &["OPENCODE_GO_API_KEY", "OPENCODE_API_KEY"], &[], ZEN),
     hosted("aiml", "https://api.aimlapi.com/v1", &["AIML_API_KEY", "AIMLAPI_KEY"], &[], RESELLER),
     hosted("cometapi", "https://api.cometapi.com/v1", &["COMETAPI_KEY", "COMETAPI_API_KEY"], &[], RESELLER),
     hosted("aihubmix", "https://aihubmix.com/v1", &["AIHUBMIX_API_KEY"], &[], RESELLER),

@@ -24,8 +24,9 @@ const COMPLETIONS: &[&str] = &[
 
 /// Whether a deployment makes responses itself. Behind an address of the operator's own is another server that speaks
 /// OpenAI's format; that it has Responses is for him to say, by the mode `responses` in the model's facts.
-pub fn makes_responses(provider: &Provider, at_home: bool, mode: Option<&str>) -> bool {
-    mode == Some("responses") || (at_home && RESPONSES.contains(&provider.name))
+pub fn makes_responses(provider: &Provider, at_home: bool, mode: Option<&str>, model: &str) -> bool {
+    let is_openais = provider.name.starts_with("opencode") && model.starts_with("gpt-");
+    mode == Some("responses") || (at_home && (is_openais || RESPONSES.contains(&provider.name)))
 }
 
 /// Whether the provider completes texts.
@@ -41,9 +42,12 @@ mod tests {
     #[test]
     fn servers_of_ones_own_make_responses_only_if_it_is_said() {
         let openai = find("openai").unwrap();
-        assert!(makes_responses(openai, true, None));
-        assert!(!makes_responses(openai, false, Some("chat")));
-        assert!(makes_responses(openai, false, Some("responses")));
-        assert!(!makes_responses(find("groq").unwrap(), true, None));
+        assert!(makes_responses(openai, true, None, "gpt-5"));
+        assert!(!makes_responses(openai, false, Some("chat"), "gpt-5"));
+        assert!(makes_responses(openai, false, Some("responses"), "gpt-5"));
+        assert!(!makes_responses(find("groq").unwrap(), true, None, "gpt-oss"));
+        // OpenCode hands each family on to its vendor.
+        let zen = find("opencode").unwrap();
+        assert!(makes_responses(zen, true, None, "gpt-5.6") && !makes_responses(zen, true, None, "glm-5"));
     }
 }

@@ -110,7 +110,7 @@ fn row(provider: &Provider) -> String {
         key,
         mark(own == Language::OpenAi).to_owned(),
         mark(own == Language::Anthropic).to_owned(),
-        mark(endpoints::makes_responses(provider, true, None)).to_owned(),
+        mark(endpoints::makes_responses(provider, true, None, "*")).to_owned(),
         mark(own == Language::OpenAi && endpoints::has_completions(provider)).to_owned(),
         embeds.to_owned(),
         ranks.to_owned(),

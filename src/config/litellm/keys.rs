@@ -223,6 +223,7 @@ pub const KEYS: &[(&str, &str, Fate)] = &[
     (LITELLM, "drop_params", Carried),
     (LITELLM, "request_timeout", Carried),
     (LITELLM, "json_logs", Carried),
+    (LITELLM, "check_provider_endpoint", Carried),
     (LITELLM, "database_url", Carried),
     (LITELLM, "set_verbose", NoNeed("deprecated there; the log level is in `[log]`")),
     (LITELLM, "suppress_debug_info", NoNeed("nothing is printed beside the log")),
