@@ -20,6 +20,7 @@ use secrecy::ExposeSecret;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use tokio::sync::oneshot;
 
 /// A prediction is looked at so soon, and each time later, up to the second.
 const FIRST_LOOK: Duration = Duration::from_millis(250);
@@ -47,21 +48,31 @@ struct Running {
     /// Its own address.
     url: String,
     key: Option<(HeaderName, HeaderValue)>,
-    has_ended: bool,
+    /// Tells whoever would cancel it that it has ended. Dropped with the rest, it tells that nobody waits any more.
+    ended: Option<oneshot::Sender<()>>,
 }
 
 impl Running {
+    fn new(client: Client, url: String, key: Option<(HeaderName, HeaderValue)>) -> Self {
+        let (ended, forgotten) = oneshot::channel();
+        let cancel = ask(&client, Method::POST, &format!("{url}/cancel"), key.as_ref());
+        rt::spawn(async move {
+            if forgotten.await.is_err() {
+                drop(cancel.send().await);
+            }
+        });
+        Running { client, url, key, ended: Some(ended) }
+    }
+
+    fn has_ended(&mut self) {
+        if let Some(ended) = self.ended.take() {
+            // Whoever would listen has left with the worker.
+            let _ = ended.send(());
+        }
+    }
+
     fn ask(&self, method: Method, url: &str) -> awc::ClientRequest {
         ask(&self.client, method, url, self.key.as_ref())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.has_ended {
-            let request = self.ask(Method::POST, &format!("{}/cancel", self.url));
-            rt::spawn(async move { drop(request.send().await) });
-        }
     }
 }
 
@@ -101,7 +112,7 @@ impl Upstream {
         let key = deployment.keys.get(turn).and_then(|key| auth.header(key.expose_secret()));
         let client = self.client(&deployment.transport).map_err(|e| Error::new(Kind::Internal, e))?;
         let url = format!("{}/predictions/{}", deployment.place.base, prediction.id);
-        let mut running = Running { client, url, key, has_ended: false };
+        let mut running = Running::new(client, url, key);
         if streams && let Some(transport) = prediction.stream().and_then(|url| reachable(url, deployment)) {
             let client = self.client(&transport).map_err(|e| Error::new(Kind::Internal, e))?;
             let request = ask(&client, Method::GET, prediction.stream().unwrap_or_default(), running.key.as_ref());
@@ -127,7 +138,7 @@ impl Upstream {
             let (body, now) = read(response, deployment).await?;
             prediction = now;
             if prediction.has_ended() {
-                running.has_ended = true;
+                running.has_ended();
                 return Ok(ended(body, &prediction, streams));
             }
         }
@@ -184,7 +195,7 @@ impl Stream for Watched {
         let this = self.get_mut();
         let next = ready!(Pin::new(&mut this.payload).poll_next(cx));
         if next.is_none() {
-            this.running.has_ended = true;
+            this.running.has_ended();
         }
         Poll::Ready(next)
     }
