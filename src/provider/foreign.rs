@@ -222,9 +222,12 @@ impl Stream {
         match &mut self.0 {
             Way::Anthropic { stream, out } => stream.event(data, out),
             Way::Parts(out) => {
-                out.extend_from_slice(b"data: ");
-                out.extend_from_slice(parts::flatten(data).as_deref().unwrap_or(data));
-                out.extend_from_slice(b"\n\n");
+                for line in parts::flatten(data).as_deref().unwrap_or(data).split(|&b| b == b'\n') {
+                    out.extend_from_slice(b"data: ");
+                    out.extend_from_slice(line);
+                    out.extend_from_slice(b"\n");
+                }
+                out.extend_from_slice(b"\n");
             }
             Way::Hub { has_ended: true, .. } => (),
             // Proxies of any API end their streams in OpenAI's way.

@@ -65,6 +65,14 @@ fn level(message: &mut Map<String, Value>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::foreign::{Context, Stream};
+
+    #[test]
+    fn an_event_of_several_lines_stays_one() {
+        let mut stream = Stream::new(Context::Parts);
+        stream.piece(b"{\"choices\":\n[]}");
+        assert_eq!(&stream.take()[..], b"data: {\"choices\":\ndata: []}\n\n");
+    }
 
     #[test]
     fn lists_become_text_and_thinking() {

@@ -155,7 +155,14 @@ fn parts(data: &[u8]) {
         let _: Value = serde_json::from_slice(&told).expect("what was JSON stays it");
     }
     let back = Back::Chat { from: Some(Box::new(foreign::Context::Parts)), shows_usage: true };
-    same_however_cut(data, &back, chunks);
+    same_however_cut(data, &back, values);
+}
+
+/// The data of each event is JSON, whatever it says.
+fn values(stream: &[u8]) {
+    for data in data_of(stream).iter().filter(|data| data.as_slice() != b"[DONE]") {
+        let _: Value = serde_json::from_slice(data).expect("an event is JSON");
+    }
 }
 
 /// What Google's clients ask becomes a chat request, or is refused.
