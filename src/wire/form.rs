@@ -95,12 +95,13 @@ impl Parser {
         loop {
             match self.state {
                 State::Preamble => match memmem::find(&self.buffer, &self.delimiter) {
-                    Some(at) => {
+                    Some(at) if at <= MAX_PREAMBLE => {
                         self.buffer.advance(at + self.delimiter.len());
                         self.state = State::Boundary;
                     }
-                    None if self.buffer.len() > MAX_PREAMBLE => return Err(Fault("its first boundary is missing")),
-                    None => return Ok(None),
+                    // It may have begun within the bound.
+                    None if self.buffer.len() <= MAX_PREAMBLE + self.delimiter.len() => return Ok(None),
+                    _ => return Err(Fault("its first boundary is missing")),
                 },
                 State::Boundary => {
                     let blank = self.buffer.iter().take_while(|b| matches!(b, b' ' | b'\t')).count();
@@ -110,6 +111,7 @@ impl Parser {
                             self.buffer.clear();
                             return Ok(Some(Event::End));
                         }
+                        _ if blank >= MAX_PREAMBLE => return Err(Fault("a boundary is not on a line of its own")),
                         Some(b"\r\n") => {
                             // The break may be that of an empty head.
                             self.buffer.advance(blank);
@@ -119,7 +121,7 @@ impl Parser {
                             }
                             self.state = State::Head;
                         }
-                        None if blank < MAX_PREAMBLE => return Ok(None),
+                        None => return Ok(None),
                         _ => return Err(Fault("a boundary is not on a line of its own")),
                     }
                 }
@@ -130,7 +132,7 @@ impl Parser {
                         self.state = State::Data;
                         return Ok(Some(Event::Part(head)));
                     }
-                    None if self.buffer.len() <= MAX_HEAD => return Ok(None),
+                    None if self.buffer.len() < MAX_HEAD + 4 => return Ok(None),
                     _ => return Err(Fault("the head of a part is too long")),
                 },
                 State::Data => match memmem::find(&self.buffer, &self.delimiter) {
@@ -314,6 +316,23 @@ mod tests {
             assert_eq!((file.name.as_str(), file.kind.as_deref()), ("file", Some("audio/mpeg")));
             assert_eq!(content, b"\r\n-xID3\r\n");
             assert_eq!((empty.filename.as_deref(), nothing.len()), (Some("naïve"), 0));
+        }
+    }
+
+    #[test]
+    fn a_bound_is_the_same_however_the_form_comes() {
+        let part = "Content-Disposition: form-data; name=\"a\"";
+        for off in -6..6i64 {
+            let of = |bound: usize, used: usize| usize::try_from(bound as i64 + off).unwrap() - used;
+            let preamble = format!("{}\r\n--x\r\n{part}\r\n\r\nb\r\n--x--\r\n", "p".repeat(of(MAX_PREAMBLE, 0)));
+            let blanks = format!("--x{}\r\n{part}\r\n\r\nb\r\n--x--\r\n", " ".repeat(of(MAX_PREAMBLE, 0)));
+            let head = format!("--x\r\n{part}\r\nx-a: {}\r\n\r\nb\r\n--x--\r\n", "h".repeat(of(MAX_HEAD, part.len())));
+            for form in [preamble, blanks, head] {
+                let whole = read(form.as_bytes(), "x", form.len());
+                for size in [1, 2, 3, 7, 1000] {
+                    assert_eq!(read(form.as_bytes(), "x", size), whole, "{off} {size}");
+                }
+            }
         }
     }
 
