@@ -158,8 +158,10 @@ impl Upstream {
 
     fn ready(&self, generation: u64, target: &Target, turn: usize, endpoint: Endpoint) -> Result<FrozenClientRequest> {
         let deployment = &*target.deployment;
-        // There may be as many of these as callers can think of names.
-        if target.is_named() && deployment.place.names_model(target.dialect()) {
+        // There may be as many of these as callers can think of names; and where a provider's models have several
+        // languages, those behind one wildcard have several paths and headers.
+        let has_families = !deployment.provider.quirks.families.is_empty();
+        if target.is_named() && (has_families || deployment.place.names_model(target.dialect())) {
             return self.build(target, turn, endpoint, None);
         }
         let place = (deployment.index, turn, endpoint);
