@@ -62,8 +62,8 @@ pub async fn whole(call: &Call, meter: &mut Meter) -> Result<Answer> {
         let deployment = &sent.target.deployment;
         let exchange = async {
             let request = std::mem::replace(&mut sent.request, Request::call(Default::default()));
-            let response = call.worker.upstream.send(call.live.generation, &sent.target, request).await?;
-            let headers = response.headers().clone();
+            let mut response = call.worker.upstream.send(call.live.generation, &sent.target, request).await?;
+            let headers = response.take_headers();
             let body = upstream::gather(response, call.live.config.server.answer_limit, deployment).await?;
             Ok((headers, exchange::whole(&sent.back, body, &deployment.origin)?))
         };

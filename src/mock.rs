@@ -5,10 +5,9 @@ use crate::error::{Error, Kind, Origin, Result, from_upstream};
 use crate::meter;
 use crate::provider::Endpoint;
 use crate::route::Deployment;
+use crate::upstream::Response;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
-use awc::ClientResponse;
-use awc::test::TestResponse;
+use actix_web::http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -113,7 +112,7 @@ impl Mock {
     ///
     /// # Errors
     /// The failure that is played; 501 for what is no conversation.
-    pub async fn answer(&self, deployment: &Deployment, model: &str, endpoint: Endpoint) -> Result<ClientResponse> {
+    pub async fn answer(&self, deployment: &Deployment, model: &str, endpoint: Endpoint) -> Result<Response> {
         if !self.delay.is_zero() {
             tokio::time::sleep(self.delay).await;
         }
@@ -143,8 +142,8 @@ impl Mock {
             }
         };
         let kind = if streams { "text/event-stream" } else { "application/json" };
-        let response = TestResponse::with_header((CONTENT_TYPE, HeaderValue::from_static(kind)));
-        Ok(response.set_payload(Bytes::from(body)).finish())
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(kind))]);
+        Ok(Response::made(headers, Bytes::from(body)))
     }
 }
 

@@ -7,8 +7,10 @@ mod catalog;
 pub(crate) mod connect;
 pub mod credentials;
 mod ends;
+mod pool;
 mod predictions;
 mod raw;
+mod response;
 pub mod tls;
 
 use crate::envelope::Pieces;
@@ -17,22 +19,22 @@ use crate::form::{Files, Outgoing};
 pub use crate::provider::Endpoint;
 use crate::provider::{Detour, Language, anthropic, fit, foreign};
 use crate::route::{Deployment, Target, Transport};
-use actix_web::body::{BodySize, MessageBody};
-use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::uri::Authority;
+use actix_web::http::{StatusCode, Uri};
+use awc::Client;
 use awc::error::{ConnectError, SendRequestError};
-use awc::{Client, ClientResponse, FrozenClientRequest};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use pool::{Fault, Pool};
+pub use response::Response;
 use secrecy::ExposeSecret;
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::convert::Infallible;
-use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tls::TlsConfigs;
 
@@ -46,7 +48,7 @@ const MAX_ERROR_BODY: usize = 64 << 10;
 const MAX_CLIENTS: usize = 256;
 
 /// By the places of a deployment and of its key.
-type Requests = HashMap<(usize, usize, Endpoint), FrozenClientRequest>;
+type Requests = HashMap<(usize, usize, Endpoint), Rc<Ready>>;
 
 /// A request beyond what is the same for all calls of a deployment.
 #[derive(Debug)]
@@ -73,9 +75,42 @@ impl Request {
 const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 const VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 
+/// A request without its body.
+struct Ready {
+    pool: Rc<Pool>,
+    url: Uri,
+    headers: HeaderMap,
+    /// The head as it is sent, up to the length of the body.
+    head: Vec<u8>,
+}
+
+impl Ready {
+    fn new(pool: Rc<Pool>, url: Uri, headers: HeaderMap) -> Self {
+        let head = head(&url, &headers, &HeaderMap::new());
+        Ready { pool, url, headers, head }
+    }
+}
+
+/// The head of a `POST`, up to the length of the body. Those of `more` stand in the place of others of the same name.
+fn head(url: &Uri, headers: &HeaderMap, more: &HeaderMap) -> Vec<u8> {
+    let path = url.path_and_query().map_or("/", |path| path.as_str());
+    let mut head = [b"POST ", path.as_bytes(), b" HTTP/1.1\r\n"].concat();
+    let kept = headers.iter().filter(|(name, _)| !more.contains_key(*name));
+    for (name, value) in kept.chain(more) {
+        for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            head.extend_from_slice(part);
+        }
+    }
+    head.extend_from_slice(b"content-length: ");
+    head
+}
+
 /// A worker's connections to all upstreams.
 pub struct Upstream {
     tls: Arc<TlsConfigs>,
+    settings: pool::Settings,
+    pools: RefCell<HashMap<(Transport, Authority), Rc<Pool>>>,
+    /// For what is not a call of a deployment with a JSON body.
     clients: RefCell<HashMap<Transport, Client>>,
     /// Requests without a body, ready to be sent, for the configuration of this generation.
     ready: RefCell<(u64, Requests)>,
@@ -85,14 +120,21 @@ pub struct Upstream {
 
 impl Upstream {
     pub fn new(tls: Arc<TlsConfigs>) -> Self {
-        Upstream { tls, clients: RefCell::default(), ready: RefCell::default(), catalogs: RefCell::default() }
+        Upstream {
+            tls,
+            settings: pool::Settings::default(),
+            pools: RefCell::default(),
+            clients: RefCell::default(),
+            ready: RefCell::default(),
+            catalogs: RefCell::default(),
+        }
     }
 
     /// Sends `body` to the target and waits for the head of a good answer.
     ///
     /// # Errors
     /// What the upstream answered instead, or why it could not be asked.
-    pub async fn send(&self, generation: u64, target: &Target, request: Request) -> Result<ClientResponse> {
+    pub async fn send(&self, generation: u64, target: &Target, request: Request) -> Result<Response> {
         let deployment = &*target.deployment;
         if let Some(mock) = target.mock() {
             return Box::pin(mock.answer(deployment, target.model(), request.endpoint)).await;
@@ -102,7 +144,7 @@ impl Upstream {
             many => deployment.next_key.fetch_add(1, Ordering::Relaxed) % many,
         };
         let ready = match &request.detour {
-            Some(detour) => self.build(target, turn, request.endpoint, Some(detour))?,
+            Some(detour) => self.build(target, turn, request.endpoint, Some(detour)).map(Rc::new)?,
             None => self.ready(generation, target, turn, request.endpoint)?,
         };
         let is_anthropic = target.dialect().language == Language::Anthropic;
@@ -122,17 +164,19 @@ impl Upstream {
         if let Some(credential) = &deployment.credential {
             Box::pin(credential.show(self, target, request.endpoint, &body, &mut headers)).await?;
         }
-        let sending = match (&request.files, headers.is_empty()) {
+        let response = match (&request.files, headers.is_empty()) {
             (Some(files), _) => {
                 let is_alone = request.detour.as_ref().is_some_and(|detour| detour.file_alone);
                 let form = if is_alone { Outgoing::alone(files) } else { Outgoing::new(&body.join(), files) };
                 headers.insert(header::CONTENT_TYPE, form.content_type());
-                ready.extra_headers(headers).send_body(form)
+                self.send_form(deployment, &ready, headers, form).await?
             }
-            (None, true) => ready.send_body(Sent(body)),
-            (None, false) => ready.extra_headers(headers).send_body(Sent(body)),
+            (None, true) => ready.pool.ask(&ready.head, body).await.map_err(|e| unanswered(deployment, e))?,
+            (None, false) => {
+                let head = head(&ready.url, &ready.headers, &headers);
+                ready.pool.ask(&head, body).await.map_err(|e| unanswered(deployment, e))?
+            }
         };
-        let response = sending.await.map_err(|e| unsent(deployment, &e))?;
         match response.status() {
             StatusCode::OK | StatusCode::CREATED | StatusCode::ACCEPTED if predicts => {
                 return Box::pin(self.predicted(target, turn, response, streams)).await;
@@ -143,26 +187,37 @@ impl Upstream {
         if let (401, Some(credential)) = (response.status().as_u16(), &deployment.credential) {
             credential.forget();
         }
-        if has_no_body(response.status()) {
-            self.forget(&deployment.transport);
-        }
         Err(Box::pin(refused(target, response)).await)
     }
 
-    /// Lets go of all connections of this kind, idle ones at once and busy ones when their call ends: one of them may
-    /// still bring an answer that the next call would take for its own.
-    fn forget(&self, transport: &Transport) {
-        self.clients.borrow_mut().remove(transport);
-        self.ready.borrow_mut().1.clear();
+    async fn send_form(
+        &self,
+        deployment: &Deployment,
+        ready: &Ready,
+        more: HeaderMap,
+        form: Outgoing,
+    ) -> Result<Response> {
+        let client = self.client(&deployment.transport).map_err(|e| Error::new(Kind::Internal, e))?;
+        let mut request = client.post(ready.url.clone()).no_decompress();
+        let headers = request.headers_mut();
+        for (name, value) in ready.headers.iter().filter(|(name, _)| !more.contains_key(*name)).chain(&more) {
+            headers.append(name.clone(), value.clone());
+        }
+        let response = request.send_body(form).await.map_err(|e| unsent(deployment, &e))?;
+        if response::has_no_body(response.status()) {
+            // One of the client's connections may still bring an answer that the next call would take for its own.
+            self.clients.borrow_mut().remove(&deployment.transport);
+        }
+        Ok(response.into())
     }
 
-    fn ready(&self, generation: u64, target: &Target, turn: usize, endpoint: Endpoint) -> Result<FrozenClientRequest> {
+    fn ready(&self, generation: u64, target: &Target, turn: usize, endpoint: Endpoint) -> Result<Rc<Ready>> {
         let deployment = &*target.deployment;
         // There may be as many of these as callers can think of names; and where a provider's models have several
         // languages, those behind one wildcard have several paths and headers.
         let has_families = !deployment.provider.quirks.families.is_empty();
         if target.is_named() && (has_families || deployment.place.names_model(target.dialect())) {
-            return self.build(target, turn, endpoint, None);
+            return self.build(target, turn, endpoint, None).map(Rc::new);
         }
         let place = (deployment.index, turn, endpoint);
         let mut ready = self.ready.borrow_mut();
@@ -170,31 +225,36 @@ impl Upstream {
             *ready = (generation, HashMap::new());
             // An authority's file may hold another certificate now.
             self.clients.borrow_mut().retain(|transport, _| transport.ca_file.is_none());
+            self.pools.borrow_mut().retain(|(transport, _), pool| {
+                let is_kept = transport.ca_file.is_none();
+                if !is_kept {
+                    pool.close();
+                }
+                is_kept
+            });
         }
         if let Some(request) = ready.1.get(&place) {
             return Ok(request.clone());
         }
-        let request = self.build(target, turn, endpoint, None)?;
+        let request = Rc::new(self.build(target, turn, endpoint, None)?);
         ready.1.insert(place, request.clone());
         Ok(request)
     }
 
-    fn build(
-        &self,
-        target: &Target,
-        turn: usize,
-        endpoint: Endpoint,
-        detour: Option<&Detour>,
-    ) -> Result<FrozenClientRequest> {
+    fn build(&self, target: &Target, turn: usize, endpoint: Endpoint, detour: Option<&Detour>) -> Result<Ready> {
         let deployment = &*target.deployment;
         let dialect = target.dialect();
-        let client = self.client(&deployment.transport).map_err(|e| Error::new(Kind::Internal, e))?;
+        let unbuilt = |e: &dyn std::fmt::Display| {
+            Error::new(Kind::Internal, format!("The request to '{}' cannot be built: {e}", deployment.provider.name))
+        };
         let url = match detour {
             Some(detour) => deployment.place.url_by(detour),
             None => deployment.place.url(dialect, endpoint, target.model()),
         };
-        let mut request = client.post(url).no_decompress();
-        let headers = request.headers_mut();
+        let url = Uri::try_from(url).map_err(|e| unbuilt(&e))?;
+        let authority = url.authority().ok_or_else(|| unbuilt(&"its address names no host"))?;
+        let pool = self.pool(&deployment.transport, authority).map_err(|e| Error::new(Kind::Internal, e))?;
+        let mut headers = HeaderMap::new();
         if let Some(host) = deployment.calls.authority().and_then(|a| HeaderValue::from_str(a.as_str()).ok()) {
             headers.insert(header::HOST, host);
         }
@@ -227,9 +287,22 @@ impl Upstream {
         for (name, value) in &deployment.headers {
             headers.insert(name.clone(), value.clone());
         }
-        request.freeze().map_err(|e| {
-            Error::new(Kind::Internal, format!("The request to '{}' cannot be built: {e}", deployment.provider.name))
-        })
+        Ok(Ready::new(pool, url, headers))
+    }
+
+    fn pool(&self, transport: &Transport, authority: &Authority) -> std::result::Result<Rc<Pool>, String> {
+        let mut pools = self.pools.borrow_mut();
+        let place = (transport.clone(), authority.clone());
+        if let Some(pool) = pools.get(&place) {
+            return Ok(pool.clone());
+        }
+        if pools.len() >= MAX_CLIENTS {
+            pools.drain().for_each(|(_, pool)| pool.close());
+            self.ready.borrow_mut().1.clear();
+        }
+        let pool = Rc::new(Pool::new(transport, authority.clone(), &self.tls, self.settings.clone())?);
+        pools.insert(place, pool.clone());
+        Ok(pool)
     }
 
     fn client(&self, transport: &Transport) -> std::result::Result<Client, String> {
@@ -265,33 +338,12 @@ fn betas(deployment: &Deployment, turn: usize, of_call: Vec<Cow<'static, str>>) 
     HeaderValue::from_str(&all.join(",")).ok()
 }
 
-/// Whether the client takes the answer for finished with its head, while more may come: the true answer behind an
-/// interim one, or the body of an upstream that errs.
-fn has_no_body(status: StatusCode) -> bool {
-    status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-}
-
-/// The body of a request on its way.
-struct Sent(Pieces);
-
-impl MessageBody for Sent {
-    type Error = Infallible;
-
-    fn size(&self) -> BodySize {
-        BodySize::Sized(self.0.len() as u64)
-    }
-
-    fn poll_next(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<std::result::Result<Bytes, Infallible>>> {
-        Poll::Ready(self.get_mut().0.take().map(Ok))
-    }
-}
-
 /// Reads a whole body, at most `limit` bytes.
 ///
 /// # Errors
 /// Garbled when it is longer, unreachable when it breaks off.
-pub async fn gather(mut response: ClientResponse, limit: usize, deployment: &Deployment) -> Result<Bytes> {
-    let announced = content_length(response.headers()).unwrap_or(0);
+pub async fn gather(mut response: Response, limit: usize, deployment: &Deployment) -> Result<Bytes> {
+    let announced = response.length().unwrap_or(0);
     let too_long = || {
         Error::new(
             Kind::Garbled,
@@ -347,7 +399,7 @@ fn told(name: &HeaderName) -> Option<HeaderName> {
 }
 
 /// What an answer with another status than 200 means.
-async fn refused(target: &Target, mut response: ClientResponse) -> Error {
+async fn refused(target: &Target, mut response: Response) -> Error {
     let deployment = &*target.deployment;
     let status = response.status();
     let headers = response.headers().iter();
@@ -383,6 +435,24 @@ async fn refused(target: &Target, mut response: ClientResponse) -> Error {
     from_upstream(&deployment.origin, refusal.status, &refusal.body).with_headers(headers)
 }
 
+fn unanswered(deployment: &Deployment, fault: Fault) -> Error {
+    let at = format!("'{}' at {}", deployment.provider.name, deployment.api_base);
+    let unreachable = |message| Error::new(Kind::Unreachable, message);
+    match fault {
+        Fault::Late => {
+            unreachable(format!("Could not connect to {at} within {:?}.", deployment.transport.connect_timeout))
+        }
+        Fault::Unconnected(e) => unreachable(format!("Could not connect to {at}: {e}.")),
+        Fault::Unsent(e) => {
+            unreachable(format!("{at} closed the connection while it was sent the request: {e}.")).unsent()
+        }
+        Fault::Closed(None) => unreachable(format!("{at} closed the connection without an answer.")),
+        Fault::Closed(Some(e)) => unreachable(format!("{at} closed the connection without an answer: {e}.")),
+        Fault::Garbled(e) => Error::new(Kind::Garbled, format!("{at} did not answer in HTTP: {e}.")),
+    }
+}
+
+/// The same for what the other client sends.
 fn unsent(deployment: &Deployment, error: &SendRequestError) -> Error {
     let at = format!("'{}' at {}", deployment.provider.name, deployment.api_base);
     match error {

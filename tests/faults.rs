@@ -3,7 +3,7 @@
 use crate::chat::HELLO;
 use crate::stream::HELLO as STREAM;
 use crate::support::feed::pass;
-use crate::support::reply::{DONE, event, finish, text};
+use crate::support::reply::{DONE, WHOLE, event, finish, text};
 use crate::support::{Client, ErrorBody, Gate, Gateway, Reply, Step, Upstream, config, model};
 use serde_json::json;
 use std::net::TcpListener;
@@ -473,22 +473,52 @@ fn no_call_gets_the_answer_of_another() {
 }
 
 #[test]
-fn an_answer_that_comes_late_behind_an_interim_one_reaches_nobody_else() {
-    for interim in ["100 Continue", "102 Processing", "103 Early Hints", "204 No Content"] {
+fn an_answer_that_comes_late_behind_an_interim_one_reaches_who_asked() {
+    for interim in ["100 Continue", "102 Processing", "103 Early Hints"] {
         let first = Gate::new();
         let held = first.clone();
         let up = Upstream::script(move |seen| match seen.text().contains("question 0") {
-            true => Reply::after(&held, Reply::whole()).before(format!("HTTP/1.1 {interim}\r\n\r\n")),
+            true => Reply::after(&held, Reply::texts(&["first"])).before(format!("HTTP/1.1 {interim}\r\n\r\n")),
             false => Reply::texts(&["mine"]),
         });
         // One worker, so that both calls could share a connection.
         let gateway = Gateway::start(&config("workers = 1", &[model("small", &up)]));
-        gateway.chat(HELLO.replace("hi", "question 0")).error(502);
-        // The connection would be taken for an idle one by now.
+        let mut one = gateway.open_chat(STREAM.replace("hi", "question 0"));
         let mut other = gateway.open_chat(STREAM.replace("hi", "question 1"));
-        pass(Duration::from_millis(100));
-        first.open();
         let answer = other.answer();
         assert!(answer.text().contains("mine"), "{interim}: {} {}", answer.status, answer.text());
+        first.open();
+        let answer = one.answer();
+        assert!(answer.text().contains("first"), "{interim}: {} {}", answer.status, answer.text());
+    }
+}
+
+#[test]
+fn what_comes_late_behind_an_answer_without_a_body_reaches_nobody() {
+    let first = Gate::new();
+    let held = first.clone();
+    let up = Upstream::script(move |seen| match seen.text().contains("question 0") {
+        true => Reply::after(&held, Reply::whole()).before("HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+        false => Reply::texts(&["mine"]),
+    });
+    let gateway = Gateway::start(&config("workers = 1", &[model("small", &up)]));
+    gateway.chat(HELLO.replace("hi", "question 0")).error(502);
+    // The connection would be taken for an idle one by now.
+    let mut other = gateway.open_chat(STREAM.replace("hi", "question 1"));
+    pass(Duration::from_millis(100));
+    first.open();
+    let answer = other.answer();
+    assert!(answer.text().contains("mine"), "{} {}", answer.status, answer.text());
+}
+
+#[test]
+fn an_answer_without_a_length_goes_on_to_the_end_of_its_connection() {
+    let up = Upstream::script(|_| {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";
+        Reply(vec![Step::Raw(head.into()), Step::Raw(WHOLE.into()), Step::Close])
+    });
+    let gateway = Gateway::start(&config("workers = 1", &[model("small", &up)]));
+    for _ in 0..2 {
+        assert_eq!(gateway.chat(HELLO).status, 200);
     }
 }

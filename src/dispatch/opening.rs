@@ -14,14 +14,13 @@ use crate::tap::Step;
 use crate::upstream::{self, Request, broken_off};
 use crate::wire::sse;
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
-use awc::ClientResponse;
 use futures_util::StreamExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// A stream whose first event is there.
 pub struct Open {
-    pub response: ClientResponse,
+    pub response: upstream::Response,
     pub relay: Relay,
     pub first: Option<Step>,
     /// The upstream's body has been read to its end, and must not be asked again.
@@ -68,7 +67,7 @@ pub async fn open(call: &Call, meter: &mut Meter) -> Result<Open> {
 }
 
 struct Begun {
-    response: ClientResponse,
+    response: upstream::Response,
     relay: Relay,
     first: Step,
     ended: bool,
@@ -121,7 +120,7 @@ fn is_stream(headers: &HeaderMap, back: &Back) -> bool {
 }
 
 /// An answer of another type than a stream: an error in disguise, or a server that cannot stream.
-async fn no_stream(response: ClientResponse, back: &Back, limit: usize, deployment: &Deployment) -> Error {
+async fn no_stream(response: upstream::Response, back: &Back, limit: usize, deployment: &Deployment) -> Error {
     let whole = match upstream::gather(response, limit, deployment).await {
         Ok(body) => exchange::whole(back, body, &deployment.origin),
         Err(error) => return error,

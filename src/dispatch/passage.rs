@@ -12,7 +12,6 @@ use crate::meter::Meter;
 use crate::route::Deployment;
 use crate::upstream::{self, Request, broken_off};
 use actix_web::http::header::CONTENT_TYPE;
-use awc::ClientResponse;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use std::sync::Arc;
@@ -20,7 +19,7 @@ use std::time::{Duration, Instant};
 
 /// An answer whose first bytes are there.
 pub struct Passage {
-    pub response: ClientResponse,
+    pub response: upstream::Response,
     pub first: Bytes,
     /// Who answers.
     pub deployment: Arc<Deployment>,
@@ -60,7 +59,7 @@ pub async fn pass(call: &Call, meter: &mut Meter) -> Result<Passage> {
     })
 }
 
-async fn begin(call: &Call, sent: &mut Sent) -> Result<(ClientResponse, Bytes)> {
+async fn begin(call: &Call, sent: &mut Sent) -> Result<(upstream::Response, Bytes)> {
     let deployment = &sent.target.deployment;
     let request = std::mem::replace(&mut sent.request, Request::call(Default::default()));
     let mut response = call.worker.upstream.send(call.live.generation, &sent.target, request).await?;

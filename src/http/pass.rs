@@ -19,13 +19,12 @@ use crate::gateway::{Live, Worker};
 use crate::meter;
 use crate::provider::Language;
 use crate::route::{Tariff, Transport};
-use crate::upstream::content_length;
+use crate::upstream::{Response, content_length};
 use actix_web::body::{BodySize, BodyStream, BoxBody, MessageBody, SizedStream};
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, Uri};
 use actix_web::web::Payload;
 use actix_web::{HttpRequest, HttpResponse};
-use awc::ClientResponse;
 pub use booking::{Booking, Terms};
 use bytes::Bytes;
 use futures_util::Stream;
@@ -242,7 +241,7 @@ fn goes_back(name: &HeaderName) -> bool {
 
 /// The answer on its way back.
 struct Answer {
-    response: ClientResponse,
+    response: Response,
     booking: Booking,
     watch: Option<Watch>,
     /// Bytes that are still to come, where that is said.

@@ -14,11 +14,11 @@ use crate::error::{Error, Kind, Result};
 use crate::exchange::Face;
 use crate::meter::{Attempts, Meter};
 use crate::tap::Step;
+use crate::upstream::Response;
 use crate::wire::{gemini, messages, responses};
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
-use awc::ClientResponse;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use std::convert::Infallible;
@@ -113,7 +113,7 @@ enum State {
     /// The answer is whole, and is being kept; its last event comes then.
     Keeping(Pin<Box<dyn Future<Output = ()>>>, Bytes, Box<(Open, Meter)>),
     /// The last event is out; the upstream may have a few bytes left.
-    Closing(ClientResponse),
+    Closing(Response),
     Ended,
 }
 
@@ -291,7 +291,7 @@ impl MessageBody for CallStream {
 }
 
 /// Reads the upstream's answer to its very end, so that the connection can be used again; not for long.
-fn close(mut response: ClientResponse, cx: &mut Context<'_>) {
+fn close(mut response: Response, cx: &mut Context<'_>) {
     for _ in 0..4 {
         match Pin::new(&mut response).poll_next(cx) {
             Poll::Ready(Some(Ok(_))) => (),

@@ -2,18 +2,15 @@
 //!
 //! Whoever waits has a time limit. Where nobody waits any more, the prediction is canceled: it would go on, and cost.
 
-use super::{Upstream, gather, refused, unsent};
+use super::{Response, Upstream, gather, refused, unsent};
 use crate::error::{Error, Kind, Result};
 use crate::provider::replicate::{self, Prediction};
 use crate::route::{Deployment, Target, Transport};
-use actix_http::BoxedPayloadStream;
-use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::rt;
-use awc::test::TestResponse;
-use awc::{Client, ClientResponse};
+use awc::Client;
 use bytes::Bytes;
 use futures_util::Stream;
 use secrecy::ExposeSecret;
@@ -96,9 +93,9 @@ impl Upstream {
         &self,
         target: &Target,
         turn: usize,
-        response: ClientResponse,
+        response: Response,
         streams: bool,
-    ) -> Result<ClientResponse> {
+    ) -> Result<Response> {
         let deployment = &*target.deployment;
         let (body, mut prediction) = read(response, deployment).await?;
         if prediction.has_ended() {
@@ -117,21 +114,19 @@ impl Upstream {
             let client = self.client(&transport).map_err(|e| Error::new(Kind::Internal, e))?;
             let request = ask(&client, Method::GET, prediction.stream().unwrap_or_default(), running.key.as_ref());
             let request = request.insert_header((header::ACCEPT, "text/event-stream"));
-            let response = request.send().await.map_err(|e| unsent(deployment, &e))?;
+            let mut response = Response::from(request.send().await.map_err(|e| unsent(deployment, &e))?);
             if response.status() != StatusCode::OK {
                 return Err(Box::pin(refused(target, response)).await);
             }
-            return Ok(response.map_body(|_, payload| {
-                let watched: BoxedPayloadStream = Box::pin(Watched { payload, running });
-                Payload::Stream { payload: watched }
-            }));
+            let headers = response.take_headers();
+            return Ok(Response::flowing(headers, Box::pin(Watched { response, running })));
         }
         let mut pause = FIRST_LOOK;
         loop {
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(LATEST_LOOK);
             let request = running.ask(Method::GET, &running.url);
-            let response = request.send().await.map_err(|e| unsent(deployment, &e))?;
+            let response = Response::from(request.send().await.map_err(|e| unsent(deployment, &e))?);
             if response.status() != StatusCode::OK {
                 return Err(Box::pin(refused(target, response)).await);
             }
@@ -145,7 +140,7 @@ impl Upstream {
     }
 }
 
-async fn read(response: ClientResponse, deployment: &Deployment) -> Result<(Bytes, Prediction)> {
+async fn read(response: Response, deployment: &Deployment) -> Result<(Bytes, Prediction)> {
     let body = gather(response, MAX_PREDICTION, deployment).await?;
     let prediction = serde_json::from_slice(&body).map_err(|_| {
         let message = format!("The answer of '{}' is no prediction; check api_base.", deployment.provider.name);
@@ -155,12 +150,13 @@ async fn read(response: ClientResponse, deployment: &Deployment) -> Result<(Byte
 }
 
 /// The answer that a prediction which has ended is.
-fn ended(body: Bytes, prediction: &Prediction, streams: bool) -> ClientResponse {
+fn ended(body: Bytes, prediction: &Prediction, streams: bool) -> Response {
     let (kind, body) = match streams {
         true => ("text/event-stream", replicate::events(prediction).into()),
         false => ("application/json", body),
     };
-    TestResponse::with_header((header::CONTENT_TYPE, kind)).set_payload(body).finish()
+    let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+    Response::made(headers, body)
 }
 
 /// How the address of a stream is reached, where it is one that may be asked: the operator's own, or Replicate's. It
@@ -184,7 +180,7 @@ fn reachable(url: &str, deployment: &Deployment) -> Option<Transport> {
 
 /// A stream whose prediction ends with it.
 struct Watched {
-    payload: Payload,
+    response: Response,
     running: Running,
 }
 
@@ -193,7 +189,7 @@ impl Stream for Watched {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = self.get_mut();
-        let next = ready!(Pin::new(&mut this.payload).poll_next(cx));
+        let next = ready!(Pin::new(&mut this.response).poll_next(cx));
         if next.is_none() {
             this.running.has_ended();
         }

@@ -1,6 +1,6 @@
 //! Requests that are passed on as they are, to an address of the operator's.
 
-use super::Upstream;
+use super::{Response, Upstream};
 use crate::error::{Error, Kind, Result};
 use crate::provider::Auth;
 use crate::provider::credential::Signing;
@@ -10,8 +10,8 @@ use actix_http::ws::Codec;
 use actix_web::body::MessageBody;
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode, Uri};
+use awc::BoxedSocket;
 use awc::error::{ConnectError, SendRequestError, WsClientError};
-use awc::{BoxedSocket, ClientResponse};
 use secrecy::ExposeSecret;
 use std::sync::atomic::Ordering;
 
@@ -104,18 +104,19 @@ impl Upstream {
         url: Uri,
         headers: HeaderMap,
         body: impl MessageBody + 'static,
-    ) -> Result<ClientResponse> {
+    ) -> Result<Response> {
         let client = self.client(transport).map_err(|e| Error::new(Kind::Internal, e))?;
         let at = url.authority().map(ToString::to_string).unwrap_or_default();
         let mut request = client.request(method, url).no_decompress();
         *request.headers_mut() = headers;
-        request.send_body(body).await.map_err(|e| match e {
+        let response = request.send_body(body).await.map_err(|e| match e {
             SendRequestError::Connect(ConnectError::Timeout) => {
                 Error::new(Kind::Unreachable, format!("Could not connect to {at} in time."))
             }
             SendRequestError::Connect(e) => Error::new(Kind::Unreachable, format!("Could not connect to {at}: {e}.")),
             SendRequestError::Body(_) => Error::invalid("The request body could not be passed on to its end."),
             e => Error::new(Kind::Unreachable, format!("{at} did not answer: {e}.")),
-        })
+        })?;
+        Ok(response.into())
     }
 }
