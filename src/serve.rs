@@ -1,6 +1,7 @@
 //! The daemon: sockets, workers, signals, and an end that loses nothing.
 
 mod door;
+mod pages;
 mod threads;
 
 use crate::checks;
@@ -33,6 +34,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const BACKLOG: i32 = 1024;
 /// Time for the ledger's last rows; what is not booked by then, the next process finds.
 const LAST_BOOKING: Duration = Duration::from_secs(1);
+/// By then the workers have begun, and what only the start needed is not needed any more.
+const BEGUN: Duration = Duration::from_millis(300);
 /// The name of sockets that no service manager named.
 const CONFIGURED: &str = "configured";
 
@@ -131,6 +134,10 @@ where
     let writer = Writer::new(gateway.store.clone(), gateway.ledger.clone(), gateway.limits.clone());
     let writer = actix_web::rt::spawn(writer.run(booked.clone(), LAST_BOOKING));
     actix_web::rt::spawn(then(gateway.clone(), addresses));
+    actix_web::rt::spawn(async {
+        tokio::time::sleep(BEGUN).await;
+        pages::give_back();
+    });
 
     let idle = gateway.live().config.server.idle_timeout;
     let mut look = tokio::time::interval(door::look_every(idle));
