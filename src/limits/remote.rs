@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
 /// Ends of calls that wait to be told; what is beyond counts as it was set aside, for its minute.
 const MOST_ENDS: usize = 65_536;
+/// To tell that a call is no longer under way: by then the server has forgotten it.
+const MOST_TRIES: usize = 900;
 
 /// `ARGV` is the call's id, and for each key its kind, limit and need. Answers with the place of the limit that refuses
 /// longest, what is used of it and for how many milliseconds; or with 0, the slot, and what is used of each.
@@ -210,6 +212,10 @@ impl Remote {
                 windows.push((Window { key, unit, counted }, line, limit));
             }
         }
+        // A server that answers too late, or to nobody since the caller has gone, charges all the same. Its minute passes;
+        // a place among the calls under way would be taken for a quarter of an hour.
+        let places = windows.iter().map(|(window, ..)| window).filter(|window| window.unit == Unit::Parallel);
+        let mut held = Held { ends: self.ends.clone(), id, slot: 0, windows: places.cloned().collect() };
         let asked = tokio::time::timeout(PATIENCE, call.invoke_async::<Vec<i64>>(&mut connection)).await;
         let answer = match asked {
             Ok(Ok(answer)) => answer,
@@ -230,10 +236,13 @@ impl Remote {
                     free_at: now + 60_500 / SLOT_MS,
                 });
                 let left = left.collect();
-                let windows = windows.into_iter().map(|(window, ..)| window).collect();
-                Some(Ok((Held { ends: self.ends.clone(), id, slot: *slot, windows }, left)))
+                held.slot = *slot;
+                held.windows = windows.into_iter().map(|(window, ..)| window).collect();
+                Some(Ok((held, left)))
             }
             [place, used, wait] => {
+                // Nothing was charged.
+                held.windows.clear();
                 let (window, line, limit) = windows.get(usize::try_from(*place).ok()?.checked_sub(1)?)?;
                 let wait = (window.unit != Unit::Parallel && *limit > 0).then(|| now + count(wait) / SLOT_MS + 1);
                 Some(Err(Refused::Rate {
@@ -274,14 +283,22 @@ pub async fn keep(gateway: Arc<Gateway>) {
     *remote.connection.lock().unwrap_or_else(PoisonError::into_inner) = Some(connection.clone());
     tracing::info!("limits.redis is in use: rates are counted there");
     let script = Script::new(END);
-    while let Some(End { id, slot, windows }) = ended.recv().await {
-        let mut call = script.prepare_invoke();
-        call.arg(&id);
-        for (window, more) in &windows {
-            call.key(&window.key).arg(if window.unit == Unit::Parallel { "p" } else { "w" }).arg(slot).arg(*more);
+    while let Some(End { id, slot, mut windows }) = ended.recv().await {
+        for _ in 0..MOST_TRIES {
+            let mut call = script.prepare_invoke();
+            call.arg(&id);
+            for (window, more) in &windows {
+                call.key(&window.key).arg(if window.unit == Unit::Parallel { "p" } else { "w" }).arg(slot).arg(*more);
+            }
+            let told = tokio::time::timeout(PATIENCE, call.invoke_async::<i64>(&mut connection.clone())).await;
+            // What is not told counts as it was set aside, until its minute is over; it may have been heard, so it is not
+            // said twice. A place that is free is freed as often as one likes.
+            windows.retain(|(window, _)| window.unit == Unit::Parallel);
+            if matches!(told, Ok(Ok(_))) || windows.is_empty() {
+                break;
+            }
+            tokio::time::sleep(RETRY).await;
         }
-        // What is not told counts as it was set aside, until its minute is over.
-        let _ = tokio::time::timeout(PATIENCE, call.invoke_async::<i64>(&mut connection.clone())).await;
     }
 }
 

@@ -58,6 +58,12 @@ impl Redis {
         gateway
     }
 
+    fn signal(&self, name: &str) {
+        assert!(
+            Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status().unwrap().success()
+        );
+    }
+
     fn stop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -93,6 +99,24 @@ fn two_gateways_share_a_rate_and_go_on_without_the_server() {
     redis.stop();
     call(&first).ok();
     first.wait_log("that it is gone", |line| line.contains("limits.redis: ") && line.contains("in memory"));
+}
+
+#[test]
+fn a_server_that_answers_too_late_keeps_no_place() {
+    let Some(redis) = Redis::start() else { return eprintln!("SKIPPED: redis-server is not installed") };
+    let gateway = redis.gateway("max_parallel_requests = 1", &Upstream::new(Reply::whole()));
+    call(&gateway).ok();
+    redis.signal("STOP");
+    // Counted here, while the server is going to count it too.
+    call(&gateway).ok();
+    gateway.wait_log("that it is slow", |line| line.contains("limits.redis: ") && line.contains("in memory"));
+    redis.signal("CONT");
+    let end = Instant::now() + PATIENCE;
+    while !gateway.logs().contains("limits.redis answers again") || call(&gateway).status != 200 {
+        assert!(Instant::now() < end, "a place is taken by nobody");
+        call(&gateway);
+        pass(Duration::from_millis(100));
+    }
 }
 
 #[test]
