@@ -148,7 +148,7 @@ async fn make(desk: &Desk, body: Body, route: &str) -> Result<Value> {
 
 /// The key that comes with a new user. What limits it is the user's own.
 pub async fn of_user(desk: &Desk, user_id: &str, body: &Body) -> Result<Value> {
-    let kept = ["key", "key_alias", "key_type", "duration"];
+    let kept = ["key", "key_alias", "key_type", "duration", "team_id"];
     let mut own: Body =
         body.iter().filter(|(name, _)| kept.contains(&name.as_str())).map(|(n, v)| (n.clone(), v.clone())).collect();
     own.insert("user_id".to_owned(), user_id.into());
