@@ -41,6 +41,7 @@ clients! {
     llama_index: PYTHON, "with_llama_index.py";
     instructor: PYTHON, "with_instructor.py";
     litellm: PYTHON, "with_litellm.py";
+    litellm_admin: PYTHON, "with_litellm_admin.py";
     llm: PYTHON, "with_llm.py";
     vercel_ai: NODE, "ai.mjs";
 }
