@@ -305,7 +305,7 @@ mod tests {
     fn a_route_names_all_its_methods() {
         for (pattern, expected) in [
             ("/v1/chat/completions", "POST"),
-            ("/root/v1/access_group/{id:.+}", "GET, HEAD, PUT, DELETE"),
+            ("/house/v1/access_group/{id:.+}", "GET, HEAD, PUT, DELETE"),
             ("/credentials", "POST, GET, HEAD"),
             ("/credentials/{id:.+}", "PATCH, DELETE"),
             ("/key/info", "GET, HEAD"),

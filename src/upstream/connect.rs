@@ -6,7 +6,9 @@ use crate::route::Transport;
 use actix_service::fn_service;
 use actix_tls::connect::{ConnectError, ConnectInfo, Connection};
 use actix_web::http::Uri;
+use actix_web::http::uri::Authority;
 use awc::{Client, Connector};
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::{TcpStream, UnixStream};
@@ -35,7 +37,9 @@ pub fn client(transport: &Transport, tls: &TlsConfigs, idle: Duration, lifetime:
     let is_plain = !transport.tls;
     Ok(match &transport.socket {
         None => finish!(fn_service(move |info: ConnectInfo<Uri>| async move {
-            let (uri, stream) = tcp(info).await?;
+            let uri = info.request().clone();
+            let authority = uri.authority().ok_or(ConnectError::Unresolved)?;
+            let stream = tcp(authority, uri.scheme_str() == Some("https")).await.map_err(ConnectError::Io)?;
             Ok::<_, ConnectError>(Connection::new(uri, Watched::new(stream, is_plain)))
         })),
         Some(path) => {
@@ -51,12 +55,18 @@ pub fn client(transport: &Transport, tls: &TlsConfigs, idle: Duration, lifetime:
     })
 }
 
-async fn tcp(info: ConnectInfo<Uri>) -> Result<(Uri, TcpStream), ConnectError> {
-    let uri = info.request().clone();
-    let host = uri.host().ok_or(ConnectError::Unresolved)?;
-    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
-    let stream = TcpStream::connect((host, port)).await.map_err(ConnectError::Io)?;
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    Ok((uri, stream))
+/// Connects to a host, at the port of its scheme where none is named.
+///
+/// # Errors
+/// Its name is not known, or nobody answers there.
+pub async fn tcp(authority: &Authority, tls: bool) -> io::Result<TcpStream> {
+    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+    let stream = TcpStream::connect((bare(authority.host()), port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// A host without the brackets of an address.
+pub fn bare(host: &str) -> &str {
+    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
 }

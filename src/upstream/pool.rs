@@ -4,8 +4,10 @@
 //! service for dates with a task and a timer of its own, buffers, four boxed futures) stays with a connection here:
 //! ADR 16 says why.
 
+use super::connect::{bare, tcp};
 use super::response::Response;
 use super::tls::TlsConfigs;
+use super::{IDLE, LIFETIME};
 use crate::envelope::Pieces;
 use crate::route::Transport;
 use actix_codec::Decoder;
@@ -25,13 +27,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio_rustls::TlsConnector;
 
-/// Idle connections are given up after this time.
-const IDLE: Duration = Duration::from_secs(30);
-/// No connection is used for longer.
-const LIFETIME: Duration = Duration::from_secs(300);
 /// Room for what is read at once.
 const ROOM: usize = 8 << 10;
 /// A shorter body costs less to copy behind the head than to keep apart from it.
@@ -247,16 +245,4 @@ async fn within<T>(limit: Duration, connecting: impl Future<Output = io::Result<
         Ok(connected) => connected.map_err(Fault::Unconnected),
         Err(_) => Err(Fault::Late),
     }
-}
-
-async fn tcp(authority: &Authority, tls: bool) -> io::Result<TcpStream> {
-    let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
-    let stream = TcpStream::connect((bare(authority.host()), port)).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// A host without the brackets of an address.
-pub fn bare(host: &str) -> &str {
-    host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host)
 }
